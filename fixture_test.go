@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,14 +45,65 @@ const (
 	testKey2  = "0123456789abcdef-two"
 )
 
+// hookedStore is a memstore that counts the Renewer's calls of its TokenStore
+// methods, and lets a test step into them. A hook is called in place of the
+// method; do does what the method does.
+type hookedStore struct {
+	*memstore.Store
+	session func(ctx context.Context, do func() (renew.Session, error)) (renew.Session, error)
+	rotate  func(ctx context.Context, do func() error) error
+	revoke  func(ctx context.Context, do func() error) error
+
+	creates, sessions, rotates, revokes atomic.Int64
+}
+
+func (h *hookedStore) CreateSession(ctx context.Context, s renew.Session) error {
+	h.creates.Add(1)
+	return h.Store.CreateSession(ctx, s)
+}
+
+func (h *hookedStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	h.sessions.Add(1)
+	do := func() (renew.Session, error) { return h.Store.Session(ctx, appID, sessionID) }
+	if h.session != nil {
+		return h.session(ctx, do)
+	}
+	return do()
+}
+
+func (h *hookedStore) Rotate(ctx context.Context, from string, next renew.Session) error {
+	h.rotates.Add(1)
+	do := func() error { return h.Store.Rotate(ctx, from, next) }
+	if h.rotate != nil {
+		return h.rotate(ctx, do)
+	}
+	return do()
+}
+
+func (h *hookedStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	h.revokes.Add(1)
+	do := func() error { return h.Store.RevokeSession(ctx, appID, sessionID, at) }
+	if h.revoke != nil {
+		return h.revoke(ctx, do)
+	}
+	return do()
+}
+
+// calls returns the calls of the TokenStore since the last time: how many
+// sessions were created, read, rotated and revoked.
+func (h *hookedStore) calls() [4]int64 {
+	return [4]int64{h.creates.Swap(0), h.sessions.Swap(0), h.rotates.Swap(0), h.revokes.Swap(0)}
+}
+
 // fixture is a Renewer on a memstore with one app, app_1, and a clock of its
-// own. Its stores can be put behind others by fixtureOption.
+// own.
 type fixture struct {
 	*renew.Renewer
 	ctx    context.Context
 	t      *testing.T
 	clock  *clock
-	store  *memstore.Store
+	store  *memstore.Store // past the hooks
+	hooks  *hookedStore
 	app    renew.App
 	appKey string
 	key    *renew.SigningKey
@@ -59,11 +112,10 @@ type fixture struct {
 
 // fixtureConfig is what a fixture is made from.
 type fixtureConfig struct {
-	app    func(*renew.App)
-	alg    renew.Algorithm
-	keys   func(renew.KeyStore) renew.KeyStore
-	tokens func(renew.TokenStore) renew.TokenStore
-	opts   []renew.Option
+	app  func(*renew.App)
+	alg  renew.Algorithm // ES256 if empty
+	keys func(*memstore.Store) renew.KeyStore
+	opts []renew.Option
 }
 
 func newFixture(t *testing.T, opts ...renew.Option) *fixture {
@@ -87,14 +139,11 @@ func (c fixtureConfig) new(t *testing.T) *fixture {
 	f.key = f.rotateKey(c.alg)
 	var keys renew.KeyStore = f.store
 	if c.keys != nil {
-		keys = c.keys(keys)
+		keys = c.keys(f.store)
 	}
-	var tokens renew.TokenStore = f.store
-	if c.tokens != nil {
-		tokens = c.tokens(tokens)
-	}
+	f.hooks = &hookedStore{Store: f.store}
 	opts := append([]renew.Option{renew.WithClock(f.clock.Now), renew.WithEventFunc(f.events.add)}, c.opts...)
-	r, err := renew.New(keys, tokens, opts...)
+	r, err := renew.New(keys, f.hooks, opts...)
 	require.NoError(t, err)
 	f.Renewer = r
 	return f
@@ -229,4 +278,83 @@ func (l *eventLog) kinds() []renew.EventKind {
 		kinds = append(kinds, e.Kind)
 	}
 	return kinds
+}
+
+// addApp adds another app, with this signing key or one of its own.
+func (f *fixture) addApp(id, issuer string, key *renew.SigningKey) {
+	f.t.Helper()
+	if key == nil {
+		var err error
+		key, err = renew.GenerateSigningKey(renew.ES256)
+		require.NoError(f.t, err)
+	}
+	require.NoError(f.t, f.store.CreateApp(f.ctx, renew.App{ID: id, Issuer: issuer}))
+	require.NoError(f.t, f.store.RotateSigningKey(f.ctx, id, key, f.clock.Now()))
+}
+
+// requireSamePair requires that two bundles hold the same pair, signatures and
+// keys apart.
+func requireSamePair(t *testing.T, want, got *renew.Bundle) {
+	t.Helper()
+	require.Equal(t, claims(t, want.AuthToken), claims(t, got.AuthToken))
+	require.Equal(t, claims(t, want.RefreshToken), claims(t, got.RefreshToken))
+	plain := func(b renew.Bundle) renew.Bundle {
+		b.AuthToken, b.RefreshToken, b.KeyID, b.PublicKey, b.Retried = "", "", "", "", false
+		return b
+	}
+	require.Equal(t, plain(*want), plain(*got))
+}
+
+// number is a JSON number as claims decodes it.
+func number(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
+
+// failTimes is a rotate hook that fails so many times, doing nothing.
+func failTimes(n int, err error) func(context.Context, func() error) error {
+	return func(_ context.Context, do func() error) error {
+		if n--; n >= 0 {
+			return err
+		}
+		return do()
+	}
+}
+
+// refusedToken returns the error of a token that was refused.
+func refusedToken(t *testing.T) error {
+	t.Helper()
+	f := newFixture(t)
+	_, err := f.VerifyAuthToken(f.ctx, f.app.ID, "x")
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	return err
+}
+
+// brokenKeys is a KeyStore whose answers are changed on the way out.
+type brokenKeys struct {
+	renew.KeyStore
+	app          func(*renew.App) error
+	signing      func(*renew.SigningKey) (*renew.SigningKey, error)
+	verification func(*renew.VerificationKey) (*renew.VerificationKey, error)
+}
+
+func (b *brokenKeys) App(ctx context.Context, appID string) (renew.App, error) {
+	a, err := b.KeyStore.App(ctx, appID)
+	if err == nil && b.app != nil {
+		err = b.app(&a)
+	}
+	return a, err
+}
+
+func (b *brokenKeys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
+	k, err := b.KeyStore.SigningKey(ctx, appID)
+	if err == nil && b.signing != nil {
+		return b.signing(k)
+	}
+	return k, err
+}
+
+func (b *brokenKeys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+	k, err := b.KeyStore.VerificationKey(ctx, appID, keyID)
+	if err == nil && b.verification != nil {
+		return b.verification(k)
+	}
+	return k, err
 }
