@@ -80,6 +80,9 @@ func New(keys KeyStore, tokens TokenStore, opts ...Option) (*Renewer, error) {
 		eventFunc:       func(context.Context, Event) {},
 	}
 	for _, opt := range opts {
+		if opt == nil {
+			return nil, errors.New("renew.New: an option is nil")
+		}
 		if err := opt(r); err != nil {
 			return nil, fmt.Errorf("renew.New: %w", err)
 		}
