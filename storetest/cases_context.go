@@ -1,0 +1,144 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// contextCases test law T8.
+var contextCases = []testCase[*tokens]{
+	{name: "create", run: onDoneContext(createDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "session", run: onDoneContext(sessionDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "rotate", run: onDoneContext(rotateDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "revoke", run: onDoneContext(revokeDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "by-subject", run: onDoneContext(subjectDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "delete-expired", run: onDoneContext(purgeDone), serial: true, usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+}
+
+// onDoneContext returns a case that runs f with a context that was cancelled and
+// with one whose deadline has passed.
+func onDoneContext(f func(e *tokenEnv, ctx context.Context)) func(e *tokenEnv) {
+	return func(e *tokenEnv) {
+		cancelled, cancel := context.WithCancel(e.ctx)
+		cancel()
+		f(e, cancelled)
+		late, cancel := context.WithDeadline(e.ctx, time.Now().Add(-time.Second))
+		defer cancel()
+		f(e, late)
+	}
+}
+
+func wantContextError(e *tokenEnv, ctx context.Context, method string, err error) {
+	wantError(e, method+" with a context that is done", err, ctx.Err())
+}
+
+func createDone(e *tokenEnv, ctx context.Context) {
+	s := newSession(e)
+	wantContextError(e, ctx, "CreateSession", e.a.CreateSession(ctx, s))
+	if _, err := e.b.Session(e.ctx, s.AppID, s.ID); !errors.Is(err, renew.ErrSessionNotFound) {
+		e.failf("expected CreateSession with a context that is done to store nothing\nthe store answers %v for the session", err)
+	}
+}
+
+func sessionDone(e *tokenEnv, ctx context.Context) {
+	s := created(e)
+	_, err := e.a.Session(ctx, s.AppID, s.ID)
+	wantContextError(e, ctx, "Session", err)
+}
+
+func rotateDone(e *tokenEnv, ctx context.Context) {
+	s := created(e)
+	wantContextError(e, ctx, "Rotate", e.a.Rotate(ctx, s.TokenID, successor(s)))
+	unchanged(e, s, "Rotate with a context that is done")
+}
+
+func revokeDone(e *tokenEnv, ctx context.Context) {
+	s := created(e)
+	wantContextError(e, ctx, "RevokeSession", e.a.RevokeSession(ctx, s.AppID, s.ID, revokedAt))
+	unchanged(e, s, "RevokeSession with a context that is done")
+}
+
+func subjectDone(e *tokenEnv, ctx context.Context) {
+	h := asSubjects(e, e.a)
+	s := created(e)
+	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.NotBefore)
+	wantContextError(e, ctx, "SubjectSessions", err)
+	_, err = h.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
+	wantContextError(e, ctx, "RevokeSubject", err)
+	unchanged(e, s, "RevokeSubject with a context that is done")
+}
+
+func purgeDone(e *tokenEnv, ctx context.Context) {
+	h := asPurger(e, e.a)
+	s := longEnded(e)
+	create(e, s)
+	was := read(e, e.a, s)
+	_, err := h.DeleteExpired(ctx, horizon, 1<<20)
+	wantContextError(e, ctx, "DeleteExpired", err)
+	unchanged(e, was, "DeleteExpired with a context that is done")
+}
+
+// sharingCases test law T9.
+var sharingCases = []testCase[*tokens]{
+	{name: "handed-in", run: sharesNothingIn, usually: "the slices of a session are kept as they were handed in: store Session.Clone"},
+	{name: "handed-out", run: sharesNothingOut, usually: "the slices of the stored session are handed out: return Session.Clone"},
+	{name: "handed-out-by-subject", run: sharesNothingListed, usually: "the slices of the stored sessions are handed out: return Session.Clone of each"},
+}
+
+// scribble changes all that a session refers to.
+func scribble(s renew.Session) {
+	for i := range s.Audience {
+		s.Audience[i] = "changed"
+	}
+	for i := range s.Claims {
+		s.Claims[i] = ' '
+	}
+	for i := range s.RetryProof {
+		s.RetryProof[i] ^= 0xff
+	}
+}
+
+func sharesNothingIn(e *tokenEnv) {
+	s := newSession(e)
+	create(e, s)
+	was := read(e, e.a, s).Clone()
+	scribble(s)
+	unchanged(e, was, "a change to the session that CreateSession was given")
+
+	next := successor(was)
+	rotate(e, e.b, was.TokenID, next)
+	was = read(e, e.a, next).Clone()
+	scribble(next)
+	unchanged(e, was, "a change to the session that Rotate was given")
+}
+
+func sharesNothingOut(e *tokenEnv) {
+	s := created(e)
+	was := s.Clone()
+	scribble(s)
+	unchanged(e, was, "a change to the session that Session had returned")
+
+	next := successor(was)
+	rotate(e, e.a, was.TokenID, next)
+	got := read(e, e.b, next)
+	was = got.Clone()
+	scribble(got)
+	unchanged(e, was, "a change to the session that Session had returned after a Rotate")
+}
+
+func sharesNothingListed(e *tokenEnv) {
+	h := asSubjects(e, e.b)
+	was := created(e).Clone()
+	list, err := h.SubjectSessions(e.ctx, was.AppID, was.Subject, was.NotBefore)
+	if err != nil {
+		e.fatalf("expected SubjectSessions to return the sessions\nthe store returned the error %q", err)
+	}
+	for _, s := range list {
+		scribble(s)
+	}
+	unchanged(e, was, fmt.Sprintf("a change to the %d sessions that SubjectSessions had returned", len(list)))
+}

@@ -1,0 +1,129 @@
+package storetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// takenCases test law T2.
+var takenCases = []testCase[*tokens]{
+	{name: "taken", run: refusesTaken, usually: "CreateSession writes over what is there, or takes a second insert for the first one repeated"},
+	{name: "taken-by-a-revoked-one", run: refusesTakenByRevoked, usually: "only live sessions are looked at: a revoked session could be started again"},
+	{name: "taken-by-an-expired-one", run: refusesTakenByExpired, usually: "only live sessions are looked at"},
+	{name: "free-in-another-app", run: takesIDOfOtherApp, usually: "the key is the session ID without the app"},
+	{name: "one-creator", run: oneCreator, usually: "CreateSession looks first and writes afterwards: two do both at once; let the primary key decide"},
+}
+
+// unknownCases test law T3.
+var unknownCases = []testCase[*tokens]{
+	{name: "unknown-session", run: unknownSession, usually: "the database's own error for no row, or a zero Session, is returned"},
+	{name: "session-of-another-app", run: sessionOfOtherApp, usually: "the session is looked up by its ID without the app"},
+	{name: "revoke-unknown", run: revokeUnknown, usually: "RevokeSession does not look at how many rows it has changed"},
+	{name: "revoke-in-another-app", run: revokeInOtherApp, usually: "RevokeSession finds the session by its ID without the app"},
+}
+
+// refuses checks that CreateSession of s is refused, through both handles, and
+// changes nothing.
+func refuses(e *tokenEnv, what string, s renew.Session) {
+	was := read(e, e.a, s)
+	for _, h := range []*tokens{e.b, e.a} {
+		wantError(e, "CreateSession with an ID that is taken by "+what, h.CreateSession(e.ctx, s), renew.ErrSessionExists)
+		unchanged(e, was, "CreateSession with an ID that is taken by "+what)
+	}
+}
+
+// otherThan returns a session of the same app and ID and nothing else in common.
+func otherThan(s renew.Session) renew.Session {
+	other := successor(successor(s))
+	other.Subject, other.Audience, other.Claims = "somebody else", []string{"other"}, json.RawMessage(`{"other":true}`)
+	other.CreatedAt, other.EndsAt = s.CreatedAt.Add(time.Minute), s.EndsAt.Add(time.Minute)
+	return other
+}
+
+func refusesTaken(e *tokenEnv) {
+	s := created(e)
+	refuses(e, "another session", otherThan(s))
+	refuses(e, "the very same session", s)
+}
+
+func refusesTakenByRevoked(e *tokenEnv) {
+	s := created(e)
+	revoke(e, e.a, s, base.Add(time.Hour))
+	refuses(e, "a revoked session", otherThan(s))
+}
+
+func refusesTakenByExpired(e *tokenEnv) {
+	s := newSession(e)
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+		*t = t.AddDate(-10, 0, 0)
+	}
+	create(e, s)
+	refuses(e, "an expired session", otherThan(s))
+}
+
+func takesIDOfOtherApp(e *tokenEnv) {
+	s := newSession(e)
+	create(e, s)
+	other := otherThan(s)
+	other.AppID = e.app + "-other"
+	if err := e.a.CreateSession(e.ctx, other); err != nil {
+		e.fatalf("expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
+	}
+	if got := read(e, e.b, s); got.TokenID != s.TokenID || got.Subject != s.Subject {
+		e.failf("expected the session of the first app, %s\nthe store returned the other app's, %s", describe(s), describe(got))
+	}
+	if got := read(e, e.b, other); got.TokenID != other.TokenID || got.Subject != other.Subject {
+		e.failf("expected the session of the second app, %s\nthe store returned the other app's, %s", describe(other), describe(got))
+	}
+}
+
+func oneCreator(e *tokenEnv) {
+	const clients = 8
+	for round := range e.rounds(60) {
+		contenders := make([]renew.Session, clients)
+		errs := make([]error, clients)
+		contenders[0] = newSession(e)
+		for i := 1; i < clients; i++ {
+			contenders[i] = otherThan(contenders[0])
+		}
+		e.race(clients, func(i int) { errs[i] = e.handle(i).CreateSession(e.ctx, contenders[i]) })
+		oneWinner(e, fmt.Sprintf("%d CreateSessions with one ID (round %d)", clients, round), contenders, errs, "")
+	}
+}
+
+func unknownSession(e *tokenEnv) {
+	created(e)
+	_, err := e.a.Session(e.ctx, e.app, newID())
+	wantError(e, "Session with an ID that was never stored", err, renew.ErrSessionNotFound)
+	_, err = e.b.Session(e.ctx, e.app+"-nobody", newID())
+	wantError(e, "Session in an app that has no session", err, renew.ErrSessionNotFound)
+}
+
+func sessionOfOtherApp(e *tokenEnv) {
+	s := created(e)
+	for _, h := range []*tokens{e.a, e.b} {
+		_, err := h.Session(e.ctx, e.app+"-other", s.ID)
+		wantError(e, "Session with an ID that only another app has", err, renew.ErrSessionNotFound)
+	}
+}
+
+func revokeUnknown(e *tokenEnv) {
+	s := created(e)
+	unknown := newID()
+	err := e.a.RevokeSession(e.ctx, e.app, unknown, base)
+	wantError(e, "RevokeSession with an ID that was never stored", err, renew.ErrSessionNotFound)
+	if _, err := e.b.Session(e.ctx, e.app, unknown); err == nil {
+		e.failf("expected RevokeSession of an unknown session to store nothing\nthe store has a session of that ID now")
+	}
+	unchanged(e, s, "RevokeSession of another session, an unknown one")
+}
+
+func revokeInOtherApp(e *tokenEnv) {
+	s := created(e)
+	err := e.a.RevokeSession(e.ctx, e.app+"-other", s.ID, base)
+	wantError(e, "RevokeSession with an ID that only another app has", err, renew.ErrSessionNotFound)
+	unchanged(e, s, "RevokeSession with its ID and another app")
+}

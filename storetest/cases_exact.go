@@ -1,0 +1,206 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jwtrenew/renew"
+)
+
+// exactCases test law T10.
+var exactCases = []testCase[*tokens]{
+	{name: "session-ids", run: exactSessionIDs, usually: "a collation that ignores case, accents or trailing spaces (MySQL's default does), a column that is too short, text put into a query"},
+	{name: "app-ids", run: exactAppIDs, usually: "a collation that ignores case, accents or trailing spaces (MySQL's default does), a column that is too short, text put into a query"},
+	{name: "app-and-session-id", run: exactPairs, usually: "app and session ID are joined to one key with a separator that may stand in them, or with none"},
+	{name: "token-ids", run: exactTokenIDs, usually: "a collation that ignores case, accents or trailing spaces, a column that is too short, a pattern match instead of an equality"},
+	{name: "subjects", run: exactSubjects, usually: "an index by subject that joins its parts with a separator, or is searched by prefix; or a collation that ignores something"},
+	{name: "unknown-names", run: unknownNames, usually: "a name is taken for a pattern, or is executed"},
+}
+
+// confusable are names that some database, language or library takes for each
+// other, or for something else than a name. Within a group all are different.
+var confusable = [][]string{
+	{"Session", "session", "SESSION", "sESSION"},
+	{"a", "a ", " a", " a ", "a  ", "a\u00a0"},
+	{"é", "e\u0301", "e", "É", "è"},
+	{"straße", "strasse", "STRASSE", "straẞe"},
+	{"i", "I", "ı", "İ", "і"}, // the last is Cyrillic
+	{"\u212a", "K", "k", "\u212b", "Å", "A\u030a"},
+	{"値", "值", "あ", "ア", "ｱ"},
+	{"😀", "😁", "👍", "👍🏽"},
+	{"ab", "a\u200bb", "a\u200db", "a\ufeffb", "ﬁ", "fi"},
+	{"x%", "x_", "xy", "xyz", "%", "_", "%%", `x\%`},
+	{"y*", "y?", "y[a-z]", "yy", "y.", "y.*", "*", "?", "^y", "y$"},
+	{"'", "''", `"`, `""`, "`", `\`, `\\`, `\'`, "' OR '1'='1", "'; --", "/* */", "$1", "@p1", ":id", "${id}", "$(id)", "{{id}}", "#"},
+	{"0", "00", "0.0", "-0", "1", "01", "1.0", "1e0", "0x1", "true", "false", "null", "NULL", "nil", "undefined", "{}", "[]"},
+	{"..", ".", "/", "../x", "x/..", "x//y", "x/y", `x\y`, "x:y", "x::y", "x|y", "x,y"},
+	{"%20", "%00", "+", "&amp;", "&", "<", "&lt;", `\u0041`, "A"},
+	{strings.Repeat("l", 255), strings.Repeat("l", 254), strings.Repeat("l", 254) + "m", strings.Repeat("L", 255)},
+	{strings.Repeat("値", 85), strings.Repeat("値", 84) + "值", strings.Repeat("😀", 63) + "abc", strings.Repeat("'", 255)},
+}
+
+// allExact stores a session for each name of each group, and checks that each
+// is found by its own name only, and is the only one that a rotation and a
+// revocation change. with returns a session under a name.
+func allExact(e *tokenEnv, with func(name string) renew.Session) {
+	for _, group := range confusable {
+		var sessions []renew.Session
+		for _, name := range group {
+			s := with(name)
+			if _, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
+				e.failf("expected ErrSessionNotFound for %s, when only %s were stored\nthe store returned a session", named("name", name), nameAll(group[:len(sessions)]))
+			}
+			if err := e.a.CreateSession(e.ctx, s); err != nil {
+				e.fatalf("expected CreateSession to store a session for %s, after %s\nthe store returned the error %q", named("name", name), nameAll(group[:len(sessions)]), err)
+			}
+			sessions = append(sessions, s)
+		}
+		for i, s := range sessions {
+			next := successor(s)
+			rotate(e, e.a, s.TokenID, next)
+			sessions[i] = next
+			for j, other := range sessions {
+				got := read(e, e.handle(j), other)
+				if got.TokenID != other.TokenID || got.AppID != other.AppID || got.ID != other.ID {
+					e.fatalf("expected %s after Rotate of %s\nthe store returned %s", describe(other), describe(next), describe(got))
+				}
+			}
+		}
+		revoke(e, e.a, sessions[0], revokedAt)
+		for j, other := range sessions[1:] {
+			if !read(e, e.handle(j), other).RevokedAt.IsZero() {
+				e.fatalf("expected RevokeSession of %s to revoke no other\nthe store has revoked %s too", describe(sessions[0]), describe(other))
+			}
+		}
+	}
+}
+
+func nameAll(names []string) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = excerpt([]byte(name))
+	}
+	return strings.Join(texts, ", ")
+}
+
+func exactSessionIDs(e *tokenEnv) {
+	allExact(e, func(name string) renew.Session {
+		s := newSession(e)
+		s.ID = name
+		return s
+	})
+}
+
+func exactAppIDs(e *tokenEnv) {
+	id := newID()
+	allExact(e, func(name string) renew.Session {
+		s := newSession(e)
+		s.ID = id
+		if len(name) > 255-len(e.app) { // the case's own name takes some room
+			name = strings.ToValidUTF8(name[len(e.app):], "")
+		}
+		s.AppID = e.app + name
+		if strings.HasPrefix(name, " ") || strings.HasPrefix(name, "^") {
+			s.AppID = name + e.app
+		}
+		return s
+	})
+}
+
+func exactPairs(e *tokenEnv) {
+	for _, separator := range []string{"", ":", "/", "|", ".", "-", "_", "#", ",", ";", " ", "::", "\u00a0", `\`, "=", "~", "'"} {
+		s, t := newSession(e), newSession(e)
+		end := newID()
+		s.AppID, s.ID = e.app+separator+"x", "y"+separator+end
+		t.AppID, t.ID = e.app+separator+"x"+separator+"y", end
+		create(e, s)
+		if err := e.b.CreateSession(e.ctx, t); err != nil {
+			e.fatalf("expected CreateSession to store %s beside %s\nthe store returned the error %q", describe(t), describe(s), err)
+		}
+		for _, want := range []renew.Session{s, t} {
+			if got := read(e, e.b, want); got.TokenID != want.TokenID {
+				e.fatalf("expected %s\nthe store returned %s", describe(want), describe(got))
+			}
+		}
+	}
+}
+
+func exactTokenIDs(e *tokenEnv) {
+	for _, group := range confusable {
+		for i, name := range group {
+			s := newSession(e)
+			s.TokenID = name
+			create(e, s)
+			for _, other := range slices.Concat(group[:i], group[i+1:]) {
+				wantError(e, fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
+					e.b.Rotate(e.ctx, other, successor(s)), renew.ErrConflict)
+			}
+			next := successor(s)
+			rotate(e, e.a, name, next)
+			if got := read(e, e.b, s); got.PreviousTokenID != name || got.TokenID != next.TokenID {
+				e.fatalf("expected the session at %s, and %s before\nthe store has it at %s, and %s before",
+					named("token", next.TokenID), named("token", name), named("token", got.TokenID), named("token", got.PreviousTokenID))
+			}
+		}
+	}
+}
+
+func exactSubjects(e *tokenEnv) {
+	h := asSubjects(e, e.b)
+	for _, group := range confusable {
+		app := e.app + newID()
+		sessions := map[string]renew.Session{}
+		for i, name := range group {
+			s := newSession(e)
+			s.AppID, s.Subject = app, name
+			if i%2 == 1 { // IDs that continue the subject
+				s.ID = ":" + name + "/" + s.ID
+				s.ID = strings.ToValidUTF8(s.ID[:min(len(s.ID), 255)], "")
+			}
+			create(e, s)
+			sessions[name] = s
+		}
+		for name, s := range sessions {
+			list, err := h.SubjectSessions(e.ctx, app, name, s.NotBefore)
+			if err != nil {
+				e.fatalf("expected the one session of %s\nthe store returned the error %q", named("subject", name), err)
+			}
+			if len(list) != 1 || list[0].ID != s.ID || list[0].Subject != name {
+				e.fatalf("expected the one session of %s\nthe store returned %d sessions: %s", named("subject", name), len(list), describeAll(list))
+			}
+		}
+		n, err := h.RevokeSubject(e.ctx, app, group[0], revokedAt)
+		if err != nil || n != 1 {
+			e.fatalf("expected RevokeSubject to revoke the one session of %s\nthe store returned %d and the error %v", named("subject", group[0]), n, err)
+		}
+		for _, name := range group[1:] {
+			if !read(e, e.a, sessions[name]).RevokedAt.IsZero() {
+				e.fatalf("expected RevokeSubject of %s to revoke no other's sessions\nthe store has revoked that of %s", named("subject", group[0]), named("subject", name))
+			}
+		}
+	}
+}
+
+func describeAll(list []renew.Session) string {
+	texts := make([]string, len(list))
+	for i, s := range list {
+		texts[i] = named("subject", s.Subject) + " " + describe(s)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// unknownNames asks for hostile names where other sessions are stored.
+func unknownNames(e *tokenEnv) {
+	s := created(e)
+	for _, group := range confusable {
+		for _, name := range group {
+			_, err := e.a.Session(e.ctx, e.app, name)
+			wantError(e, "Session with the unknown "+named("ID", name), err, renew.ErrSessionNotFound)
+			_, err = e.b.Session(e.ctx, name, s.ID)
+			wantError(e, "Session with the unknown "+named("app", name), err, renew.ErrSessionNotFound)
+			wantError(e, "RevokeSession with the unknown "+named("ID", name), e.a.RevokeSession(e.ctx, e.app, name, revokedAt), renew.ErrSessionNotFound)
+		}
+	}
+	unchanged(e, s, "calls with unknown names")
+}

@@ -1,0 +1,195 @@
+package storetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// keepCases test law T1.
+var keepCases = []testCase[*tokens]{
+	{name: "every-field", run: keepsEveryField, usually: "a field is not written, not read back, or taken for another"},
+	{name: "empty-fields", run: keepsEmptyFields, usually: "a zero time, or an empty field, is stored as some value, such as the year 1970 or the text null"},
+	{name: "revoked-from-the-start", run: keepsRevokedAt, usually: "CreateSession takes for granted that a new session is live"},
+	{name: "expired-ones-too", run: keepsExpired, usually: "the store, or its database, drops what has expired by its own clock; DeleteExpired alone does that"},
+	{name: "milliseconds", run: keepsMilliseconds, usually: "a column of whole seconds, or a time that went through a float"},
+	{name: "finer-than-milliseconds", run: keepsFinerTimes, usually: "a time that is finer than the column is refused, or cut to whole seconds"},
+	{name: "zones", run: keepsInstants, usually: "the wall clock is stored without its zone, or times come back in the zone of the server: convert with UTC on the way in and on the way out"},
+	{name: "far-times", run: keepsFarTimes, usually: "a column of 32-bit seconds, such as TIMESTAMP on MySQL, or nanoseconds in an int64"},
+	{name: "claims", run: keepsClaims, usually: "claims go through a map of floats, or through a JSON column that rounds numbers or refuses some text: keep the bytes"},
+	{name: "long-fields", run: keepsLongFields, usually: "a column is too short, or counts characters where the limit is in bytes"},
+	{name: "audience", run: keepsAudience, usually: "the list is joined with a separator: an entry may hold any"},
+	{name: "retry-proof", run: keepsRetryProof, usually: "the bytes go through a text column"},
+	{name: "generation", run: keepsGeneration, usually: "a column of 32 bits, or a number that went through a float"},
+}
+
+// keeps stores the session and compares what both handles return.
+func keeps(e *tokenEnv, what string, s renew.Session) {
+	if err := e.a.CreateSession(e.ctx, s); err != nil {
+		e.failf("expected CreateSession to store a session with %s\nthe store returned the error %q", what, err)
+		return
+	}
+	stored(e, s, "CreateSession with "+what)
+}
+
+func keepsEveryField(e *tokenEnv) { keeps(e, "every field set", newSession(e)) }
+
+func keepsEmptyFields(e *tokenEnv) {
+	s := newSession(e)
+	s.Audience, s.Claims, s.RetryProof = nil, nil, nil
+	s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
+	s.IP, s.UserAgent = "", ""
+	keeps(e, "all optional fields empty", s)
+}
+
+func keepsRevokedAt(e *tokenEnv) {
+	s := newSession(e)
+	s.RevokedAt = base.Add(90*time.Minute + 5*time.Millisecond)
+	keeps(e, "RevokedAt set", s)
+}
+
+func keepsExpired(e *tokenEnv) {
+	s := newSession(e)
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+		*t = t.AddDate(-10, 0, 0)
+	}
+	keeps(e, "all times in the past", s)
+}
+
+// sessionTimes are the fields of a session that are times.
+func sessionTimes(s *renew.Session) []*time.Time {
+	return []*time.Time{&s.CreatedAt, &s.EndsAt, &s.RevokedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt}
+}
+
+func keepsMilliseconds(e *tokenEnv) {
+	for _, ms := range []int{0, 1, 10, 100, 499, 500, 501, 999} {
+		s := newSession(e)
+		for i, t := range sessionTimes(&s) {
+			*t = base.Truncate(time.Second).Add(time.Duration(i)*time.Hour + time.Duration(ms)*time.Millisecond)
+		}
+		keeps(e, fmt.Sprintf("times of %d ms after a second", ms), s)
+	}
+}
+
+func keepsFinerTimes(e *tokenEnv) {
+	for _, fine := range []time.Duration{time.Nanosecond, 999 * time.Nanosecond, 500 * time.Microsecond, 999999 * time.Nanosecond} {
+		s := newSession(e)
+		for i, t := range sessionTimes(&s) {
+			*t = base.Truncate(time.Second).Add(time.Duration(i)*time.Hour + 999*time.Millisecond + fine)
+		}
+		keeps(e, fmt.Sprintf("times of %v after a millisecond", fine), s)
+	}
+}
+
+// zones are east and west of Greenwich, one by half an hour, and one on the
+// other side of midnight. Their names are those of no zone.
+var zones = []*time.Location{
+	time.FixedZone("east", 5*3600+1800),
+	time.FixedZone("west", -9*3600),
+	time.FixedZone("far east", 14*3600),
+}
+
+func keepsInstants(e *tokenEnv) {
+	for _, zone := range zones {
+		s := newSession(e)
+		for i, t := range sessionTimes(&s) {
+			*t = base.Add(time.Duration(i) * time.Hour).In(zone)
+		}
+		keeps(e, "times in the zone "+zone.String(), s)
+	}
+}
+
+func keepsFarTimes(e *tokenEnv) {
+	for _, t := range []time.Time{
+		time.Date(2038, time.January, 19, 3, 14, 8, 5e6, time.UTC),
+		time.Date(2106, time.February, 7, 6, 28, 16, 5e6, time.UTC),
+		time.Date(2300, time.December, 31, 23, 59, 59, 999e6, time.UTC),
+	} {
+		s := newSession(e)
+		s.EndsAt, s.ExpiresAt = t, t
+		keeps(e, fmt.Sprintf("an end in the year %d", t.Year()), s)
+	}
+}
+
+func keepsClaims(e *tokenEnv) {
+	for _, c := range []struct{ what, claims string }{
+		{"an integer of 2^53+1", `{"n":9007199254740993}`},
+		{"an integer of 30 digits", `{"n":123456789012345678901234567890}`},
+		{"a negative integer of 64 bits", `{"n":-9223372036854775808}`},
+		{"decimals of many digits", `{"pi":3.14159265358979323846264338327950288,"tenth":0.1}`},
+		{"a number with an exponent", `{"large":6.02214076e23,"small":1e-300}`},
+		{"a number beyond a float", `{"n":1e400}`},
+		{"true, false and null", `{"t":true,"f":false,"n":null}`},
+		{"empty values", `{"s":"","a":[],"o":{}}`},
+		{"nested values", `{"a":[1,[2,[3,{"b":{"c":[{"d":null}]}}]]]}`},
+		{"numbers as strings", `{"n":"9007199254740993","b":"true"}`},
+		{"escapes", `{"s":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00"}`},
+		{"a null character", `{"s":"a\u0000b"}`},
+		{"HTML", `{"s":"<a href='x'>&amp;</a>"}`},
+		{"unicode", `{"ключ":"значение 値 😀 e\u0301 é"}`},
+		{"names that differ in case", `{"Role":1,"role":2,"ROLE":3}`},
+		{"names with dots, dollars and spaces", `{"a.b":1,"$set":{"a":1}," x ":2,"":3}`},
+		{"white space", " { \"a\" : [ 1 , 2 ] }\n"},
+		{"16 KiB", `{"s":"` + strings.Repeat("0123456789abcde ", 1<<10)[:16<<10-8] + `"}`},
+	} {
+		s := newSession(e)
+		s.Claims = json.RawMessage(c.claims)
+		keeps(e, "claims of "+c.what, s)
+	}
+}
+
+func keepsLongFields(e *tokenEnv) {
+	s := newSession(e)
+	s.Subject = strings.Repeat("値", 85) // 255 bytes
+	s.UserAgent = strings.Repeat("😀", 256)
+	s.IP = "2001:0db8:1111:2222:3333:4444:255.255.255.255"
+	s.Audience = nil
+	for i := range 64 {
+		s.Audience = append(s.Audience, fmt.Sprintf("https://api-%02d.example.com/%s", i, strings.Repeat("x", 30)))
+	}
+	keeps(e, "fields of their greatest length, of multi-byte characters", s)
+	s = newSession(e)
+	s.UserAgent = strings.Repeat("a", 1024)
+	keeps(e, "a user agent of 1,024 bytes", s)
+}
+
+func keepsAudience(e *tokenEnv) {
+	for _, audience := range [][]string{
+		{"one"},
+		{""},
+		{"b", "a", "b"},
+		{"a,b", "c d", "e;f", "g|h", "i\tj"},
+		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"},
+		{" padded ", "値", "😀"},
+	} {
+		s := newSession(e)
+		s.Audience = audience
+		keeps(e, fmt.Sprintf("audience %q", audience), s)
+	}
+}
+
+func keepsRetryProof(e *tokenEnv) {
+	for start := 0; start < 256; start += 32 {
+		s := newSession(e)
+		s.RetryProof = nil
+		for b := start; b < start+32; b++ {
+			s.RetryProof = append(s.RetryProof, byte(b))
+		}
+		keeps(e, fmt.Sprintf("a retry proof of the bytes %#x to %#x", start, start+31), s)
+	}
+	s := newSession(e)
+	s.RetryProof = bytes.Repeat([]byte{0}, 32)
+	keeps(e, "a retry proof of zero bytes", s)
+}
+
+func keepsGeneration(e *tokenEnv) {
+	for _, n := range []int64{0, 1, 1<<31 + 1, 1<<53 + 1, 1<<63 - 1} {
+		s := newSession(e)
+		s.Generation = n
+		keeps(e, fmt.Sprintf("generation %d", n), s)
+	}
+}

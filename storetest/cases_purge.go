@@ -1,0 +1,205 @@
+package storetest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// purgeCases test law T11. They run one at a time: a purge is about every
+// session there is.
+var purgeCases = []testCase[*tokens]{
+	{name: "only-what-has-ended", run: purgesOnlyEnded, serial: true, usually: "ended means that ExpiresAt, or an EndsAt that is not zero, lies before the given time, and nothing else; the given time may be in any zone"},
+	{name: "at-most-limit", run: purgesAtMostLimit, serial: true, usually: "the limit is ignored, or is one of rows that are looked at and not of those deleted"},
+	{name: "no-limit-no-deletion", run: purgesNothing, serial: true, usually: "a limit of 0, or below, is taken for none at all"},
+	{name: "counts", run: purgeCounts, serial: true, usually: "the number returned is not that of the sessions deleted"},
+	{name: "leaves-no-trace", run: purgeLeavesNoTrace, serial: true, usually: "an index still names the deleted session, or the ID stays taken"},
+	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations, serial: true, usually: "DeleteExpired first lists what has ended and then deletes it without asking again"},
+}
+
+// horizon is before everything in the suite but what law T11 is tested with.
+var horizon = time.Date(2001, time.September, 9, 1, 46, 40, 0, time.UTC)
+
+// longEnded returns a session that ended before the horizon.
+func longEnded(e *tokenEnv) renew.Session {
+	s := newSession(e)
+	s.CreatedAt = horizon.Add(-48 * time.Hour)
+	s.IssuedAt, s.NotBefore = horizon.Add(-25*time.Hour), horizon.Add(-25*time.Hour)
+	s.ExpiresAt = horizon.Add(-24 * time.Hour)
+	s.EndsAt = time.Time{}
+	return s
+}
+
+// drain deletes what earlier cases and runs have left.
+func drain(e *tokenEnv) *purger {
+	h := asPurger(e, e.a)
+	const batch, batches = 1000, 1000
+	for range batches {
+		n, err := h.DeleteExpired(e.ctx, horizon.Add(time.Hour), batch)
+		if err != nil {
+			e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
+		}
+		if n < batch {
+			return h
+		}
+	}
+	e.fatalf("expected DeleteExpired to come to an end\nthe store has deleted %d sessions and more", batch*batches)
+	return nil
+}
+
+func purge(e *tokenEnv, h *purger, before time.Time, limit int) int {
+	n, err := h.DeleteExpired(e.ctx, before, limit)
+	if err != nil {
+		e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
+	}
+	return n
+}
+
+// gone reports whether the session is not there any more.
+func gone(e *tokenEnv, s renew.Session) bool {
+	_, err := e.b.Session(e.ctx, s.AppID, s.ID)
+	if err != nil && !errors.Is(err, renew.ErrSessionNotFound) {
+		e.fatalf("expected Session to return a session or ErrSessionNotFound\nthe store returned the error %q", err)
+	}
+	return err != nil
+}
+
+func purgesOnlyEnded(e *tokenEnv) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		what      string
+		change    func(s *renew.Session)
+		isDeleted bool
+	}{
+		{"whose refresh token expired a day before", func(*renew.Session) {}, true},
+		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.ExpiresAt = horizon.Add(-ms) }, true},
+		{"whose refresh token expires at that time", func(s *renew.Session) { s.ExpiresAt = horizon }, false},
+		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.ExpiresAt = horizon.Add(ms) }, false},
+		{"whose refresh token expires an hour after", func(s *renew.Session) { s.ExpiresAt = horizon.Add(time.Hour) }, false},
+		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.ExpiresAt, s.EndsAt = horizon.Add(time.Hour), horizon.Add(-ms) }, true},
+		{"whose life ends at that time", func(s *renew.Session) { s.ExpiresAt, s.EndsAt = horizon, horizon }, false},
+		{"whose life goes on and whose refresh token expired", func(s *renew.Session) { s.EndsAt = horizon.Add(time.Hour) }, true},
+		{"that is revoked and has not ended", func(s *renew.Session) { s.ExpiresAt, s.RevokedAt = horizon.Add(time.Hour), horizon.Add(-time.Hour) }, false},
+		{"that is revoked and has ended", func(s *renew.Session) { s.RevokedAt = horizon.Add(-26 * time.Hour) }, true},
+		{"that ends in years", func(s *renew.Session) { s.ExpiresAt = base }, false},
+	} {
+		for _, zone := range append(zones, time.UTC) {
+			h := drain(e)
+			s := longEnded(e)
+			c.change(&s)
+			create(e, s)
+			n := purge(e, h, horizon.In(zone), 10)
+			switch isGone := gone(e, s); {
+			case isGone && !c.isDeleted:
+				e.failf("expected DeleteExpired before %s to leave a session %s\nthe store has deleted it", clock(horizon.In(zone)), c.what)
+			case !isGone && c.isDeleted:
+				e.failf("expected DeleteExpired before %s to delete a session %s\nthe store still has it, and returned %d", clock(horizon.In(zone)), c.what, n)
+			}
+		}
+	}
+	drain(e)
+}
+
+// ended stores n sessions that have ended.
+func ended(e *tokenEnv, n int) []renew.Session {
+	sessions := make([]renew.Session, n)
+	for i := range sessions {
+		sessions[i] = longEnded(e)
+		create(e, sessions[i])
+	}
+	return sessions
+}
+
+func countGone(e *tokenEnv, sessions []renew.Session) (n int) {
+	for _, s := range sessions {
+		if gone(e, s) {
+			n++
+		}
+	}
+	return n
+}
+
+func purgesAtMostLimit(e *tokenEnv) {
+	for _, limit := range []int{1, 2, 5, 7} {
+		h := drain(e)
+		sessions := ended(e, 2*limit+1)
+		n := purge(e, h, horizon, limit)
+		if got := countGone(e, sessions); got > limit || n > limit {
+			e.failf("expected DeleteExpired with limit %d to delete no more of %d sessions\nthe store has deleted %d, and returned %d", limit, len(sessions), got, n)
+		}
+	}
+	drain(e)
+}
+
+func purgesNothing(e *tokenEnv) {
+	h := drain(e)
+	sessions := ended(e, 3)
+	for _, limit := range []int{0, -1, -1 << 31} {
+		n := purge(e, h, horizon, limit)
+		if got := countGone(e, sessions); got > 0 || n != 0 {
+			e.failf("expected DeleteExpired with limit %d to delete nothing, and return 0\nthe store has deleted %d sessions, and returned %d", limit, got, n)
+		}
+	}
+	drain(e)
+}
+
+func purgeCounts(e *tokenEnv) {
+	h := drain(e)
+	sessions := ended(e, 7)
+	for call, want := range []int{3, 3, 1, 0} {
+		before := countGone(e, sessions)
+		n := purge(e, h, horizon, 3)
+		if got := countGone(e, sessions) - before; n != got || n != want {
+			e.failf("expected DeleteExpired with limit 3 to delete and return %d of 7 sessions in call %d\nthe store has deleted %d, and returned %d", want, call+1, got, n)
+		}
+	}
+}
+
+func purgeLeavesNoTrace(e *tokenEnv) {
+	h := drain(e)
+	s := longEnded(e)
+	create(e, s)
+	purge(e, h, horizon, 10)
+	if !gone(e, s) {
+		e.fatalf("expected DeleteExpired to delete a session that ended a day before\nthe store still has it")
+	}
+	wantError(e, "RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon), renew.ErrSessionNotFound)
+	wantError(e, "Rotate of a session that DeleteExpired has deleted", e.a.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrSessionNotFound, renew.ErrConflict)
+	if list, ok := e.b.store.(renew.SubjectStore); ok {
+		if n, err := list.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon); n != 0 || err != nil {
+			e.failf("expected RevokeSubject to find nothing of a session that DeleteExpired has deleted\nthe store returned %d and the error %v", n, err)
+		}
+	}
+	again := newSession(e)
+	again.ID, again.Subject = s.ID, s.Subject
+	if err := e.a.CreateSession(e.ctx, again); err != nil {
+		e.failf("expected CreateSession to take the ID of a session that was deleted\nthe store returned the error %q", err)
+	}
+}
+
+func purgeAgainstRotations(e *tokenEnv) {
+	h := drain(e)
+	for round := range e.rounds(60) {
+		sessions := ended(e, 4)
+		next := make([]renew.Session, len(sessions))
+		errs := make([]error, len(sessions))
+		for i, s := range sessions {
+			next[i] = successor(s)
+			next[i].ExpiresAt = base
+		}
+		e.race(len(sessions)+1, func(i int) {
+			if i == len(sessions) {
+				_, _ = h.DeleteExpired(e.ctx, horizon, len(sessions))
+				return
+			}
+			errs[i] = e.handle(i).Rotate(e.ctx, sessions[i].TokenID, next[i])
+		})
+		for i, err := range errs {
+			if err == nil && gone(e, next[i]) {
+				e.fatalf("expected a session to stay that was renewed while DeleteExpired ran (round %d, session %d)\nthe store returned nil for Rotate, and has the session no more", round, i)
+			}
+		}
+	}
+	drain(e)
+}

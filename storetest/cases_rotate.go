@@ -1,0 +1,261 @@
+package storetest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// rotateCases test law T4.
+var rotateCases = []testCase[*tokens]{
+	{name: "replaces-every-field", run: replacesEveryField, usually: "Rotate writes only the fields that change in most renewals"},
+	{name: "empties-fields", run: emptiesFields, usually: "Rotate keeps the old value where the new one is empty: an update of the non-zero fields only"},
+	{name: "from-another-token", run: fromAnotherToken, usually: "Rotate does not compare the token ID, or compares it in another way than byte by byte, or with PreviousTokenID too"},
+	{name: "missing-session", run: rotatesMissing, usually: "Rotate inserts where it finds nothing to update"},
+	{name: "session-of-another-app", run: rotatesOtherApp, usually: "Rotate finds the session by its ID, or by its token ID, without the app"},
+	{name: "touches-no-other-session", run: touchesNoOther, usually: "Rotate finds the session by less than app and ID"},
+	{name: "expired-session", run: rotatesExpired, usually: "Rotate judges expiry by a clock; the Renewer alone does that"},
+}
+
+func replacesEveryField(e *tokenEnv) {
+	s := newSession(e)
+	create(e, s)
+	next := otherThan(s)
+	rotate(e, e.b, s.TokenID, next)
+	stored(e, next, "Rotate to a session with every field changed")
+	again := successor(next)
+	rotate(e, e.a, next.TokenID, again)
+	stored(e, again, "a second Rotate")
+}
+
+func emptiesFields(e *tokenEnv) {
+	s := newSession(e)
+	create(e, s)
+	next := successor(s)
+	next.Audience, next.Claims, next.RetryProof, next.EndsAt = nil, nil, nil, time.Time{}
+	next.IP, next.UserAgent = "", ""
+	rotate(e, e.b, s.TokenID, next)
+	stored(e, next, "Rotate to a session with its optional fields empty")
+}
+
+// wrongFroms are values of from that are near to the current token ID and not
+// equal to it.
+func wrongFroms(s renew.Session) map[string]string {
+	last := len(s.TokenID) - 1
+	return map[string]string{
+		"an unrelated token ID":                    newID(),
+		"the previous token ID":                    s.PreviousTokenID,
+		"an empty token ID":                        "",
+		"the current token ID in lower case":       strings.ToLower(s.TokenID),
+		"the current token ID without its end":     s.TokenID[:last],
+		"the current token ID but for its end":     s.TokenID[:last] + flip(s.TokenID[last:]),
+		"the current token ID but for its start":   flip(s.TokenID[:1]) + s.TokenID[1:],
+		"the current token ID and a character":     s.TokenID + "0",
+		"the current token ID and a space":         s.TokenID + " ",
+		"the current token ID after a space":       " " + s.TokenID,
+		"a pattern for every token ID":             "%",
+		"a condition that is true in SQL":          "' OR '1'='1",
+		"the session's ID":                         s.ID,
+		"the current token ID and a null and more": s.TokenID + "\x00" + "0",
+	}
+}
+
+func flip(digit string) string {
+	if digit == "0" {
+		return "1"
+	}
+	return "0"
+}
+
+func fromAnotherToken(e *tokenEnv) {
+	s := created(e)
+	for what, from := range wrongFroms(s) {
+		err := e.b.Rotate(e.ctx, from, successor(s))
+		if strings.ContainsRune(from, 0) && err != nil && !errors.Is(err, renew.ErrSessionNotFound) {
+			// A database may refuse to look for a text that it cannot store.
+			unchanged(e, s, "Rotate from "+what)
+			continue
+		}
+		wantError(e, "Rotate from "+what, err, renew.ErrConflict)
+		unchanged(e, s, "Rotate from "+what)
+	}
+}
+
+func rotatesMissing(e *tokenEnv) {
+	s := created(e)
+	missing := newSession(e)
+	err := e.a.Rotate(e.ctx, missing.TokenID, successor(missing))
+	wantError(e, "Rotate of a session that was never stored", err, renew.ErrSessionNotFound, renew.ErrConflict)
+	if got, err := e.b.Session(e.ctx, missing.AppID, missing.ID); err == nil {
+		e.failf("expected Rotate of an unknown session to store nothing\nthe store has a session of that ID now: %s", describe(got))
+	}
+	unchanged(e, s, "Rotate of another session, an unknown one")
+}
+
+func rotatesOtherApp(e *tokenEnv) {
+	s := created(e)
+	next := successor(s)
+	next.AppID = e.app + "-other"
+	err := e.a.Rotate(e.ctx, s.TokenID, next)
+	wantError(e, "Rotate with the ID and the token ID of another app's session", err, renew.ErrSessionNotFound, renew.ErrConflict)
+	unchanged(e, s, "Rotate with its ID and another app")
+	if _, err := e.b.Session(e.ctx, next.AppID, next.ID); err == nil {
+		e.failf("expected Rotate with another app's session to store nothing\nthe store has a session of that app and ID now")
+	}
+}
+
+func touchesNoOther(e *tokenEnv) {
+	s := created(e)
+	twin := s.Clone() // in another app, with the same IDs
+	twin.AppID = e.app + "-twin"
+	create(e, twin)
+	sibling := newSession(e) // of the same subject
+	sibling.Subject = s.Subject
+	create(e, sibling)
+	rotate(e, e.a, s.TokenID, successor(s))
+	for _, other := range []renew.Session{twin, sibling} {
+		if got := read(e, e.b, other); got.TokenID != other.TokenID {
+			e.failf("expected Rotate to change one session and no other\nthe store has also changed %s: it is at %s", describe(other), named("token", got.TokenID))
+		}
+	}
+}
+
+func rotatesExpired(e *tokenEnv) {
+	s := newSession(e)
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+		*t = t.AddDate(-10, 0, 0)
+	}
+	create(e, s)
+	next := successor(s)
+	rotate(e, e.b, s.TokenID, next)
+	if got := read(e, e.a, next); got.TokenID != next.TokenID {
+		e.failf("expected Rotate to replace a session whatever its times\nthe store still has it at %s", named("token", got.TokenID))
+	}
+}
+
+// winnerCases test law T5.
+var winnerCases = []testCase[*tokens]{
+	{name: "second-is-refused", run: secondIsRefused, usually: "a Rotate whose result is there already is taken for done: two callers are told that they have won"},
+	{name: "exactly-one-winner", run: exactlyOneWinner, usually: "the comparison and the write are two steps: make them one, such as UPDATE … WHERE token_id = from, and look at the number of rows; or the outcome of a write is guessed"},
+	{name: "one-winner-a-generation", run: oneWinnerAGeneration, usually: "the comparison and the write are two steps, or the loser of a race is told that it has won"},
+	{name: "linearizable", run: winnersLinearizable, usually: "as for exactly-one-winner; or a write is lost, or happens twice, when it meets another"},
+}
+
+func secondIsRefused(e *tokenEnv) {
+	s := created(e)
+	next := successor(s)
+	rotate(e, e.a, s.TokenID, next)
+	for _, h := range []*tokens{e.b, e.a} {
+		wantError(e, "a second Rotate, with the same from and the same next", h.Rotate(e.ctx, s.TokenID, next), renew.ErrConflict)
+		wantError(e, "a second Rotate, with the same from and another next", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
+	}
+	if got := read(e, e.b, s); got.TokenID != next.TokenID {
+		e.failf("expected the session at the token ID of the first Rotate, %q\nthe store has it at %q", next.TokenID, got.TokenID)
+	}
+}
+
+// oneWinner judges a race, after the dust has settled: at most one contender was
+// told nil, and the stored session is that contender's; or nobody's whose answer
+// is known. before is the token ID that the session was at, empty if it did not
+// exist; a race in which all got an error that may be retried may leave it so.
+func oneWinner(e *tokenEnv, race string, contenders []renew.Session, errs []error, before string) (winner int) {
+	winner = -1
+	for i, err := range errs {
+		if err != nil {
+			continue
+		}
+		if winner >= 0 {
+			e.fatalf("expected at most one nil of %s\nthe store returned nil for %s and for %s", race,
+				named("token", contenders[winner].TokenID), named("token", contenders[i].TokenID))
+		}
+		winner = i
+	}
+	got, err := e.handle(winner+1).Session(e.ctx, contenders[0].AppID, contenders[0].ID)
+	if errors.Is(err, renew.ErrSessionNotFound) && winner < 0 && before == "" {
+		return -1
+	}
+	if err != nil {
+		e.fatalf("expected Session to return the winner of %s\nthe store returned the error %q", race, err)
+	}
+	if winner >= 0 {
+		if got.TokenID != contenders[winner].TokenID {
+			e.fatalf("expected the session of the one that was told nil, of %s: %s\nthe store has %s", race,
+				describe(contenders[winner]), describe(got))
+		}
+		return winner
+	}
+	if got.TokenID == before {
+		return -1
+	}
+	for i, c := range contenders {
+		if got.TokenID == c.TokenID && !errors.Is(errs[i], renew.ErrConflict) && !errors.Is(errs[i], renew.ErrSessionExists) {
+			return i // its answer was lost
+		}
+	}
+	e.fatalf("expected that a winner of %s is not told that it has lost\nthe store has %s", race, describe(got))
+	return -1
+}
+
+// rotateRace lets clients rotate the session from its token ID at once, repeats
+// what ended in an error that may be retried, and returns the session that won.
+func rotateRace(e *tokenEnv, s renew.Session, clients int, race string) renew.Session {
+	const tries = 50
+	var contenders []renew.Session
+	var errs []error
+	for range tries {
+		first := len(contenders)
+		for range clients {
+			contenders = append(contenders, successor(s))
+		}
+		errs = append(errs, make([]error, clients)...)
+		e.race(clients, func(i int) { errs[first+i] = e.handle(i).Rotate(e.ctx, s.TokenID, contenders[first+i]) })
+		for _, err := range errs[first:] {
+			if errors.Is(err, renew.ErrSessionNotFound) {
+				e.fatalf("expected nil, ErrConflict or an error to be retried of each of %s\nthe store returned %q", race, err)
+			}
+		}
+		if winner := oneWinner(e, race, contenders, errs, s.TokenID); winner >= 0 {
+			return contenders[winner]
+		}
+		if allConflict(errs) {
+			e.fatalf("expected one nil of %s\nthe store returned ErrConflict for all of them, and still has the session at from", race)
+		}
+	}
+	e.fatalf("expected one nil of %s, if need be after retries\nthe store returned errors %d times over", race, tries)
+	return renew.Session{}
+}
+
+func allConflict(errs []error) bool {
+	for _, err := range errs {
+		if !errors.Is(err, renew.ErrConflict) {
+			return false
+		}
+	}
+	return true
+}
+
+func exactlyOneWinner(e *tokenEnv) {
+	const clients = 16
+	for round := range e.rounds(60) {
+		s := newSession(e)
+		create(e, s)
+		rotateRace(e, s, clients, fmt.Sprintf("%d Rotates with one from (round %d)", clients, round))
+	}
+}
+
+func oneWinnerAGeneration(e *tokenEnv) {
+	const clients = 4
+	s := newSession(e)
+	s.Claims = json.RawMessage(`{"n":1}`)
+	create(e, s)
+	for n := range e.rounds(150) {
+		s = rotateRace(e, s, clients, fmt.Sprintf("%d Rotates with one from, in generation %d", clients, n))
+	}
+	if got := read(e, e.a, s); got.Generation != s.Generation {
+		e.failf("expected generation %d, after as many races with one winner each\nthe store has generation %d", s.Generation, got.Generation)
+	}
+}

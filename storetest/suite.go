@@ -1,0 +1,339 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// seedVariable names the environment variable that repeats a run's random
+// choices.
+const seedVariable = "RENEW_STORETEST_SEED"
+
+// Limits of one case on a store of ordinary speed, before [WithSlowness]. The
+// context ends first, so that a store that heeds it says itself where it hung.
+const (
+	contextLimit  = 30 * time.Second
+	watchdogLimit = 45 * time.Second
+)
+
+// Option tells a suite about the backend. Options are about what differs
+// between correct stores; no law can be switched off.
+type Option func(*config)
+
+type config struct {
+	slowness float64
+	outage   func(testing.TB) (restore func())
+	crash    func(testing.TB)
+	seed     uint64
+	effort   int // rounds of the cases that look for races, in percent
+	context  time.Duration
+	watchdog time.Duration
+}
+
+// WithSlowness multiplies all time limits by factor, for a backend that is slow
+// or far away. Default: 1, with which a case may take 30 seconds.
+func WithSlowness(factor float64) Option {
+	return func(c *config) { c.slowness = factor }
+}
+
+// WithOutage lets the suite test the law about outages. cut makes the backing
+// store unreachable for all handles, as when its server is stopped or its
+// network is gone, and returns what undoes that. What was stored must be there
+// again afterwards. Without this option the law is skipped.
+func WithOutage(cut func(tb testing.TB) (restore func())) Option {
+	return func(c *config) { c.outage = cut }
+}
+
+// WithCrash lets the suite test the law about durability. crash ends whatever
+// holds the data as a power failure would, with SIGKILL and not with a clean
+// stop, and starts it again. It is called while calls are under way, which may
+// return any error or the right answer. Handles that open returned before may
+// be dead afterwards; new ones must work. Without this option the law is
+// skipped, as is right for a store that is not durable.
+//
+// [StartProcess] has such a function for a store that lives inside the process
+// that uses it.
+func WithCrash(crash func(tb testing.TB)) Option {
+	return func(c *config) { c.crash = crash }
+}
+
+func newConfig(opts []Option) config {
+	c := config{slowness: 1, effort: 100, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	return c
+}
+
+// readSeed takes the seed from the environment, if it is there.
+func (c *config) readSeed(tb testing.TB) {
+	text, set := os.LookupEnv(seedVariable)
+	if !set {
+		return
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		tb.Fatalf("storetest: %s is %q, but must be the seed that a failure has printed", seedVariable, text)
+	}
+	c.seed = seed
+}
+
+func (c *config) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * c.slowness)
+}
+
+// rounds returns how often a case that looks for a race tries.
+func (c *config) rounds(n int) int { return max(1, n*c.effort/100) }
+
+// law is one promise and the cases that test it.
+type law[H any] struct {
+	id    string
+	text  string
+	cases []testCase[H]
+}
+
+// testCase tests one side of a law. usually says what it most often means when
+// it fails.
+type testCase[H any] struct {
+	name    string
+	usually string
+	run     func(e *env[H])
+	serial  bool // it must not run beside other cases
+}
+
+// suite is a set of laws and a backend to hold to them.
+type suite[H any] struct {
+	laws []law[H]
+	open func(tb testing.TB) H
+	// watch returns h with its calls recorded.
+	watch func(h H, number int, log *callLog) H
+	config
+}
+
+// test runs every case as a subtest.
+func (s *suite[H]) test(t *testing.T) {
+	s.readSeed(t)
+	for _, l := range s.laws {
+		t.Run(l.id, func(t *testing.T) {
+			for _, c := range l.cases {
+				t.Run(c.name, func(t *testing.T) {
+					if !c.serial {
+						t.Parallel()
+					}
+					s.run(t, l, c).report(t)
+				})
+			}
+		})
+	}
+}
+
+// result is what became of a case.
+type result struct {
+	failures []string
+	skipped  string
+}
+
+func (r result) report(t *testing.T) {
+	for _, failure := range r.failures {
+		t.Error(failure)
+	}
+	if len(r.failures) == 0 && r.skipped != "" {
+		t.Skip(r.skipped)
+	}
+}
+
+// run runs one case in a goroutine of its own, and gives up on it when the store
+// hangs. Functions of the user's that take a testing.TB run in the caller's
+// goroutine, as they must.
+func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
+	ctx, cancel := context.WithTimeout(context.Background(), s.scaled(s.context))
+	defer cancel()
+	aborted := make(chan struct{}) // the test has ended, through a hook
+	defer close(aborted)
+	e := &env[H]{
+		config:  s.config,
+		log:     &callLog{},
+		ctx:     ctx,
+		hooks:   make(chan func(testing.TB)),
+		aborted: aborted,
+		law:     l.id,
+		name:    c.name,
+		seed:    s.caseSeed(l.id, c.name),
+		app:     "storetest-" + newID(),
+		suite:   s,
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.guard(func() {
+			e.a, e.b = e.openHandle(), e.openHandle()
+			c.run(e)
+		})
+	}()
+	watchdog := time.NewTimer(s.scaled(s.watchdog))
+	defer watchdog.Stop()
+	for {
+		select {
+		case hook := <-e.hooks:
+			hook(tb)
+			watchdog.Reset(s.scaled(s.watchdog))
+		case <-done:
+			return e.result(l.text, c.usually)
+		case <-watchdog.C:
+			e.record(fmt.Sprintf("expected an answer to every call, if only an error when the context is done\nthe store has not answered within %v: %s",
+				s.scaled(s.watchdog), e.log.pending()))
+			return e.result(l.text, "a lock that is taken twice or not given back, a pool with no connection left, a retry without end")
+		}
+	}
+}
+
+func (s *suite[H]) caseSeed(law, name string) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s/%s", s.seed, law, name)
+	return h.Sum64()
+}
+
+// env is what a case works with: two handles on one backing store, an app of its
+// own, and ways to say what went wrong.
+type env[H any] struct {
+	config
+	a, b    H
+	ctx     context.Context
+	app     string
+	log     *callLog
+	law     string
+	name    string
+	seed    uint64
+	suite   *suite[H]
+	hooks   chan func(testing.TB)
+	aborted chan struct{}
+	handles int
+
+	mu       sync.Mutex
+	failures []string
+	skipped  string
+}
+
+// stop ends a case from inside it; guard catches it.
+type stop struct{}
+
+// guard calls f and records its panic, if it is not the case's own end.
+func (e *env[H]) guard(f func()) {
+	defer func() {
+		switch p := recover(); p.(type) {
+		case nil, stop:
+		default:
+			e.record(fmt.Sprintf("expected no panic\nthe store, or the case, panicked: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// hook runs f in the test's own goroutine.
+func (e *env[H]) hook(f func(tb testing.TB)) {
+	finished := make(chan struct{})
+	select {
+	case e.hooks <- func(tb testing.TB) { f(tb); close(finished) }:
+	case <-e.aborted:
+		panic(stop{})
+	}
+	select {
+	case <-finished:
+	case <-e.aborted:
+		panic(stop{})
+	}
+}
+
+// openHandle returns a new handle whose calls are recorded.
+func (e *env[H]) openHandle() (h H) {
+	e.hook(func(tb testing.TB) { h = e.suite.open(tb) })
+	e.handles++
+	return e.suite.watch(h, e.handles, e.log)
+}
+
+// random returns the case's source of random choices.
+func (e *env[H]) random() *rand.Rand { return rand.New(rand.NewPCG(e.seed, 0)) }
+
+// failf records a failure: what was expected and what the store did. The case
+// goes on; fatalf ends it.
+func (e *env[H]) failf(format string, args ...any) { e.record(fmt.Sprintf(format, args...)) }
+
+func (e *env[H]) fatalf(format string, args ...any) {
+	e.failf(format, args...)
+	panic(stop{})
+}
+
+// record keeps a failure, unless there are many already: one broken promise can
+// fail in every round.
+func (e *env[H]) record(failure string) {
+	const enough = 5
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.failures) < enough {
+		e.failures = append(e.failures, failure+"\n"+e.log.String())
+	}
+}
+
+func (e *env[H]) failed() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.failures) > 0
+}
+
+// skip ends the case: it does not apply to this store.
+func (e *env[H]) skip(why string) {
+	e.mu.Lock()
+	e.skipped = "storetest: " + why
+	e.mu.Unlock()
+	panic(stop{})
+}
+
+func (e *env[H]) result(law, usually string) result {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := result{skipped: e.skipped}
+	for _, failure := range e.failures {
+		failure = strings.ReplaceAll(failure, "\n", "\n  ")
+		r.failures = append(r.failures, fmt.Sprintf("law %s: %s\n  %s\n  this usually means: %s\n  random choices: repeat them with %s=%d and -run '%s/%s'",
+			e.law, law, failure, usually, seedVariable, e.config.seed, e.law, e.name))
+	}
+	return r
+}
+
+// race calls f n times at once and returns when all calls have returned. If one
+// has failed, the case ends.
+func (e *env[H]) race(n int, f func(i int)) {
+	var ready, finished sync.WaitGroup
+	start := make(chan struct{})
+	ready.Add(n)
+	for i := range n {
+		finished.Go(func() {
+			ready.Done()
+			<-start
+			e.guard(func() { f(i) })
+		})
+	}
+	ready.Wait()
+	close(start)
+	finished.Wait()
+	if e.failed() {
+		panic(stop{})
+	}
+}
+
+// handle returns one of the two handles, by turns.
+func (e *env[H]) handle(i int) H {
+	if i%2 == 0 {
+		return e.a
+	}
+	return e.b
+}

@@ -1,0 +1,295 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/jwtrenew/renew"
+)
+
+// TestTokenStore holds a store to the laws T1 to T13 of [renew.TokenStore], and
+// to those of [renew.SubjectStore] and [renew.Purger] if it is one.
+//
+// open returns a handle on the backing store, the same backing store each time,
+// and registers with tb.Cleanup what closes the handle. It is called at least
+// twice for every case, from the goroutine of the case's test; failing there
+// with tb.Fatal is right. Two handles stand for two processes: share between
+// them only what two processes of yours would share. Where a backing store can
+// be opened only once, or lives in the memory of one process, open may return
+// the same value again; then nothing shows that another process sees the same.
+//
+// A handle that is no [renew.SubjectStore] or [renew.Purger] has the laws about
+// them skipped.
+//
+// The backing store may hold other sessions, and several runs may share it, but
+// for one thing: law T11 deletes every session that ended before the year 2002.
+func TestTokenStore(t *testing.T, open func(tb testing.TB) renew.TokenStore, opts ...Option) {
+	newTokenSuite(open, newConfig(opts)).test(t)
+}
+
+func newTokenSuite(open func(tb testing.TB) renew.TokenStore, c config) *suite[*tokens] {
+	return &suite[*tokens]{
+		laws:   tokenLaws(),
+		open:   func(tb testing.TB) *tokens { return &tokens{store: open(tb)} },
+		watch:  func(h *tokens, number int, log *callLog) *tokens { return &tokens{h.store, number, log} },
+		config: c,
+	}
+}
+
+type tokenEnv = env[*tokens]
+
+// tokens is a handle on a TokenStore that records the calls made through it.
+type tokens struct {
+	store  renew.TokenStore
+	number int
+	log    *callLog
+}
+
+func (h *tokens) CreateSession(ctx context.Context, s renew.Session) error {
+	c := h.log.begin(h.number, "CreateSession", describe(s))
+	err := h.store.CreateSession(ctx, s)
+	h.log.end(c, "", err)
+	return err
+}
+
+func (h *tokens) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	c := h.log.begin(h.number, "Session", named("app", appID), named("session", sessionID))
+	s, err := h.store.Session(ctx, appID, sessionID)
+	h.log.end(c, describe(s), err)
+	return s, err
+}
+
+func (h *tokens) Rotate(ctx context.Context, from string, next renew.Session) error {
+	c := h.log.begin(h.number, "Rotate", named("from", from), describe(next))
+	err := h.store.Rotate(ctx, from, next)
+	h.log.end(c, "", err)
+	return err
+}
+
+func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	c := h.log.begin(h.number, "RevokeSession", named("app", appID), named("session", sessionID), "at "+clock(at))
+	err := h.store.RevokeSession(ctx, appID, sessionID, at)
+	h.log.end(c, "", err)
+	return err
+}
+
+// subjects is a handle on a SubjectStore that records the calls made through it.
+type subjects struct {
+	store renew.SubjectStore
+	*tokens
+}
+
+func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	c := h.log.begin(h.number, "SubjectSessions", named("app", appID), named("subject", subject), "at "+clock(at))
+	list, err := h.store.SubjectSessions(ctx, appID, subject, at)
+	h.log.end(c, fmt.Sprintf("%d sessions", len(list)), err)
+	return list, err
+}
+
+func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+	c := h.log.begin(h.number, "RevokeSubject", named("app", appID), named("subject", subject), "at "+clock(at))
+	n, err := h.store.RevokeSubject(ctx, appID, subject, at)
+	h.log.end(c, fmt.Sprint(n), err)
+	return n, err
+}
+
+// purger is a handle on a Purger that records the calls made through it.
+type purger struct {
+	store renew.Purger
+	*tokens
+}
+
+func (h *purger) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+	c := h.log.begin(h.number, "DeleteExpired", "before "+clock(before), fmt.Sprintf("limit %d", limit))
+	n, err := h.store.DeleteExpired(ctx, before, limit)
+	h.log.end(c, fmt.Sprint(n), err)
+	return n, err
+}
+
+// asSubjects returns the handle as a SubjectStore, or ends the case.
+func asSubjects(e *tokenEnv, h *tokens) *subjects {
+	store, ok := h.store.(renew.SubjectStore)
+	if !ok {
+		e.skip("the store is no renew.SubjectStore")
+	}
+	return &subjects{store, h}
+}
+
+// asPurger returns the handle as a Purger, or ends the case.
+func asPurger(e *tokenEnv, h *tokens) *purger {
+	store, ok := h.store.(renew.Purger)
+	if !ok {
+		e.skip("the store is no renew.Purger")
+	}
+	return &purger{store, h}
+}
+
+func describe(s renew.Session) string {
+	text := named("session", s.ID) + " of " + named("app", s.AppID) + " at " + named("token", s.TokenID)
+	if !s.RevokedAt.IsZero() {
+		text += ", revoked " + clock(s.RevokedAt)
+	}
+	return text
+}
+
+// named returns a value with what it is, short enough for a line.
+func named(what, value string) string {
+	const enough = 60
+	if len(value) > enough {
+		return fmt.Sprintf("%s %q… (%d bytes)", what, value[:enough], len(value))
+	}
+	return fmt.Sprintf("%s %q", what, value)
+}
+
+func clock(t time.Time) string { return t.Format("2006-01-02T15:04:05.999999999Z07:00") }
+
+// newID returns a ULID, as the Renewer makes token and session IDs.
+func newID() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
+
+// base is about when the sessions of the suite live: long after what law T11
+// deletes.
+var base = time.Date(2031, time.May, 6, 7, 8, 9, 123e6, time.UTC)
+
+// newSession returns a session of the case's app with every field set but
+// RevokedAt, as after one renewal, all values different.
+func newSession(e *tokenEnv) renew.Session {
+	return renew.Session{
+		AppID:           e.app,
+		ID:              newID(),
+		Subject:         "subject-" + newID(),
+		Audience:        []string{"web-app", "api"},
+		Claims:          json.RawMessage(`{"role":"admin","level":3}`),
+		CreatedAt:       base,
+		EndsAt:          base.Add(720*time.Hour + time.Millisecond),
+		Generation:      1,
+		TokenID:         newID(),
+		PreviousTokenID: newID(),
+		IssuedAt:        base.Add(time.Hour + 2*time.Millisecond),
+		NotBefore:       base.Add(time.Hour + time.Minute + 3*time.Millisecond),
+		ExpiresAt:       base.Add(3*time.Hour + 4*time.Millisecond),
+		RetryProof:      bytes.Repeat([]byte{0x00, 0x7f, 0x80, 0xff}, 8),
+		IP:              "2001:db8::1",
+		UserAgent:       "storetest/1.0 (first)",
+	}
+}
+
+// successor returns what the Renewer would put in place of s.
+func successor(s renew.Session) renew.Session {
+	next := s.Clone()
+	next.Generation++
+	next.PreviousTokenID, next.TokenID = s.TokenID, newID()
+	next.IssuedAt = s.IssuedAt.Add(time.Hour)
+	next.NotBefore = s.NotBefore.Add(time.Hour)
+	next.ExpiresAt = s.ExpiresAt.Add(time.Hour)
+	next.RetryProof = bytes.Repeat([]byte{byte(next.Generation)}, 32)
+	next.IP, next.UserAgent = "192.0.2.7", fmt.Sprintf("storetest/1.0 (renewal %d)", next.Generation)
+	return next
+}
+
+// create stores a session through the first handle.
+func create(e *tokenEnv, s renew.Session) {
+	if err := e.a.CreateSession(e.ctx, s); err != nil {
+		e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
+	}
+}
+
+// created stores a new session and returns it as the store does.
+func created(e *tokenEnv) renew.Session {
+	s := newSession(e)
+	create(e, s)
+	return read(e, e.a, s)
+}
+
+// read returns the session of the same app and ID through h.
+func read(e *tokenEnv, h *tokens, s renew.Session) renew.Session {
+	got, err := h.Session(e.ctx, s.AppID, s.ID)
+	if err != nil {
+		e.fatalf("expected Session to return the session that was stored\nthe store returned the error %q", err)
+	}
+	return got
+}
+
+// rotate replaces the session at token ID from by next.
+func rotate(e *tokenEnv, h *tokens, from string, next renew.Session) {
+	if err := h.Rotate(e.ctx, from, next); err != nil {
+		e.fatalf("expected Rotate from the current token ID to return nil\nthe store returned the error %q", err)
+	}
+}
+
+// revoke revokes the session.
+func revoke(e *tokenEnv, h *tokens, s renew.Session, at time.Time) {
+	if err := h.RevokeSession(e.ctx, s.AppID, s.ID, at); err != nil {
+		e.fatalf("expected RevokeSession of a stored session to return nil\nthe store returned the error %q", err)
+	}
+}
+
+// unchanged reads the session through both handles and compares it with what it
+// was.
+func unchanged(e *tokenEnv, was renew.Session, after string) {
+	for _, h := range []*tokens{e.a, e.b} {
+		if diff := difference(was, read(e, h, was)); diff != "" {
+			e.failf("expected the stored session to be as it was, after %s\nthe store has changed it: %s", after, diff)
+		}
+	}
+}
+
+// stored reads the session through both handles and compares it with what it
+// must be.
+func stored(e *tokenEnv, want renew.Session, after string) {
+	for _, h := range []*tokens{e.a, e.b} {
+		if diff := difference(want, read(e, h, want)); diff != "" {
+			e.failf("expected Session to return what was stored, after %s\nthe store returned something else: %s", after, diff)
+		}
+	}
+}
+
+// wantError checks that a call returned one of these errors, and returns whether
+// it did.
+func wantError(e *tokenEnv, what string, got error, want ...error) bool {
+	names := make([]string, len(want))
+	for i, w := range want {
+		if errors.Is(got, w) {
+			return true
+		}
+		names[i] = errorName(w)
+	}
+	if got == nil {
+		e.failf("expected %s of %s\nthe store returned nil", strings.Join(names, " or "), what)
+	} else {
+		e.failf("expected %s of %s\nthe store returned another error: %q", strings.Join(names, " or "), what, got)
+	}
+	return false
+}
+
+// errorNames are the errors that the laws name.
+var errorNames = []struct {
+	err  error
+	name string
+}{
+	{renew.ErrSessionNotFound, "renew.ErrSessionNotFound"},
+	{renew.ErrSessionExists, "renew.ErrSessionExists"},
+	{renew.ErrConflict, "renew.ErrConflict"},
+	{renew.ErrAppNotFound, "renew.ErrAppNotFound"},
+	{renew.ErrKeyNotFound, "renew.ErrKeyNotFound"},
+	{renew.ErrKeyRevoked, "renew.ErrKeyRevoked"},
+	{context.Canceled, "context.Canceled"},
+	{context.DeadlineExceeded, "context.DeadlineExceeded"},
+}
+
+func errorName(err error) string {
+	for _, known := range errorNames {
+		if known.err == err {
+			return known.name
+		}
+	}
+	return err.Error()
+}
