@@ -234,6 +234,9 @@ func decodeClaims(encoded json.RawMessage) (map[string]any, error) {
 	if len(encoded) == 0 {
 		return claims, nil
 	}
+	if _, err := checkClaims(encoded); err != nil {
+		return nil, err
+	}
 	d := json.NewDecoder(bytes.NewReader(encoded))
 	d.UseNumber()
 	if err := d.Decode(&claims); err != nil {

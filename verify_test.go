@@ -1,0 +1,287 @@
+package renew_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+func requireInvalidAuth(t *testing.T, err error, reason renew.Reason) {
+	t.Helper()
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	require.NotErrorIs(t, err, renew.ErrInvalidRefreshToken)
+	var refused *renew.TokenError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, reason, refused.Reason, "%v", err)
+}
+
+func TestVerifyAuthTokenReturnsItsClaimsAndReadsNoSession(t *testing.T) {
+	f := newFixture(t)
+	req := f.issueRequest()
+	req.Audience = []string{"web", "mobile"}
+	req.Claims = map[string]any{"n": json.Number("9007199254740993"), "o": map[string]any{"a": []any{true, nil}}}
+	b, err := f.Issue(f.ctx, req)
+	require.NoError(t, err)
+	f.hooks.calls()
+	got, err := f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+	require.NoError(t, err)
+	start := epoch.Truncate(time.Second)
+	require.Equal(t, &renew.AuthClaims{
+		Issuer: "issuer_1", Subject: req.Subject, Audience: req.Audience, IP: req.IP, UserAgent: req.UserAgent,
+		KeyID: b.KeyID, TokenID: b.TokenID, SessionID: b.SessionID,
+		IssuedAt: start, NotBefore: start, ExpiresAt: start.Add(time.Hour),
+		Claims: req.Claims,
+	}, got)
+	require.Equal(t, [4]int64{}, f.hooks.calls())
+}
+
+func TestAuthTokenIsGoodFromNbfUntilExp(t *testing.T) {
+	config := fixtureConfig{app: func(a *renew.App) { a.AuthNotBefore = time.Minute }}
+	leeway := config
+	leeway.opts = []renew.Option{renew.WithLeeway(5 * time.Second)}
+	start := epoch.Truncate(time.Second)
+	nbf, exp := start.Add(time.Minute), start.Add(time.Hour)
+	for _, c := range []struct {
+		name   string
+		config fixtureConfig
+		at     time.Time
+		reason renew.Reason
+	}{
+		{"a millisecond before nbf", config, nbf.Add(-time.Millisecond), renew.ReasonTooEarly},
+		{"at nbf", config, nbf, ""},
+		{"a millisecond before exp", config, exp.Add(-time.Millisecond), ""},
+		{"at exp", config, exp, renew.ReasonExpired},
+		{"before nbf and its leeway", leeway, nbf.Add(-5*time.Second - time.Millisecond), renew.ReasonTooEarly},
+		{"at nbf less leeway", leeway, nbf.Add(-5 * time.Second), ""},
+		{"a millisecond before exp and leeway", leeway, exp.Add(5*time.Second - time.Millisecond), ""},
+		{"at exp and leeway", leeway, exp.Add(5 * time.Second), renew.ReasonExpired},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := c.config.new(t)
+			b := f.issue()
+			f.clock.Move(c.at.Sub(f.clock.Now()))
+			for _, verify := range []func(context.Context, string, string) (*renew.AuthClaims, error){f.VerifyAuthToken, f.VerifySession} {
+				_, err := verify(f.ctx, f.app.ID, b.AuthToken)
+				if c.reason == "" {
+					require.NoError(t, err)
+				} else {
+					requireInvalidAuth(t, err, c.reason)
+				}
+			}
+		})
+	}
+}
+
+func TestVerifyAuthTokenRefuses(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	f.addApp("app_2", "issuer_2", nil)
+	for _, c := range []struct {
+		name, appID, token string
+		reason             renew.Reason
+	}{
+		{"nothing", "app_1", "", renew.ReasonMalformed},
+		{"a refresh token", "app_1", b.RefreshToken, renew.ReasonType},
+		{"another app's token", "app_2", b.AuthToken, renew.ReasonUnknownKey},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			claims, err := f.VerifyAuthToken(f.ctx, c.appID, c.token)
+			require.Nil(t, claims)
+			requireInvalidAuth(t, err, c.reason)
+		})
+	}
+	t.Run("a token whose key was revoked", func(t *testing.T) {
+		require.NoError(t, f.store.RevokeKey(f.ctx, f.app.ID, b.KeyID, f.clock.Now()))
+		_, err := f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+		requireInvalidAuth(t, err, renew.ReasonRevokedKey)
+	})
+}
+
+func TestVerifySession(t *testing.T) {
+	t.Run("reads the session once", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		f.hooks.calls()
+		got, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		require.NoError(t, err)
+		require.Equal(t, b.SessionID, got.SessionID)
+		require.Equal(t, [4]int64{0, 1, 0, 0}, f.hooks.calls())
+	})
+	t.Run("takes a token that was renewed since", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		f.renew(b)
+		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		require.NoError(t, err)
+	})
+	t.Run("refuses a revoked session", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, b.SessionID))
+		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		requireInvalidAuth(t, err, renew.ReasonRevokedSession)
+		_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+		require.NoError(t, err)
+	})
+	t.Run("refuses a session that is over, deleted already or not", func(t *testing.T) {
+		f := fixtureConfig{app: func(a *renew.App) { a.AuthTTL, a.RefreshTTL = 2*time.Hour, time.Hour }}.new(t)
+		b := f.issue()
+		f.clock.Move(time.Hour)
+		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		requireInvalidAuth(t, err, renew.ReasonEndedSession)
+		n, err := f.store.DeleteExpired(f.ctx, f.clock.Now(), 1)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		requireInvalidAuth(t, err, renew.ReasonUnknownSession)
+	})
+	t.Run("refuses a session past its absolute end, whatever the leeway", func(t *testing.T) {
+		f := fixtureConfig{
+			app:  func(a *renew.App) { a.SessionTTL = 30 * time.Minute },
+			opts: []renew.Option{renew.WithLeeway(time.Minute)},
+		}.new(t)
+		b := f.issue()
+		f.clock.Move(b.AuthExpiresAt.Sub(f.clock.Now()))
+		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		requireInvalidAuth(t, err, renew.ReasonEndedSession)
+	})
+	t.Run("takes an outage for one", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		f.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
+			return renew.Session{}, errOutage
+		}
+		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		requireServerFault(t, err)
+		require.ErrorIs(t, err, errOutage)
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		token func(f *fixture, b *renew.Bundle) string
+	}{
+		{"by the auth token", func(_ *fixture, b *renew.Bundle) string { return b.AuthToken }},
+		{"by the refresh token", func(_ *fixture, b *renew.Bundle) string { return b.RefreshToken }},
+		{"by a used refresh token", func(f *fixture, b *renew.Bundle) string { f.renew(b); return b.RefreshToken }},
+		{"by an expired auth token", func(f *fixture, b *renew.Bundle) string { f.clock.Move(2 * time.Hour); return b.AuthToken }},
+		{"by a token that is not good yet", func(f *fixture, b *renew.Bundle) string { f.clock.Move(-time.Hour); return b.RefreshToken }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			b, other := f.issue(), f.issue()
+			token := c.token(f, b)
+			require.NoError(t, f.Revoke(f.ctx, f.app.ID, token))
+			at := f.clock.Now()
+			require.Equal(t, at, f.session(b).RevokedAt)
+			require.True(t, f.session(other).RevokedAt.IsZero())
+			f.clock.Move(time.Second)
+			require.NoError(t, f.Revoke(f.ctx, f.app.ID, token))
+			require.Equal(t, at, f.session(b).RevokedAt)
+		})
+	}
+	t.Run("of a session that is gone is nil", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		_, err := f.store.DeleteExpired(f.ctx, epoch.Add(24*time.Hour), 1)
+		require.NoError(t, err)
+		require.NoError(t, f.Revoke(f.ctx, f.app.ID, b.RefreshToken))
+	})
+	t.Run("takes no token that a good key has not signed", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		err := f.Revoke(f.ctx, f.app.ID, b.RefreshToken[:len(b.RefreshToken)-8]+"AAAAAAAA")
+		require.ErrorIs(t, err, renew.ErrInvalidToken)
+		f.rotateKey(renew.ES256)
+		require.NoError(t, f.store.RevokeKey(f.ctx, f.app.ID, b.KeyID, f.clock.Now()))
+		require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, b.RefreshToken), renew.ErrInvalidToken)
+		require.True(t, f.session(b).RevokedAt.IsZero())
+	})
+	t.Run("says so when the store fails", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		f.events.take()
+		f.hooks.revoke = func(context.Context, func() error) error { return errOutage }
+		for _, err := range []error{f.Revoke(f.ctx, f.app.ID, b.AuthToken), f.RevokeSession(f.ctx, f.app.ID, b.SessionID)} {
+			requireServerFault(t, err)
+			require.ErrorIs(t, err, errOutage)
+		}
+		require.Empty(t, f.events.take())
+	})
+	t.Run("of an unknown session ID", func(t *testing.T) {
+		f := newFixture(t)
+		require.ErrorIs(t, f.RevokeSession(f.ctx, f.app.ID, "x"), renew.ErrSessionNotFound)
+	})
+}
+
+func TestSubjects(t *testing.T) {
+	f := newFixture(t)
+	first := f.issue()
+	f.clock.Move(time.Minute)
+	second, revoked := f.issue(), f.issue()
+	require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, revoked.SessionID))
+	other := f.issueRequest()
+	other.Subject = "somebody@example.com"
+	theirs, err := f.Issue(f.ctx, other)
+	require.NoError(t, err)
+
+	sessions, err := f.Sessions(f.ctx, f.app.ID, "user@example.com")
+	require.NoError(t, err)
+	require.Equal(t, []renew.Session{f.session(second), f.session(first)}, sessions)
+
+	n, err := f.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	f.refused(first, renew.ReasonRevokedSession)
+	f.refused(second, renew.ReasonRevokedSession)
+	f.renew(theirs)
+}
+
+func TestKeySetVerifiesWithAnOrdinaryLibrary(t *testing.T) {
+	f := newFixture(t)
+	tokens := []string{f.issue().AuthToken}
+	for _, alg := range []renew.Algorithm{renew.PS256, renew.EdDSA, renew.ES512} {
+		f.rotateKey(alg)
+		tokens = append(tokens, f.issue().AuthToken)
+	}
+	set, err := f.KeySet(f.ctx, f.app.ID)
+	require.NoError(t, err)
+	encoded, err := json.Marshal(set)
+	require.NoError(t, err)
+	var read jose.JSONWebKeySet
+	require.NoError(t, json.Unmarshal(encoded, &read))
+	require.Len(t, read.Keys, 4)
+	for _, token := range tokens {
+		parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.ES512})
+		require.NoError(t, err)
+		kid := parsed.Signatures[0].Header.KeyID
+		require.Len(t, read.Key(kid), 1)
+		key := read.Key(kid)[0]
+		require.Equal(t, parsed.Signatures[0].Header.Algorithm, key.Algorithm)
+		require.True(t, key.IsPublic())
+		_, err = parsed.Verify(key)
+		require.NoError(t, err)
+	}
+	t.Run("says so when the store fails", func(t *testing.T) {
+		r, err := renew.New(failingLister{f.store}, f.store)
+		require.NoError(t, err)
+		_, err = r.KeySet(f.ctx, f.app.ID)
+		requireServerFault(t, err)
+		require.ErrorIs(t, err, errOutage)
+	})
+}
+
+type failingLister struct{ *memstore.Store }
+
+func (failingLister) VerificationKeys(context.Context, string) ([]*renew.VerificationKey, error) {
+	return nil, errors.Join(errOutage)
+}
