@@ -279,6 +279,12 @@ func (l *logs) text() string {
 	return l.buf.String()
 }
 
+func (l *logs) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Reset()
+}
+
 // records returns the attributes of each record but its time.
 func (l *logs) records(tb testing.TB) []map[string]any {
 	tb.Helper()

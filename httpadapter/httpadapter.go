@@ -23,7 +23,7 @@
 //	     order above, then Idempotency-Key; or Content-Type and
 //	     Content-Encoding; or body
 //	400  {"message":"invalid refresh token"}
-//	     whatever the reason; 404 instead with [WithInvalidTokenStatus]
+//	     whatever the reason; status 404 with WithInvalidTokenStatus
 //	403  {"message":"invalid app key"}
 //	     the app key is missing, repeated or wrong, or the app is unknown; the
 //	     body was not looked at

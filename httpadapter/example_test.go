@@ -1,0 +1,112 @@
+package httpadapter_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/httpadapter"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+// exampleRenewer returns a Renewer with an app named shop, and its app key.
+func exampleRenewer() (r *renew.Renewer, appKey string) {
+	ctx, store := context.Background(), memstore.New()
+	appKey, hash := renew.NewAppKey()
+	if err := store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}); err != nil {
+		log.Fatal(err)
+	}
+	key, err := renew.GenerateSigningKey(renew.ES256)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.RotateSigningKey(ctx, "shop", key, time.Now()); err != nil {
+		log.Fatal(err)
+	}
+	r, err = renew.New(store, store)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return r, appKey
+}
+
+// post sends a request as the documentation has it, and prints the answer.
+func post(url, appKey, refreshToken string) {
+	body := fmt.Sprintf(`{"refresh_token":%q,"ip":"192.0.2.1","useragent":"example"}`, refreshToken)
+	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		log.Fatal(err)
+	}
+	req.Header.Set("Authorization", appKey)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		answer = []byte("a new pair")
+	}
+	fmt.Println(resp.StatusCode, string(answer))
+}
+
+// An API mounts both paths under a prefix of its own.
+func Example() {
+	renewer, appKey := exampleRenewer()
+
+	mux := http.NewServeMux()
+	mux.Handle("/auth/", http.StripPrefix("/auth", httpadapter.New(renewer, httpadapter.WithLogger(slog.New(slog.DiscardHandler)))))
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	issued, err := renewer.Issue(context.Background(), renew.IssueRequest{AppID: "shop", Subject: "ann", IP: "192.0.2.1", UserAgent: "example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	url := server.URL + "/auth/app/shop/renew"
+	post(url, appKey, issued.RefreshToken)
+	post(url, appKey, issued.RefreshToken)
+	post(url, "a guess", issued.RefreshToken)
+	// Output:
+	// 200 a new pair
+	// 400 {"message":"invalid refresh token"}
+	// 403 {"message":"invalid app key"}
+}
+
+// The endpoint alone stands at any path. A ServeMux with {app_id} in its pattern
+// needs no option; here the tenant is the host's first label.
+func ExampleRenewHandler() {
+	renewer, appKey := exampleRenewer()
+
+	tenant := func(req *http.Request) string {
+		label, _, _ := strings.Cut(req.Host, ".")
+		return label
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /session/renew", httpadapter.RenewHandler(renewer, httpadapter.WithAppID(tenant)))
+	mux.Handle("GET /.well-known/jwks.json", httpadapter.KeySetHandler(renewer, httpadapter.WithAppID(tenant)))
+
+	issued, err := renewer.Issue(context.Background(), renew.IssueRequest{AppID: "shop", Subject: "ann", IP: "192.0.2.1", UserAgent: "example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	body := fmt.Sprintf(`{"refresh_token":%q,"ip":"192.0.2.1","useragent":"example"}`, issued.RefreshToken)
+	req := httptest.NewRequest(http.MethodPost, "https://shop.api.example/session/renew", strings.NewReader(body))
+	req.Header.Set("Authorization", appKey)
+	req.Header.Set("Content-Type", "application/json")
+	recorder := httptest.NewRecorder()
+	mux.ServeHTTP(recorder, req)
+	fmt.Println(recorder.Code)
+	// Output: 200
+}
