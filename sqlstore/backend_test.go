@@ -1,0 +1,196 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite"
+
+	"github.com/jwtrenew/renew/sqlstore"
+	"github.com/jwtrenew/renew/sqlstore/internal/dbtest"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+var (
+	postgreSQL = dbtest.SharedPostgreSQL()
+	mariaDB    = dbtest.SharedMariaDB()
+)
+
+func TestMain(m *testing.M) {
+	if run, isWorker := workers[os.Getenv(workerVariable)]; isWorker {
+		os.Exit(run())
+	}
+	mysql.SetLogger(&mysql.NopLogger{}) // it tells of every connection that a test cuts
+	code := m.Run()
+	postgreSQL.Stop()
+	mariaDB.Stop()
+	os.Exit(code)
+}
+
+// backend is a kind of database to run a test on.
+type backend struct {
+	name    string
+	dialect sqlstore.Dialect
+	driver  string
+	// server is the server's, nil for SQLite.
+	server func(tb testing.TB) *dbtest.Server
+}
+
+var backends = []backend{
+	{"SQLite", sqlstore.SQLite, "sqlite", nil},
+	{"PostgreSQL", sqlstore.PostgreSQL, "pgx", postgreSQL.Server},
+	{"MariaDB", sqlstore.MySQL, "mysql", mariaDB.Server},
+}
+
+// onEach runs the test on every kind of database, an empty one each.
+func onEach(t *testing.T, test func(t *testing.T, b *database)) {
+	t.Helper()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) { test(t, b.empty(t)) })
+	}
+}
+
+// onServers leaves SQLite out.
+func onServers(t *testing.T, test func(t *testing.T, b *database)) {
+	t.Helper()
+	for _, b := range backends {
+		if b.server != nil {
+			t.Run(b.name, func(t *testing.T) { test(t, b.empty(t)) })
+		}
+	}
+}
+
+// database is an empty database for one test.
+type database struct {
+	backend
+	dsn    string
+	name   string
+	server *dbtest.Server // nil: SQLite
+	broken atomic.Bool    // SQLite, opened with breakable: every call fails
+}
+
+func (b backend) empty(tb testing.TB) *database {
+	tb.Helper()
+	if b.server == nil {
+		file := filepath.Join(tb.TempDir(), "renew.db")
+		return &database{backend: b, dsn: "file:" + file + "?_pragma=busy_timeout(30000)", name: file}
+	}
+	server := b.server(tb)
+	name := server.NewDatabase(tb)
+	return &database{backend: b, dsn: server.DSN(name), name: name, server: server}
+}
+
+// open returns a pool of its own, as another process would have.
+func (d *database) open(tb testing.TB) *sql.DB { return d.openDSN(tb, d.dsn) }
+
+func (d *database) openDSN(tb testing.TB, dsn string) *sql.DB {
+	tb.Helper()
+	db, err := sql.Open(d.driver, dsn)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { db.Close() })
+	return db
+}
+
+// openWatched is open with the driver watched.
+func (d *database) openWatched(tb testing.TB) (*sql.DB, *watch) {
+	tb.Helper()
+	plain := d.open(tb)
+	w := &watch{}
+	db := sql.OpenDB(&watchedConnector{plain.Driver(), d.dsn, w})
+	tb.Cleanup(func() { db.Close() })
+	return db, w
+}
+
+// breakable returns how to open the database so that failures work.
+func (d *database) breakable() func(tb testing.TB) *sql.DB {
+	if d.server != nil {
+		return d.open
+	}
+	return func(tb testing.TB) *sql.DB {
+		db, w := d.openWatched(tb)
+		w.broken = &d.broken
+		return db
+	}
+}
+
+// failures are the ways in which the database can fail. SQLite has no server to
+// kill: its driver stands in for a disk that is gone. What a kill of the process
+// leaves is another test's, TestKilledRenewals.
+func (d *database) failures() []storetest.Option {
+	if d.server == nil {
+		return []storetest.Option{storetest.WithOutage(func(testing.TB) func() {
+			d.broken.Store(true)
+			return func() { d.broken.Store(false) }
+		})}
+	}
+	return []storetest.Option{
+		storetest.WithOutage(func(tb testing.TB) func() {
+			d.server.Kill(tb)
+			return func() { d.server.Start(tb) }
+		}),
+		storetest.WithCrash(func(tb testing.TB) {
+			d.server.Kill(tb)
+			d.server.Start(tb)
+		}),
+	}
+}
+
+func (d *database) migrate(tb testing.TB, db *sql.DB, opts ...sqlstore.Option) {
+	tb.Helper()
+	if err := sqlstore.Migrate(tb.Context(), db, d.dialect, opts...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (d *database) tokenStore(tb testing.TB, db *sql.DB, opts ...sqlstore.Option) *sqlstore.TokenStore {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	store, err := sqlstore.NewTokenStore(ctx, db, d.dialect, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { store.Close() })
+	return store
+}
+
+func (d *database) keyStore(tb testing.TB, db *sql.DB, opts ...sqlstore.Option) *sqlstore.KeyStore {
+	tb.Helper()
+	return d.keyStoreWith(tb, db, newEncrypter(tb, encryptionKey(1)), opts...)
+}
+
+func (d *database) keyStoreWith(tb testing.TB, db *sql.DB, e sqlstore.Encrypter, opts ...sqlstore.Option) *sqlstore.KeyStore {
+	tb.Helper()
+	store, err := sqlstore.NewKeyStore(tb.Context(), db, d.dialect, e, opts...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { store.Close() })
+	return store
+}
+
+// encryptionKey returns the n-th key.
+func encryptionKey(n byte) []byte {
+	key := make([]byte, sqlstore.EncryptionKeyBytes)
+	for i := range key {
+		key[i] = n ^ byte(i*7)
+	}
+	return key
+}
+
+func newEncrypter(tb testing.TB, keys ...[]byte) sqlstore.Encrypter {
+	tb.Helper()
+	e, err := sqlstore.NewEncrypter(keys...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return e
+}

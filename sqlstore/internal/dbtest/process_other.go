@@ -1,0 +1,19 @@
+//go:build !unix
+
+package dbtest
+
+import (
+	"errors"
+	"os/exec"
+)
+
+// process does not exist here: servers are started on Unix only.
+type process struct{}
+
+var errNotUnix = errors.New("servers are started on Unix only")
+
+func startProcess(*exec.Cmd, string) (*process, error) { return nil, errNotUnix }
+func (*process) ended() bool                           { return true }
+func (*process) kill()                                 {}
+func runAs(*exec.Cmd, []string) error                  { return errNotUnix }
+func giveAway(string, []string) error                  { return errNotUnix }

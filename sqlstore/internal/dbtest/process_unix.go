@@ -1,0 +1,124 @@
+//go:build unix
+
+package dbtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// process is a server's first process.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// startProcess starts the command and keeps the thread that started it for as
+// long as it runs: Linux ends the process when that thread ends.
+func startProcess(cmd *exec.Cmd, logFile string) (*process, error) {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	dieWithParent(cmd.SysProcAttr)
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		cmd.Wait() // a killed process is what this is for
+		close(p.done)
+	}()
+	return p, <-started
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// kill ends the process, then those that it has started, which PostgreSQL has one
+// of for each connection.
+func (p *process) kill() {
+	children := childrenOf(p.cmd.Process.Pid)
+	p.cmd.Process.Kill()
+	for _, child := range children {
+		syscall.Kill(child, syscall.SIGKILL)
+	}
+	<-p.done
+}
+
+func childrenOf(pid int) []int {
+	// Where there is no /proc the children end by themselves, a little later.
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err != nil {
+		return nil
+	}
+	var children []int
+	for _, field := range strings.Fields(string(text)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
+// runAs has the command run as the first of the users that there is, where this
+// process is root: PostgreSQL refuses to be.
+func runAs(cmd *exec.Cmd, users []string) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	cmd.Dir = "/"
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, gid, err := lookup(users)
+	if err != nil {
+		return err
+	}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return nil
+}
+
+// giveAway gives a folder to whom runAs runs as.
+func giveAway(dir string, users []string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	uid, gid, err := lookup(users)
+	if err != nil {
+		return err
+	}
+	return os.Chown(dir, uid, gid)
+}
+
+func lookup(users []string) (uid, gid int, err error) {
+	for _, name := range users {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		if uid, err = strconv.Atoi(u.Uid); err != nil {
+			return 0, 0, err
+		}
+		gid, err = strconv.Atoi(u.Gid)
+		return uid, gid, err
+	}
+	return 0, 0, fmt.Errorf("this process is root, and there is no user %s to run the server as", strings.Join(users, " or "))
+}

@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS renew_sessions_by_purge ON renew_sessions (purge_at)

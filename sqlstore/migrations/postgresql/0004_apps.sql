@@ -1,0 +1,17 @@
+-- signing_key_id names the one active key: there is no other place that could
+-- disagree. Whoever changes an app or its keys raises revision first, and so
+-- holds the row until the transaction ends.
+CREATE TABLE IF NOT EXISTS renew_apps (
+    id                 TEXT COLLATE "C" PRIMARY KEY,
+    issuer             TEXT COLLATE "C" NOT NULL,
+    key_hashes         TEXT COLLATE "C" NOT NULL, -- a JSON array of SHA-256 hashes in hexadecimal
+    auth_ttl           BIGINT NOT NULL,           -- lifetimes are in seconds
+    auth_not_before    BIGINT NOT NULL,
+    refresh_ttl        BIGINT NOT NULL,
+    refresh_not_before BIGINT NOT NULL,
+    session_ttl        BIGINT NOT NULL,
+    signing_key_id     TEXT COLLATE "C",
+    longest_ttl        BIGINT NOT NULL, -- of a token that the active key can have signed
+    signed_until       BIGINT NOT NULL, -- when the last token of the keys before it has expired
+    revision           BIGINT NOT NULL
+)

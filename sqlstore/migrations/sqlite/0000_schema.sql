@@ -1,0 +1,6 @@
+-- Which of these files have been applied. Every file is one statement, and may
+-- be applied again without harm.
+CREATE TABLE IF NOT EXISTS renew_schema (
+    version    INTEGER PRIMARY KEY,
+    applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) STRICT

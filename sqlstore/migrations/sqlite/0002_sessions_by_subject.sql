@@ -1,0 +1,1 @@
+CREATE INDEX IF NOT EXISTS renew_sessions_by_subject ON renew_sessions (app_id, subject)

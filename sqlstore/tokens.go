@@ -1,0 +1,287 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+var (
+	_ renew.TokenStore   = (*TokenStore)(nil)
+	_ renew.SubjectStore = (*TokenStore)(nil)
+	_ renew.Purger       = (*TokenStore)(nil)
+)
+
+// TokenStore keeps sessions in a database. It is safe for concurrent use, and so
+// is any number of them on one database. Make one with [NewTokenStore].
+//
+// A session that is written must fit: app ID, ID, subject, token IDs, IP address
+// and retry proof at most 255 bytes, the user agent and the audience as JSON at
+// most 65,535, the claims at most 16 MiB; text is valid UTF-8 without the
+// character U+0000. Anything else is an error and nothing is written. A
+// [renew.Renewer] asks for less.
+type TokenStore struct {
+	config   config
+	db       *sql.DB
+	prepared statements
+
+	insert        *sql.Stmt
+	read          *sql.Stmt
+	rotate        *sql.Stmt
+	revoke        *sql.Stmt
+	ofSubject     *sql.Stmt
+	revokeSubject *sql.Stmt
+	due           *sql.Stmt
+}
+
+// The statements. What a rotation compares and replaces is one row, found by its
+// primary key. purge_at changes only where the session is to end earlier than it
+// said, so that its index is left alone.
+const (
+	insertSession = `INSERT INTO {sessions} (` + sessionColumns + `, purge_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	readSession = `SELECT ` + sessionColumns + ` FROM {sessions} WHERE app_id = ? AND id = ?`
+	rotateTo    = `UPDATE {sessions} SET subject = ?, audience = ?, claims = ?, created_at = ?, ends_at = ?,
+		revoked_at = ?, generation = ?, token_id = ?, previous_token_id = ?, issued_at = ?, not_before = ?,
+		expires_at = ?, retry_proof = ?, ip = ?, user_agent = ?, purge_at = {least}(purge_at, ?){count}
+		WHERE app_id = ? AND id = ? AND token_id = ? AND revoked_at IS NULL`
+	revokeOne = `UPDATE {sessions} SET revoked_at = ? WHERE app_id = ? AND id = ? AND revoked_at IS NULL`
+
+	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}
+		WHERE app_id = ? AND subject = ? AND revoked_at IS NULL AND expires_at > ? AND (ends_at IS NULL OR ends_at > ?)
+		ORDER BY created_at DESC, id DESC`
+	revokeAllOfSubject = `UPDATE {sessions} SET revoked_at = ? WHERE app_id = ? AND subject = ? AND revoked_at IS NULL`
+)
+
+// NewTokenStore returns a store in the database, whose tables [Migrate] has
+// made. It prepares its statements, so that a database that is not there, tables
+// that are missing, or an SQLite connection without a busy timeout show here.
+func NewTokenStore(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Option) (*TokenStore, error) {
+	c, err := newConfig(db, dialect, opts)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", err)
+	}
+	s := &TokenStore{config: c, db: db}
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", errors.Join(err, s.Close()))
+	}
+	return s, nil
+}
+
+func (s *TokenStore) prepare(ctx context.Context) error {
+	if err := s.config.checkConnection(ctx, s.db); err != nil {
+		return err
+	}
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&s.insert, s.insertQuery()},
+		{&s.read, readSession},
+		{&s.rotate, rotateTo},
+		{&s.revoke, revokeOne},
+		{&s.ofSubject, readSubject},
+		{&s.revokeSubject, revokeAllOfSubject},
+		{&s.due, dueSessions},
+	} {
+		var err error
+		if *p.stmt, err = s.prepared.prepare(ctx, s.db, s.config.sql(p.query)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertQuery has the database answer for a taken ID with no row, where it can,
+// and not with an error, which would fill its log.
+func (s *TokenStore) insertQuery() string {
+	if s.config.dialect == MySQL { // its INSERT IGNORE would also cut what is too long
+		return insertSession
+	}
+	return insertSession + " ON CONFLICT DO NOTHING"
+}
+
+// Close gives the prepared statements back. The database stays open.
+func (s *TokenStore) Close() error { return s.prepared.close() }
+
+// CreateSession stores a new session. [renew.ErrSessionExists]: the app has one
+// of that ID, live or not. After any other error the session may be stored.
+func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) error {
+	r, err := newRow(session)
+	if err != nil {
+		return fmt.Errorf("sqlstore: create session: %w", err)
+	}
+	n, err := s.exec(ctx, false, s.insert, append(r.args(), r.endsAt())...)
+	switch {
+	case isDuplicate(err) || err == nil && n == 0:
+		return renew.ErrSessionExists
+	case err != nil:
+		return fmt.Errorf("sqlstore: create session: %w", err)
+	}
+	return nil
+}
+
+// Session returns the session as it stands, revoked and expired ones too.
+// [renew.ErrSessionNotFound]: there is none.
+func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return renew.Session{}, err
+	}
+	if !storable(appID) || !storable(sessionID) {
+		return renew.Session{}, renew.ErrSessionNotFound
+	}
+	var r row
+	err := retry(ctx, true, func() error {
+		return s.read.QueryRowContext(ctx, appID, sessionID).Scan(r.dest()...)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return renew.Session{}, renew.ErrSessionNotFound
+	}
+	if err != nil {
+		return renew.Session{}, fmt.Errorf("sqlstore: read session: %w", err)
+	}
+	return r.session()
+}
+
+// Rotate replaces the session (next.AppID, next.ID) by next if it is not revoked
+// and its token ID is from: one UPDATE, whose condition is the database's to
+// judge. [renew.ErrConflict]: the token ID is another, or the session is
+// revoked. [renew.ErrSessionNotFound]: there is none. After any other error the
+// rotation may have happened.
+func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session) error {
+	r, err := newRow(next)
+	if err != nil {
+		return fmt.Errorf("sqlstore: rotate session: %w", err)
+	}
+	args := append(r.args()[2:], r.endsAt(), next.AppID, next.ID, from)
+	return s.update(ctx, "rotate", false, s.rotate, args, next.AppID, next.ID, func(now renew.Session) (bool, error) {
+		return now.TokenID == from && now.RevokedAt.IsZero(), renew.ErrConflict
+	})
+}
+
+// RevokeSession sets RevokedAt to at, whatever the session's token ID. On a
+// revoked session it is nil and changes nothing. [renew.ErrSessionNotFound]:
+// there is none. A zero time, which would leave the session live, is an error.
+func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case at.IsZero():
+		return errZeroTime
+	case !storable(appID) || !storable(sessionID):
+		return renew.ErrSessionNotFound
+	}
+	args := []any{at.UnixMilli(), appID, sessionID}
+	return s.update(ctx, "revoke", true, s.revoke, args, appID, sessionID, func(now renew.Session) (bool, error) {
+		return now.RevokedAt.IsZero(), nil
+	})
+}
+
+// update runs a conditional update of one session. Where the condition did not
+// hold it reads the session to say why, which judge does: with an answer, or
+// with true if the condition holds by now, because the session was created in
+// between. Then it begins again, or the answer would be one that was never right.
+func (s *TokenStore) update(ctx context.Context, doing string, idempotent bool, stmt *sql.Stmt, args []any,
+	appID, sessionID string, judge func(now renew.Session) (again bool, answer error),
+) error {
+	for range maxAttempts {
+		n, err := s.exec(ctx, idempotent, stmt, args...)
+		if err != nil {
+			return fmt.Errorf("sqlstore: %s session: %w", doing, err)
+		}
+		if n > 0 {
+			return nil
+		}
+		now, err := s.Session(ctx, appID, sessionID)
+		if err != nil {
+			return err
+		}
+		if again, answer := judge(now); !again {
+			return answer
+		}
+	}
+	return fmt.Errorf("sqlstore: %s session: it changes too often", doing)
+}
+
+var errZeroTime = errors.New("sqlstore: revoke: the time is zero")
+
+// SubjectSessions returns the sessions of the subject that are live at the given
+// time, newest CreatedAt first, of equal ones the greater ID first. None is an
+// empty result, not an error. It reads the subject's own rows only.
+func (s *TokenStore) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !storable(appID) || !storable(subject) {
+		return nil, nil
+	}
+	var sessions []renew.Session
+	err := retry(ctx, true, func() error {
+		var err error
+		sessions, err = s.readSubject(ctx, appID, subject, at.UnixMilli())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: read sessions of subject: %w", err)
+	}
+	return sessions, nil
+}
+
+func (s *TokenStore) readSubject(ctx context.Context, appID, subject string, at int64) ([]renew.Session, error) {
+	rows, err := s.ofSubject.QueryContext(ctx, appID, subject, at, at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var sessions []renew.Session
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(r.dest()...); err != nil {
+			return nil, err
+		}
+		session, err := r.session()
+		if err != nil {
+			return nil, err
+		}
+		sessions = append(sessions, session)
+	}
+	return sessions, rows.Err()
+}
+
+// RevokeSubject sets RevokedAt to at on every session of the subject that is not
+// revoked yet, and returns how many these were, expired ones counted. A session
+// that is created meanwhile may be missed. A zero time is an error.
+func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case at.IsZero():
+		return 0, errZeroTime
+	case !storable(appID) || !storable(subject):
+		return 0, nil
+	}
+	n, err := s.exec(ctx, false, s.revokeSubject, at.UnixMilli(), appID, subject)
+	if err != nil {
+		return 0, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
+	}
+	return n, nil
+}
+
+// exec runs a statement that is a transaction of its own, and returns how many
+// rows it has changed.
+func (s *TokenStore) exec(ctx context.Context, idempotent bool, stmt *sql.Stmt, args ...any) (int, error) {
+	var n int64
+	err := retry(ctx, idempotent, func() error {
+		result, err := stmt.ExecContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	return int(n), err
+}

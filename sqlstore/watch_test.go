@@ -1,0 +1,147 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// watch records every statement that reaches a driver, however it got there. It
+// can also fail them all.
+type watch struct {
+	broken *atomic.Bool // nil: never
+
+	mu         sync.Mutex
+	statements []string
+	prepared   []string
+	begun      int
+}
+
+var errBroken = errors.New("the disk is gone")
+
+func (w *watch) statement(query string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.statements = append(w.statements, query)
+	if w.broken != nil && w.broken.Load() {
+		return errBroken
+	}
+	return nil
+}
+
+// take returns what has reached the driver since the last call: statements,
+// preparations, and transactions begun.
+func (w *watch) take() (statements, prepared []string, begun int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	statements, prepared, begun = w.statements, w.prepared, w.begun
+	w.statements, w.prepared, w.begun = nil, nil, 0
+	return statements, prepared, begun
+}
+
+type watchedConnector struct {
+	driver driver.Driver
+	dsn    string
+	*watch
+}
+
+func (c *watchedConnector) Driver() driver.Driver { return c.driver }
+
+func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedConn{conn, c.watch}, nil
+}
+
+func (c *watchedConnector) open(ctx context.Context) (driver.Conn, error) {
+	withContext, ok := c.driver.(driver.DriverContext)
+	if !ok {
+		return c.driver.Open(c.dsn)
+	}
+	connector, err := withContext.OpenConnector(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	return connector.Connect(ctx)
+}
+
+// watchedConn passes on what all three drivers can do.
+type watchedConn struct {
+	driver.Conn
+	*watch
+}
+
+func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	c.mu.Lock()
+	c.prepared = append(c.prepared, query)
+	c.mu.Unlock()
+	stmt, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return &watchedStmt{stmt, query, c.watch}, nil
+}
+
+func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.statement(query); err != nil {
+		return nil, err
+	}
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func (c *watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.statement(query); err != nil {
+		return nil, err
+	}
+	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+}
+
+func (c *watchedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	c.mu.Lock()
+	c.begun++
+	c.mu.Unlock()
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
+}
+
+func (c *watchedConn) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := c.Conn.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return driver.ErrSkip
+}
+
+func (c *watchedConn) ResetSession(ctx context.Context) error {
+	if resetter, ok := c.Conn.(driver.SessionResetter); ok {
+		return resetter.ResetSession(ctx)
+	}
+	return nil
+}
+
+func (c *watchedConn) IsValid() bool {
+	validator, ok := c.Conn.(driver.Validator)
+	return !ok || validator.IsValid()
+}
+
+type watchedStmt struct {
+	driver.Stmt
+	query string
+	*watch
+}
+
+func (s *watchedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if err := s.statement(s.query); err != nil {
+		return nil, err
+	}
+	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+}
+
+func (s *watchedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	if err := s.statement(s.query); err != nil {
+		return nil, err
+	}
+	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+}
