@@ -1,0 +1,90 @@
+// Quickstart follows one session from its login to its end, in memory and
+// without a network, and prints each step.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"time"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+func main() {
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	now := time.Now()
+	clock := func() time.Time { return now } // so that nobody waits for step 5: leave it out of a service
+
+	store := memstore.New()
+	if err := store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example"}); err != nil {
+		return err
+	}
+	key, err := renew.GenerateSigningKey(renew.ES256)
+	if err != nil {
+		return err
+	}
+	if err := store.RotateSigningKey(ctx, "shop", key, now); err != nil {
+		return err
+	}
+	renewer, err := renew.New(store, store, renew.WithClock(clock))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "1. app:     shop, with signing key %s (%s)\n", key.VerificationKey().KeyID(), renew.ES256)
+
+	login, err := renewer.Issue(ctx, renew.IssueRequest{
+		AppID: "shop", Subject: "ann@example.com", IP: "192.0.2.1", UserAgent: "browser/1.0",
+		Claims: map[string]any{"role": "admin"},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "2. login:   session %s, token %s\n", login.SessionID, login.TokenID)
+
+	next, err := renewer.Renew(ctx, request(login))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "3. renewal: session %s, token %s\n", next.SessionID, next.TokenID)
+
+	claims, err := renewer.VerifyAuthToken(ctx, "shop", next.AuthToken)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "            the auth token says %s, role %s\n", claims.Subject, claims.Claims["role"])
+
+	_, err = renewer.Renew(ctx, request(login))
+	fmt.Fprintf(out, "4. the spent token at once, as by a double click:       %s\n", answer(err))
+
+	now = now.Add(time.Minute)
+	_, err = renewer.Renew(ctx, request(login))
+	fmt.Fprintf(out, "5. the spent token a minute later, as by a thief:       %s\n", answer(err))
+
+	_, err = renewer.Renew(ctx, request(next))
+	fmt.Fprintf(out, "6. the token of step 3, for step 5 ended the session:   %s\n", answer(err))
+	return nil
+}
+
+// request asks for the renewal that b is good for.
+func request(b *renew.Bundle) renew.RenewRequest {
+	return renew.RenewRequest{AppID: "shop", RefreshToken: b.RefreshToken, IP: "192.0.2.1", UserAgent: "browser/1.0"}
+}
+
+// answer is what a client is told, with the reason that a log is told.
+func answer(err error) string {
+	var refused *renew.TokenError
+	if errors.As(err, &refused) {
+		return fmt.Sprintf("%v (%s)", renew.ErrInvalidRefreshToken, refused.Reason)
+	}
+	return fmt.Sprint("unexpected: ", err)
+}
