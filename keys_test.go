@@ -3,7 +3,6 @@ package renew_test
 import (
 	"context"
 	"crypto"
-	"crypto/dsa"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -83,6 +82,8 @@ func TestKeysOfNoUseAreRefusedWhenTheyAreMade(t *testing.T) {
 	even := rsaKey(2048)
 	even.E = 65538
 	offCurve := &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}
+	ecdhKey, err := p256.ECDH()
+	require.NoError(t, err)
 	id := ulid.Make().String()
 	for _, c := range []struct {
 		name, id string
@@ -117,7 +118,7 @@ func TestKeysOfNoUseAreRefusedWhenTheyAreMade(t *testing.T) {
 		{"Ed25519 for PS256", id, renew.PS256, edwards, "none for PS256"},
 		{"a short Ed25519 key", id, renew.EdDSA, edwards[:31], "size"},
 		{"a private key for a public one", id, renew.EdDSA, edwardsPrivate, "no key for EdDSA"},
-		{"DSA", id, renew.RS256, &dsa.PublicKey{}, "no key for RS256"},
+		{"an ECDH key", id, renew.ES256, ecdhKey.PublicKey(), "no key for ES256"},
 		{"nil", id, renew.RS256, nil, "no key for RS256"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -261,7 +261,7 @@ func TestKeySetVerifiesWithAnOrdinaryLibrary(t *testing.T) {
 	require.NoError(t, json.Unmarshal(encoded, &read))
 	require.Len(t, read.Keys, 4)
 	for _, token := range tokens {
-		parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.ES512})
+		parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.ES512})
 		require.NoError(t, err)
 		kid := parsed.Signatures[0].Header.KeyID
 		require.Len(t, read.Key(kid), 1)
