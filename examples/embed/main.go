@@ -1,0 +1,53 @@
+// Embed is the least that an API needs to keep its users signed in: it logs
+// anybody in, and serves the documented endpoint.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/httpadapter"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+func main() {
+	ctx, store := context.Background(), memstore.New()
+	go store.Run(ctx, time.Minute) // takes away what has expired
+	appKey, hash := renew.NewAppKey()
+	check(store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}))
+	key, err := renew.GenerateSigningKey(renew.ES256)
+	check(err)
+	check(store.RotateSigningKey(ctx, "shop", key, time.Now()))
+	renewer, err := renew.New(store, store)
+	check(err)
+
+	http.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
+		bundle, err := renewer.Issue(r.Context(), renew.IssueRequest{ // your login has checked who this is
+			AppID: "shop", Subject: "ann@example.com", IP: "192.0.2.1", UserAgent: r.UserAgent(),
+		})
+		if err != nil {
+			http.Error(w, "internal error", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		if err := json.NewEncoder(w).Encode(bundle); err != nil {
+			log.Print("login: ", err)
+		}
+	})
+	http.Handle("/app/", httpadapter.New(renewer)) // POST /app/shop/renew, GET /app/shop/jwks.json
+
+	fmt.Println("app key:", appKey)
+	server := &http.Server{Addr: "127.0.0.1:8080", ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
