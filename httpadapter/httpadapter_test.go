@@ -312,6 +312,9 @@ func TestInternalError(t *testing.T) {
 			if record["level"] != "ERROR" || record["msg"] != "request failed" || record["app"] != appID || !strings.Contains(record["error"].(string), cause.Error()) {
 				t.Errorf("record is %v", record)
 			}
+			if strings.Contains(record["error"].(string), issued.SessionID) {
+				t.Errorf("record is %v; the session is an attribute, and need not stand in the text", record)
+			}
 			if session, has := record["session"]; has != test.hasSession || has && session != issued.SessionID {
 				t.Errorf("record is %v, want session %s: %v", record, issued.SessionID, test.hasSession)
 			}
@@ -361,6 +364,23 @@ func TestHookErrorsAreRedacted(t *testing.T) {
 	}
 }
 
+// Promise: nobody can garble the log of a failure with a token of a letter.
+func TestRootCauseIsNotRedacted(t *testing.T) {
+	f := newFixture(t)
+	calls := 0
+	f.store.fault("App", func(context.Context) error {
+		if calls++; calls == 1 { // to authenticate
+			return nil
+		}
+		return errors.New("disk on fire")
+	})
+	server := f.serve(f.handler())
+	check(t, f.do(f.post(server.URL+"/app/shop/renew", body("i"))), http.StatusInternalServerError, bodyInternalError)
+	if text := f.logs.text(); !strings.Contains(text, "disk on fire") {
+		t.Errorf("log is %s", text)
+	}
+}
+
 // Promise: the adapter hands the Idempotency-Key on.
 func TestRepeatedRequestWithIdempotencyKey(t *testing.T) {
 	f := newFixture(t)
@@ -398,7 +418,9 @@ func TestOtherMethodsAndPaths(t *testing.T) {
 			check(t, f.do(f.post(server.URL+path, body(token))), http.StatusNotFound, bodyNotFound)
 		})
 	}
-	f.checkRenewed(f.do(f.post(server.URL+"/app/shop/renew", body(token))))
+	stripped := f.serve(http.StripPrefix("/v1", f.handler()))
+	check(t, f.do(f.post(stripped.URL+"/v1x/app/shop/renew", body(token))), http.StatusNotFound, bodyNotFound)
+	f.checkRenewed(f.do(f.post(stripped.URL+"/v1/app/shop/renew", body(token))))
 }
 
 // Promise: New is mountable under any prefix and in any router, and so is each
@@ -608,6 +630,17 @@ func TestClientHangsUp(t *testing.T) {
 				t.Errorf("record is %v", record)
 			}
 		})
+	}
+}
+
+// Promise: a store that gives up by itself is no client that hung up.
+func TestCanceledStoreIsAnError(t *testing.T) {
+	f := newFixture(t)
+	f.store.fault("Session", func(context.Context) error { return context.Canceled })
+	server := f.serve(f.handler())
+	check(t, f.do(f.post(server.URL+"/app/shop/renew", body(f.issue().RefreshToken))), http.StatusInternalServerError, bodyInternalError)
+	if record := f.logs.records(t)[0]; record["level"] != "ERROR" || record["msg"] != "request failed" {
+		t.Errorf("record is %v", record)
 	}
 }
 

@@ -141,10 +141,9 @@ func decode(body []byte) (renew.RenewRequest, wrongFields, error) {
 }
 
 // complete returns the error of a request that is known to be wrong, with what
-// the Renewer finds wrong in its other fields. Without an app ID the Renewer
-// only looks at the request.
+// the Renewer finds wrong in its other fields. It has no app ID yet, so that the
+// Renewer only looks at its form.
 func (a *adapter) complete(ctx context.Context, renewal renew.RenewRequest, wrong wrongFields) error {
-	renewal.AppID = ""
 	_, err := a.renewer.Renew(ctx, renewal)
 	var found *renew.ValidationError
 	if !errors.As(err, &found) {
