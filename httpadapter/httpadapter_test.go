@@ -511,6 +511,32 @@ func TestAppIDWithSlash(t *testing.T) {
 	}
 }
 
+// Promise: over HTTP/2 the answers are the same.
+func TestHTTP2(t *testing.T) {
+	f := newFixture(t)
+	server := httptest.NewUnstartedServer(f.handler())
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	do := func(body string, edits ...func(*http.Request)) answer {
+		t.Helper()
+		resp, err := server.Client().Do(f.post(server.URL+"/app/shop/renew", body, edits...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.ProtoMajor != 2 {
+			t.Fatalf("protocol is %s", resp.Proto)
+		}
+		return read(t, resp)
+	}
+	token := f.issue().RefreshToken
+	check(t, do(body(token), withHeader("Authorization", "wrong")), http.StatusForbidden, bodyInvalidAppKey)
+	check(t, do(body(token), withHeader("Authorization", f.appKey, f.appKey)), http.StatusForbidden, bodyInvalidAppKey)
+	check(t, do(strings.Repeat(" ", 10<<20)), http.StatusBadRequest, fields("body", "is longer than 65536 bytes"))
+	f.checkRenewed(do(body(token)))
+	check(t, do(body(token)), http.StatusBadRequest, bodyInvalidToken)
+}
+
 // Promise: the body is not looked at before the app key is right. A client that
 // waits for leave to send it never gets that leave.
 func TestAppKeyBeforeBody(t *testing.T) {
