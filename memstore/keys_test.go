@@ -1,0 +1,561 @@
+package memstore
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+)
+
+const appID = "app"
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func within(random *rand.Rand, d time.Duration) time.Duration {
+	return time.Duration(random.Int64N(int64(d)))
+}
+
+func newKey(t *testing.T) *renew.SigningKey {
+	t.Helper()
+	key, err := renew.GenerateSigningKey(renew.EdDSA)
+	require.NoError(t, err)
+	return key
+}
+
+func keyID(key *renew.SigningKey) string { return key.VerificationKey().KeyID() }
+
+// newStore returns a store that holds this app, with the ID appID.
+func newStore(t *testing.T, app renew.App) *Store {
+	t.Helper()
+	app.ID, app.Issuer = appID, "issuer"
+	s := New()
+	require.NoError(t, s.CreateApp(t.Context(), app))
+	return s
+}
+
+func rotate(t *testing.T, s *Store, at time.Time) *renew.SigningKey {
+	t.Helper()
+	key := newKey(t)
+	require.NoError(t, s.RotateSigningKey(t.Context(), appID, key, at))
+	return key
+}
+
+func update(t *testing.T, s *Store, refreshTTL, authTTL time.Duration) {
+	t.Helper()
+	require.NoError(t, s.UpdateApp(t.Context(), renew.App{ID: appID, Issuer: "issuer", RefreshTTL: refreshTTL, AuthTTL: authTTL}))
+}
+
+func TestRotatedKeyVerifiesUntilItsLastTokenExpires(t *testing.T) {
+	hour := func(n int) time.Time { return start.Add(time.Duration(n) * time.Hour) }
+	for _, test := range []struct {
+		name  string
+		app   renew.App
+		steps func(*testing.T, *Store) *renew.SigningKey // returns the key in question
+		until time.Time
+	}{
+		{
+			"refresh lifetime",
+			renew.App{RefreshTTL: 10 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(11),
+		},
+		{
+			"default lifetimes",
+			renew.App{},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(1).Add(renew.DefaultRefreshTTL),
+		},
+		{
+			"auth lifetime, where that is longer",
+			renew.App{RefreshTTL: 2 * time.Hour, AuthTTL: 5 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(6),
+		},
+		{
+			"default auth lifetime, where that is longer",
+			renew.App{RefreshTTL: time.Minute},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(1).Add(renew.DefaultAuthTTL),
+		},
+		{
+			"lifetime lowered while the key was active",
+			renew.App{RefreshTTL: 10 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				update(t, s, 2*time.Hour, 0)
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(11),
+		},
+		{
+			"lifetime raised while the key was active",
+			renew.App{RefreshTTL: 2 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				update(t, s, 20*time.Hour, 0)
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(21),
+		},
+		{
+			"lifetime of before the first key",
+			renew.App{RefreshTTL: 10 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				update(t, s, 2*time.Hour, 0)
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				return old
+			},
+			hour(3),
+		},
+		{
+			"lifetime raised after the rotation",
+			renew.App{RefreshTTL: 2 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				old := rotate(t, s, hour(0))
+				rotate(t, s, hour(1))
+				update(t, s, 20*time.Hour, 0)
+				return old
+			},
+			hour(3),
+		},
+		{
+			"never before an earlier key, whose pairs it may have signed again",
+			renew.App{RefreshTTL: 10 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				rotate(t, s, hour(0))
+				update(t, s, 2*time.Hour, 0)
+				second := rotate(t, s, hour(1))
+				rotate(t, s, hour(2))
+				return second
+			},
+			hour(11),
+		},
+		{
+			"never before an earlier key, though that was revoked",
+			renew.App{RefreshTTL: 10 * time.Hour},
+			func(t *testing.T, s *Store) *renew.SigningKey {
+				first := rotate(t, s, hour(0))
+				require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(first), hour(1)))
+				update(t, s, 2*time.Hour, 0)
+				second := rotate(t, s, hour(1))
+				rotate(t, s, hour(2))
+				return second
+			},
+			hour(11),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newStore(t, test.app)
+			key := test.steps(t, s)
+			_, err := s.DeleteExpiredKeys(t.Context(), test.until.Add(-time.Nanosecond))
+			require.NoError(t, err)
+			got, err := s.VerificationKey(t.Context(), appID, keyID(key))
+			require.NoError(t, err, "its last token is good for a nanosecond more")
+			require.Same(t, key.VerificationKey(), got)
+
+			n, err := s.DeleteExpiredKeys(t.Context(), test.until)
+			require.NoError(t, err)
+			require.Positive(t, n)
+			_, err = s.VerificationKey(t.Context(), appID, keyID(key))
+			require.ErrorIs(t, err, renew.ErrKeyNotFound)
+			n, err = s.DeleteExpiredKeys(t.Context(), test.until)
+			require.NoError(t, err)
+			require.Zero(t, n, "keys that were deleted are counted again")
+		})
+	}
+}
+
+// Whatever an operator does to an app meanwhile, a token that was handed out and
+// has not expired verifies, although keys are deleted as soon as they may be.
+func TestNoLiveTokenLosesItsKey(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	upTo := func(d time.Duration) time.Duration { return time.Second + within(random, d).Truncate(time.Second) }
+	now := start
+	s := newStore(t, renew.App{})
+	rotate(t, s, now)
+	r, err := renew.New(s, s, renew.WithClock(func() time.Time { return now }), renew.WithRetryWindow(1000*time.Hour))
+	require.NoError(t, err)
+
+	type handedOut struct {
+		bundle *renew.Bundle
+		spent  string // the refresh token that it was the answer to
+	}
+	var out []handedOut
+	keep := func(b *renew.Bundle, spent string) { out = append(out, handedOut{b, spent}) }
+	ask := func(token string) (*renew.Bundle, error) {
+		return r.Renew(t.Context(), renew.RenewRequest{AppID: appID, RefreshToken: token, IP: "::1", UserAgent: "test"})
+	}
+	deleted, retried := 0, 0
+	for range 3000 {
+		now = now.Add(within(random, 20*time.Minute))
+		n, err := s.DeleteExpiredKeys(t.Context(), now)
+		require.NoError(t, err)
+		deleted += n
+		switch random.IntN(6) {
+		case 0:
+			rotate(t, s, now)
+		case 1:
+			update(t, s, upTo(20*time.Hour), upTo(20*time.Hour))
+		case 2:
+			b, err := r.Issue(t.Context(), renew.IssueRequest{AppID: appID, Subject: "ann", IP: "::1", UserAgent: "test"})
+			require.NoError(t, err)
+			keep(b, "")
+		}
+		live := out[:0]
+		for _, o := range out {
+			if now.Before(o.bundle.AuthExpiresAt) {
+				_, err := r.VerifyAuthToken(t.Context(), appID, o.bundle.AuthToken)
+				require.NoError(t, err)
+			}
+			if now.Before(o.bundle.RefreshExpiresAt) || now.Before(o.bundle.AuthExpiresAt) {
+				live = append(live, o)
+			}
+		}
+		out = live
+		if len(out) == 0 {
+			continue
+		}
+		i := random.IntN(len(out))
+		o := out[i]
+		if !now.Before(o.bundle.RefreshExpiresAt) {
+			continue
+		}
+		if random.IntN(2) == 0 && o.spent != "" {
+			// A retry answers for as long as the old token's key is known.
+			if b, err := ask(o.spent); err == nil {
+				require.Equal(t, o.bundle.TokenID, b.TokenID)
+				out[i].bundle = b
+				retried++
+			}
+			continue
+		}
+		b, err := ask(o.bundle.RefreshToken)
+		require.NoError(t, err)
+		out[i] = handedOut{b, o.bundle.RefreshToken}
+	}
+	t.Logf("%d keys deleted, %d retries", deleted, retried)
+	require.Greater(t, deleted, 100)
+	require.Greater(t, retried, 100)
+}
+
+func TestKeyStoreErrors(t *testing.T) {
+	s := newStore(t, renew.App{})
+	key := rotate(t, s, start)
+	require.NoError(t, s.CreateApp(t.Context(), renew.App{ID: "other", Issuer: "other"}))
+
+	t.Run("no such app", func(t *testing.T) {
+		_, err := s.App(t.Context(), "none")
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		_, err = s.SigningKey(t.Context(), "none")
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+		_, err = s.VerificationKey(t.Context(), "none", keyID(key))
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+		_, err = s.VerificationKeys(t.Context(), "none")
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		require.ErrorIs(t, s.UpdateApp(t.Context(), renew.App{ID: "none", Issuer: "i"}), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.AddAppKey(t.Context(), "none", renew.AppKeyHash{1}), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "none", renew.AppKeyHash{1}), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), "none", key, start), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.RevokeKey(t.Context(), "none", keyID(key), start), renew.ErrAppNotFound)
+	})
+	t.Run("no such key", func(t *testing.T) {
+		_, err := s.SigningKey(t.Context(), "other")
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+		_, err = s.VerificationKey(t.Context(), "other", keyID(key))
+		require.ErrorIs(t, err, renew.ErrKeyNotFound, "another app's key verifies")
+		require.ErrorIs(t, s.RevokeKey(t.Context(), "other", keyID(key), start), renew.ErrKeyNotFound)
+		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "other", renew.AppKeyHash{1}), renew.ErrKeyNotFound)
+		keys, err := s.VerificationKeys(t.Context(), "other")
+		require.NoError(t, err)
+		require.Empty(t, keys)
+	})
+	t.Run("taken", func(t *testing.T) {
+		require.ErrorIs(t, s.CreateApp(t.Context(), renew.App{ID: appID, Issuer: "thief"}), ErrAppExists)
+		app, err := s.App(t.Context(), appID)
+		require.NoError(t, err)
+		require.Equal(t, "issuer", app.Issuer)
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, key, start), ErrKeyExists)
+		active, err := s.SigningKey(t.Context(), appID)
+		require.NoError(t, err)
+		require.Same(t, key, active)
+	})
+	t.Run("nonsense", func(t *testing.T) {
+		require.ErrorContains(t, s.CreateApp(t.Context(), renew.App{ID: "new"}), "Issuer")
+		_, err := s.App(t.Context(), "new")
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		require.ErrorContains(t, s.UpdateApp(t.Context(), renew.App{ID: appID, Issuer: "issuer", AuthTTL: -1}), "AuthTTL")
+		require.ErrorContains(t, s.RotateSigningKey(t.Context(), appID, nil, start), "nil")
+		require.ErrorContains(t, s.RotateSigningKey(t.Context(), appID, newKey(t), time.Time{}), "time is zero")
+		require.ErrorContains(t, s.RevokeKey(t.Context(), appID, keyID(key), time.Time{}), "time is zero")
+		_, err = s.VerificationKey(t.Context(), appID, keyID(key))
+		require.NoError(t, err)
+	})
+}
+
+func TestRotationLeavesOneActiveKey(t *testing.T) {
+	s := newStore(t, renew.App{})
+	oldest := rotate(t, s, start)
+	middle := rotate(t, s, start)
+	newest := rotate(t, s, start)
+
+	active, err := s.SigningKey(t.Context(), appID)
+	require.NoError(t, err)
+	require.Same(t, newest, active)
+	keys, err := s.VerificationKeys(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []*renew.VerificationKey{newest.VerificationKey(), middle.VerificationKey(), oldest.VerificationKey()}, keys)
+	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, oldest, start), ErrKeyExists, "an old key comes back")
+}
+
+func TestRevokeKey(t *testing.T) {
+	t.Run("an older one", func(t *testing.T) {
+		s := newStore(t, renew.App{})
+		old := rotate(t, s, start)
+		active := rotate(t, s, start)
+		for range 2 { // again is nil
+			require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(old), start))
+		}
+		_, err := s.VerificationKey(t.Context(), appID, keyID(old))
+		require.ErrorIs(t, err, renew.ErrKeyRevoked)
+		keys, err := s.VerificationKeys(t.Context(), appID)
+		require.NoError(t, err)
+		require.Equal(t, []*renew.VerificationKey{active.VerificationKey()}, keys)
+		got, err := s.SigningKey(t.Context(), appID)
+		require.NoError(t, err)
+		require.Same(t, active, got)
+	})
+	t.Run("the active one", func(t *testing.T) {
+		s := newStore(t, renew.App{})
+		old := rotate(t, s, start)
+		active := rotate(t, s, start)
+		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(active), start))
+		_, err := s.SigningKey(t.Context(), appID)
+		require.ErrorIs(t, err, renew.ErrKeyNotFound, "a revoked key signs, or an old one came back")
+		_, err = s.VerificationKey(t.Context(), appID, keyID(old))
+		require.NoError(t, err)
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, active, start), ErrKeyExists, "a revoked key comes back")
+
+		next := rotate(t, s, start)
+		got, err := s.SigningKey(t.Context(), appID)
+		require.NoError(t, err)
+		require.Same(t, next, got)
+		_, err = s.VerificationKey(t.Context(), appID, keyID(active))
+		require.ErrorIs(t, err, renew.ErrKeyRevoked)
+	})
+	t.Run("its record goes when its last token has expired", func(t *testing.T) {
+		s := newStore(t, renew.App{RefreshTTL: 10 * time.Hour})
+		key := rotate(t, s, start)
+		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start))
+		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start.Add(time.Hour)))
+		n, err := s.DeleteExpiredKeys(t.Context(), start.Add(10*time.Hour-1))
+		require.NoError(t, err)
+		require.Zero(t, n)
+		n, err = s.DeleteExpiredKeys(t.Context(), start.Add(10*time.Hour))
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	})
+}
+
+func TestActiveKeyNeverExpires(t *testing.T) {
+	s := newStore(t, renew.App{})
+	key := rotate(t, s, start)
+	n, err := s.DeleteExpiredKeys(t.Context(), start.AddDate(100, 0, 0))
+	require.NoError(t, err)
+	require.Zero(t, n)
+	got, err := s.SigningKey(t.Context(), appID)
+	require.NoError(t, err)
+	require.Same(t, key, got)
+}
+
+func TestAppKeysOverlapAndSurviveUpdates(t *testing.T) {
+	first, second := renew.AppKeyHash{1}, renew.AppKeyHash{2}
+	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{first, first}})
+	hashes := func() []renew.AppKeyHash {
+		app, err := s.App(t.Context(), appID)
+		require.NoError(t, err)
+		return app.KeyHashes
+	}
+	for range 2 { // again is nil, and adds none
+		require.NoError(t, s.AddAppKey(t.Context(), appID, second))
+	}
+	require.Equal(t, []renew.AppKeyHash{first, first, second}, hashes())
+
+	require.NoError(t, s.RemoveAppKey(t.Context(), appID, first))
+	require.Equal(t, []renew.AppKeyHash{second}, hashes(), "a hash that was given twice is still there")
+	require.ErrorIs(t, s.RemoveAppKey(t.Context(), appID, first), renew.ErrKeyNotFound)
+
+	stale := renew.App{ID: appID, Issuer: "new", KeyHashes: []renew.AppKeyHash{first}}
+	require.NoError(t, s.UpdateApp(t.Context(), stale))
+	app, err := s.App(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, renew.App{ID: appID, Issuer: "new", KeyHashes: []renew.AppKeyHash{second}}, app)
+}
+
+// T9's like for apps: nothing handed in or out is shared.
+func TestAppSharesNothing(t *testing.T) {
+	in := []renew.AppKeyHash{{1}}
+	s := newStore(t, renew.App{KeyHashes: in})
+	in[0] = renew.AppKeyHash{9}
+	out, err := s.App(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []renew.AppKeyHash{{1}}, out.KeyHashes)
+	out.KeyHashes[0] = renew.AppKeyHash{9}
+	require.NoError(t, s.AddAppKey(t.Context(), appID, renew.AppKeyHash{2}))
+	again, err := s.App(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []renew.AppKeyHash{{1}, {2}}, again.KeyHashes)
+
+	keys := rotate(t, s, start)
+	list, err := s.VerificationKeys(t.Context(), appID)
+	require.NoError(t, err)
+	list[0] = nil
+	list, err = s.VerificationKeys(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []*renew.VerificationKey{keys.VerificationKey()}, list)
+}
+
+// Administrators at work at the same moment lose none of each other's changes,
+// and readers always see a whole app with its active key.
+func TestAdministrationIsConcurrent(t *testing.T) {
+	const each = 50
+	s := newStore(t, renew.App{})
+	rotate(t, s, start)
+	keys := make([]*renew.SigningKey, each)
+	for i := range keys {
+		keys[i] = newKey(t)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range each {
+			if err := s.AddAppKey(t.Context(), appID, renew.AppKeyHash{byte(i)}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, some := range [][]*renew.SigningKey{keys[:each/2], keys[each/2:]} {
+		wg.Go(func() {
+			for _, key := range some {
+				if err := s.RotateSigningKey(t.Context(), appID, key, start); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 10 * each {
+			active, err := s.SigningKey(t.Context(), appID)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := s.VerificationKey(t.Context(), appID, keyID(active)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	app, err := s.App(t.Context(), appID)
+	if err != nil || len(app.KeyHashes) != each {
+		t.Errorf("%d app keys of %d, error %v", len(app.KeyHashes), each, err)
+	}
+	list, err := s.VerificationKeys(t.Context(), appID)
+	if err != nil || len(list) != each+1 {
+		t.Errorf("%d keys of %d, error %v", len(list), each+1, err)
+	}
+}
+
+// T8, of every method: a context that is done is its error, and nothing changes.
+func TestDoneContextChangesNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{{1}}})
+	old := rotate(t, s, start)
+	active := rotate(t, s, start)
+	session := renew.Session{AppID: appID, ID: "s", Subject: "ann", TokenID: "1", ExpiresAt: start}
+	require.NoError(t, s.CreateSession(t.Context(), session))
+	next := session
+	next.TokenID = "2"
+	created := session
+	created.ID = "new"
+
+	for name, call := range map[string]func() error{
+		"App":              func() error { _, err := s.App(ctx, appID); return err },
+		"SigningKey":       func() error { _, err := s.SigningKey(ctx, appID); return err },
+		"VerificationKey":  func() error { _, err := s.VerificationKey(ctx, appID, keyID(active)); return err },
+		"VerificationKeys": func() error { _, err := s.VerificationKeys(ctx, appID); return err },
+		"CreateApp":        func() error { return s.CreateApp(ctx, renew.App{}) },
+		"UpdateApp":        func() error { return s.UpdateApp(ctx, renew.App{}) },
+		"AddAppKey":        func() error { return s.AddAppKey(ctx, appID, renew.AppKeyHash{2}) },
+		"RemoveAppKey":     func() error { return s.RemoveAppKey(ctx, appID, renew.AppKeyHash{1}) },
+		"RotateSigningKey": func() error { return s.RotateSigningKey(ctx, appID, newKey(t), start) },
+		"RevokeKey":        func() error { return s.RevokeKey(ctx, appID, keyID(old), start) },
+		"DeleteExpiredKeys": func() error {
+			n, err := s.DeleteExpiredKeys(ctx, start.AddDate(1, 0, 0))
+			require.Zero(t, n)
+			return err
+		},
+		"CreateSession":   func() error { return s.CreateSession(ctx, created) },
+		"Session":         func() error { _, err := s.Session(ctx, appID, "s"); return err },
+		"Rotate":          func() error { return s.Rotate(ctx, "1", next) },
+		"RevokeSession":   func() error { return s.RevokeSession(ctx, appID, "s", start) },
+		"SubjectSessions": func() error { _, err := s.SubjectSessions(ctx, appID, "ann", start); return err },
+		"RevokeSubject":   func() error { _, err := s.RevokeSubject(ctx, appID, "ann", start); return err },
+		"DeleteExpired": func() error {
+			n, err := s.DeleteExpired(ctx, start.AddDate(1, 0, 0), 1)
+			require.Zero(t, n)
+			return err
+		},
+		"Run": func() error { return s.Run(ctx, time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, call(), context.Canceled)
+			app, err := s.App(t.Context(), appID)
+			require.NoError(t, err)
+			require.Equal(t, renew.App{ID: appID, Issuer: "issuer", KeyHashes: []renew.AppKeyHash{{1}}}, app)
+			keys, err := s.VerificationKeys(t.Context(), appID)
+			require.NoError(t, err)
+			require.Equal(t, []*renew.VerificationKey{active.VerificationKey(), old.VerificationKey()}, keys)
+			got, err := s.Session(t.Context(), appID, "s")
+			require.NoError(t, err)
+			require.Equal(t, session, got)
+			_, err = s.Session(t.Context(), appID, "new")
+			require.ErrorIs(t, err, renew.ErrSessionNotFound)
+		})
+	}
+}
+
+// An administrator's error says which app it is about, and holds no hash.
+func TestAdministrationErrorsNameTheApp(t *testing.T) {
+	s := newStore(t, renew.App{})
+	_, hash := renew.NewAppKey()
+	err := s.RemoveAppKey(t.Context(), appID, hash)
+	require.EqualError(t, err, fmt.Sprintf("memstore: remove app key of app %q: key not found", appID))
+	require.EqualError(t, s.UpdateApp(t.Context(), renew.App{ID: "none", Issuer: "i"}), `memstore: update app "none": app not found`)
+}
