@@ -246,8 +246,10 @@ func hostileHeaders() []hostileToken {
 	and("nonce", `"x"`, "ACME's header")
 	and("url", `"https://attacker.example/"`, "ACME's header")
 	and("iss", `"issuer_1"`, "a claim in the header (RFC 7519 section 5.3)")
-	and("", `1`, "a member without a name")
-	and("x", strings.Repeat("[", 1500)+strings.Repeat("]", 1500), "depth")
+	add("a member without a name", "unknown", func(f *forge) string { return f.withHeader(header(f).and("", "1").String()) })
+	add("depth in an unknown member", "recursion", func(f *forge) string {
+		return f.withHeader(header(f).and("x", strings.Repeat("[", 1500)+strings.Repeat("]", 1500)).String())
+	})
 	for _, typ := range []string{`"jwt"`, `"JWT "`, `""`, `"JOSE"`, `"JOSE+JSON"`, `"JWE"`, `"at+jwt"`, `"rt+jwt"`, `"application/jwt"`, "null", "1", `["JWT"]`} {
 		add("typ "+typ, "another kind of object (RFC 8725 section 3.11)", func(f *forge) string { return f.withHeader(header(f).with("typ", typ).String()) })
 	}

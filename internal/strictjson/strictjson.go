@@ -66,7 +66,7 @@ func String(raw json.RawMessage) (s string, ok bool) {
 // fraction and exponent; ok is false for any other value.
 func Integer(raw json.RawMessage) (n int64, ok bool) {
 	n, err := strconv.ParseInt(string(raw), 10, 64)
-	return n, err == nil && n >= 0 && n <= maxInteger && raw[0] != '-'
+	return n, err == nil && raw[0] >= '0' && n <= maxInteger // no sign, not even on a zero
 }
 
 // unicodeText reports whether data is valid UTF-8 in which no \u escape stands
