@@ -272,18 +272,29 @@ func (s *Store) RevokeKey(ctx context.Context, appID, keyID string, at time.Time
 // at the given time, revoked ones too, and returns how many. A token of a
 // deleted key is refused as one of an unknown key.
 //
-// Take [renew.WithLeeway] off the time, and as long as a renewal may take: one
-// that was under way at the rotation may sign with the old key a little later.
-// Being late costs nothing but memory.
+// Being late costs nothing but memory, so take something off the time:
+// [renew.WithLeeway]; as long as a renewal may take, because one that was under
+// way at the rotation may sign with the old key a little later; and the longest
+// RefreshTTL, if clients repeat requests ([renew.WithRetryWindow], idempotency
+// keys). The token that such a client presents may have expired since it was
+// used, and is answered while its successor is good, if its key is still there.
+// [Store.Run] takes off all three.
 func (s *Store) DeleteExpiredKeys(ctx context.Context, now time.Time) (int, error) {
+	return s.deleteKeys(ctx, func(renew.App) time.Time { return now })
+}
+
+// deleteKeys deletes the keys whose last token has expired at the app's time.
+func (s *Store) deleteKeys(ctx context.Context, timeOf func(renew.App) time.Time) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	n := 0
-	past := func(k appKey) bool { return !k.until.IsZero() && !now.Before(k.until) }
 	for _, appID := range s.appIDs() {
-		if !slices.ContainsFunc(s.tenant(appID).keys, past) {
-			continue
+		t := s.tenant(appID)
+		at := timeOf(t.app)
+		past := func(k appKey) bool { return !k.until.IsZero() && !at.Before(k.until) }
+		if !slices.ContainsFunc(t.keys, past) {
+			continue // and spare the copy
 		}
 		err := s.change(ctx, "delete expired keys of", appID, func(t *tenant) error {
 			all := len(t.keys)

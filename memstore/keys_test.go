@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -190,75 +191,71 @@ func TestRotatedKeyVerifiesUntilItsLastTokenExpires(t *testing.T) {
 	}
 }
 
+// pair is what one Issue or Renew handed out.
+type pair struct {
+	*renew.Bundle
+	spent *renew.Bundle // whose refresh token it was the answer to; nil: issued
+}
+
+func (p pair) good(at time.Time) bool {
+	return at.Before(p.RefreshExpiresAt) || at.Before(p.AuthExpiresAt)
+}
+
 // Whatever an operator does to an app meanwhile, a token that was handed out and
-// has not expired verifies, although keys are deleted as soon as they may be.
+// has not expired finds its key, although keys are deleted as soon as they may
+// be: to renew, to be verified, and to have a lost answer again.
 func TestNoLiveTokenLosesItsKey(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	upTo := func(d time.Duration) time.Duration { return time.Second + within(random, d).Truncate(time.Second) }
+	anyTTL := func() time.Duration { return time.Second + within(random, 10*time.Hour).Truncate(time.Second) }
 	now := start
 	s := newStore(t, renew.App{})
 	rotate(t, s, now)
 	r, err := renew.New(s, s, renew.WithClock(func() time.Time { return now }), renew.WithRetryWindow(1000*time.Hour))
 	require.NoError(t, err)
+	ask := func(b *renew.Bundle) *renew.Bundle {
+		answer, err := r.Renew(t.Context(), renew.RenewRequest{AppID: appID, RefreshToken: b.RefreshToken, IP: "::1", UserAgent: "test"})
+		require.NoError(t, err)
+		return answer
+	}
 
-	type handedOut struct {
-		bundle *renew.Bundle
-		spent  string // the refresh token that it was the answer to
-	}
-	var out []handedOut
-	keep := func(b *renew.Bundle, spent string) { out = append(out, handedOut{b, spent}) }
-	ask := func(token string) (*renew.Bundle, error) {
-		return r.Renew(t.Context(), renew.RenewRequest{AppID: appID, RefreshToken: token, IP: "::1", UserAgent: "test"})
-	}
+	var pairs []pair
 	deleted, retried := 0, 0
-	for range 3000 {
+	for range 2000 {
 		now = now.Add(within(random, 20*time.Minute))
 		n, err := s.DeleteExpiredKeys(t.Context(), now)
 		require.NoError(t, err)
 		deleted += n
+		pairs = slices.DeleteFunc(pairs, func(p pair) bool { return !p.good(now) })
+		for _, p := range pairs {
+			_, err := s.VerificationKey(t.Context(), appID, p.KeyID)
+			require.NoError(t, err, "the key of a token that is good is gone")
+		}
 		switch random.IntN(6) {
 		case 0:
 			rotate(t, s, now)
 		case 1:
-			update(t, s, upTo(20*time.Hour), upTo(20*time.Hour))
+			update(t, s, anyTTL(), anyTTL())
 		case 2:
 			b, err := r.Issue(t.Context(), renew.IssueRequest{AppID: appID, Subject: "ann", IP: "::1", UserAgent: "test"})
 			require.NoError(t, err)
-			keep(b, "")
+			pairs = append(pairs, pair{b, nil})
 		}
-		live := out[:0]
-		for _, o := range out {
-			if now.Before(o.bundle.AuthExpiresAt) {
-				_, err := r.VerifyAuthToken(t.Context(), appID, o.bundle.AuthToken)
-				require.NoError(t, err)
-			}
-			if now.Before(o.bundle.RefreshExpiresAt) || now.Before(o.bundle.AuthExpiresAt) {
-				live = append(live, o)
-			}
-		}
-		out = live
-		if len(out) == 0 {
+		if len(pairs) == 0 {
 			continue
 		}
-		i := random.IntN(len(out))
-		o := out[i]
-		if !now.Before(o.bundle.RefreshExpiresAt) {
-			continue
+		p := &pairs[random.IntN(len(pairs))]
+		switch {
+		case !now.Before(p.RefreshExpiresAt):
+		case p.spent != nil && now.Before(p.spent.RefreshExpiresAt) && random.IntN(2) == 0:
+			again := ask(p.spent)
+			require.Equal(t, p.TokenID, again.TokenID)
+			p.Bundle = again // perhaps with another key, to the old expiry
+			retried++
+		default:
+			*p = pair{ask(p.Bundle), p.Bundle}
 		}
-		if random.IntN(2) == 0 && o.spent != "" {
-			// A retry answers for as long as the old token's key is known.
-			if b, err := ask(o.spent); err == nil {
-				require.Equal(t, o.bundle.TokenID, b.TokenID)
-				out[i].bundle = b
-				retried++
-			}
-			continue
-		}
-		b, err := ask(o.bundle.RefreshToken)
-		require.NoError(t, err)
-		out[i] = handedOut{b, o.bundle.RefreshToken}
 	}
 	t.Logf("%d keys deleted, %d retries", deleted, retried)
 	require.Greater(t, deleted, 100)

@@ -63,12 +63,7 @@ type Store struct {
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{apps: make(map[string]*tenant), seed: maphash.MakeSeed()}
-	for i := range shardCount {
-		s.shards[i].records = make(map[sessionKey]*record)
-		s.subjects[i].records = make(map[subjectKey][]*record)
-	}
-	return s
+	return &Store{apps: make(map[string]*tenant), seed: maphash.MakeSeed()}
 }
 
 // kept is how long Run leaves alone what has ended. It is above any
@@ -77,17 +72,19 @@ func New() *Store {
 const kept = renew.DefaultAuthTTL
 
 // Run deletes sessions and signing keys that are past use, at the interval
-// given, until ctx is done; it returns the context's error. It leaves alone
-// what ended less than an hour ago, because [renew.WithLeeway] can make that
-// good, but is always below an hour.
+// given, until ctx is done; it returns the context's error. A minute is a good
+// interval. Sessions go an hour after their end: [renew.WithLeeway], which can
+// put that off, is always below. Keys go when the app's longest lifetime has
+// passed besides, so that repeated requests find theirs: see
+// [Store.DeleteExpiredKeys].
 //
 // Run is the one method that reads a clock, the system's. With
 // [renew.WithClock], call [Store.DeleteExpired] and [Store.DeleteExpiredKeys]
-// yourself.
+// instead.
 //
-// Why not delete on the way, while sessions are written? The store would have to
-// take its time from what is written to it, and one session with a wrong date
-// would delete the good ones.
+// Nothing is deleted on the way, while sessions are written: the store would
+// have to take the time from what it is given, and one session with a wrong
+// date would delete the good ones.
 func (s *Store) Run(ctx context.Context, every time.Duration) error {
 	if every <= 0 {
 		return fmt.Errorf("memstore: Run at an interval of %v: it must be above zero, such as a minute", every)
@@ -99,13 +96,17 @@ func (s *Store) Run(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-ticker.C:
-			before := now.Add(-kept)
-			if _, err := s.DeleteExpired(ctx, before, math.MaxInt); err != nil {
-				return err
-			}
-			if _, err := s.DeleteExpiredKeys(ctx, before); err != nil {
+			if err := s.deletePastUse(ctx, now.Add(-kept)); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+func (s *Store) deletePastUse(ctx context.Context, before time.Time) error {
+	if _, err := s.DeleteExpired(ctx, before, math.MaxInt); err != nil {
+		return err
+	}
+	_, err := s.deleteKeys(ctx, func(app renew.App) time.Time { return before.Add(-lifetime(app)) })
+	return err
 }

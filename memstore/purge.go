@@ -3,6 +3,7 @@ package memstore
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,9 @@ func (q *queue) Pop() any {
 	e := (*q)[last]
 	(*q)[last] = queued{}
 	*q = (*q)[:last]
+	if cap(*q) > tooSmall && last < cap(*q)/4 {
+		*q = slices.Clone(*q)
+	}
 	e.record.place = -1
 	return e
 }
@@ -62,9 +66,10 @@ const stepsPerLock = 64
 // inside the leeway still renews. See also [Store.Run].
 //
 // It does not scan: of the sessions that live on, it looks at each once per
-// lifetime. No lock is held for longer than a few dozen sessions take. If the
-// context ends meanwhile, the error is the context's and the number that of the
-// sessions deleted so far.
+// lifetime. Renewals wait for it no longer than a few dozen sessions take, or
+// now and then, when most of a shard is gone, the copying of what is left. If
+// the context ends meanwhile, the error is the context's and the number that of
+// the sessions deleted so far.
 func (s *Store) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -98,7 +103,7 @@ func (s *Store) deleteSome(sh *shard, before time.Time, steps int) (deleted int,
 			continue
 		}
 		heap.Pop(&sh.queue)
-		delete(sh.records, r.key)
+		sh.records.delete(r.key)
 		s.subjectShard(r.subject).remove(r)
 		deleted++
 	}

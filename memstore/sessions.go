@@ -22,14 +22,14 @@ const shardCount = 256
 // shard, subjectShard, and never two of one kind.
 type shard struct {
 	mu      sync.Mutex
-	records map[sessionKey]*record
+	records table[sessionKey, *record]
 	queue   queue
 }
 
 // subjectShard holds the sessions of the subjects that hash to it.
 type subjectShard struct {
 	mu      sync.Mutex
-	records map[subjectKey][]*record // none is empty
+	records table[subjectKey, []*record] // none is empty
 }
 
 type (
@@ -40,13 +40,18 @@ type (
 // record is a session in the store. The session's shard guards it, but key never
 // changes, and the subject's shard guards slot.
 type record struct {
-	key       sessionKey
+	key sessionKey
+	state
+	ends  millis // when the refresh token or the session ends, whichever is earlier
+	place int32  // in the shard's queue; negative: deleted
+	slot  int32  // in the list of the subject's records
+}
+
+// state is what a reader copies under the lock, to unpack it at leisure.
+type state struct {
 	subject   string
 	current   packed
-	ends      millis // when the refresh token or the session ends, whichever is earlier
 	revokedAt millis // zero: live
-	place     int32  // in the shard's queue; negative: deleted
-	slot      int32  // in the list of the subject's records
 }
 
 func (s *Store) shard(sessionID string) *shard {
@@ -67,10 +72,10 @@ func (s *Store) CreateSession(ctx context.Context, session renew.Session) error 
 	sh := s.shard(r.key.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.records[r.key] != nil {
+	if sh.records.get(r.key) != nil {
 		return renew.ErrSessionExists
 	}
-	sh.records[r.key] = r
+	sh.records.set(r.key, r)
 	heap.Push(&sh.queue, queued{ends: r.ends, record: r})
 	s.subjectShard(r.subject).add(r)
 	return nil
@@ -83,11 +88,9 @@ func newRecord(session renew.Session) *record {
 	idAt := len(session.AppID)
 	subjectAt := idAt + len(session.ID)
 	return &record{
-		key:       sessionKey{names[:idAt], names[idAt:subjectAt]},
-		subject:   names[subjectAt:],
-		current:   pack(session),
-		ends:      endOf(session),
-		revokedAt: millisOf(session.RevokedAt),
+		key:   sessionKey{names[:idAt], names[idAt:subjectAt]},
+		state: state{names[subjectAt:], pack(session), millisOf(session.RevokedAt)},
+		ends:  endOf(session),
 	}
 }
 
@@ -108,25 +111,24 @@ func (s *Store) Session(ctx context.Context, appID, sessionID string) (renew.Ses
 	}
 	sh := s.shard(sessionID)
 	sh.mu.Lock()
-	r := sh.records[sessionKey{appID, sessionID}]
+	r := sh.records.get(sessionKey{appID, sessionID})
 	if r == nil {
 		sh.mu.Unlock()
 		return renew.Session{}, renew.ErrSessionNotFound
 	}
-	asItStands := *r
+	key, asItStands := r.key, r.state
 	sh.mu.Unlock()
-	return asItStands.session(), nil
+	return asItStands.session(key), nil
 }
 
-// session unpacks a copy of a record.
-func (r record) session() renew.Session {
+func (s state) session(key sessionKey) renew.Session {
 	session := renew.Session{
-		AppID:     r.key.appID,
-		ID:        r.key.id,
-		Subject:   r.subject,
-		RevokedAt: r.revokedAt.time(),
+		AppID:     key.appID,
+		ID:        key.id,
+		Subject:   s.subject,
+		RevokedAt: s.revokedAt.time(),
 	}
-	r.current.unpackInto(&session)
+	s.current.unpackInto(&session)
 	return session
 }
 
@@ -141,7 +143,7 @@ func (s *Store) Rotate(ctx context.Context, from string, next renew.Session) err
 	sh := s.shard(next.ID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	r := sh.records[sessionKey{next.AppID, next.ID}]
+	r := sh.records.get(sessionKey{next.AppID, next.ID})
 	switch {
 	case r == nil:
 		return renew.ErrSessionNotFound
@@ -170,7 +172,7 @@ func (s *Store) RevokeSession(ctx context.Context, appID, sessionID string, at t
 	sh := s.shard(sessionID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	r := sh.records[sessionKey{appID, sessionID}]
+	r := sh.records.get(sessionKey{appID, sessionID})
 	if r == nil {
 		return renew.ErrSessionNotFound
 	}
@@ -206,7 +208,7 @@ func (s *Store) SubjectSessions(ctx context.Context, appID, subject string, at t
 	}
 	var sessions []renew.Session
 	s.eachOf(appID, subject, func(r *record) {
-		if session := r.session(); session.Live(at) {
+		if session := r.session(r.key); session.Live(at) {
 			sessions = append(sessions, session)
 		}
 	})
@@ -248,16 +250,16 @@ func (s *Store) eachOf(appID, subject string, f func(*record)) {
 func (sh *subjectShard) list(appID, subject string) []*record {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return slices.Clone(sh.records[subjectKey{appID, subject}])
+	return slices.Clone(sh.records.get(subjectKey{appID, subject}))
 }
 
 func (sh *subjectShard) add(r *record) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	key := subjectKey{r.key.appID, r.subject}
-	list := sh.records[key]
+	list := sh.records.get(key)
 	r.slot = int32(len(list))
-	sh.records[key] = append(list, r)
+	sh.records.set(key, append(list, r))
 }
 
 // remove moves the subject's last record to the place of r.
@@ -265,14 +267,14 @@ func (sh *subjectShard) remove(r *record) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	key := subjectKey{r.key.appID, r.subject}
-	list := sh.records[key]
+	list := sh.records.get(key)
 	last := len(list) - 1
 	if last == 0 {
-		delete(sh.records, key)
+		sh.records.delete(key)
 		return
 	}
 	list[r.slot] = list[last]
 	list[r.slot].slot = r.slot
 	list[last] = nil
-	sh.records[key] = list[:last]
+	sh.records.set(key, list[:last])
 }
