@@ -84,7 +84,11 @@ type TokenError struct {
 }
 
 func (e *TokenError) Error() string {
-	text := e.kind.Error() + ": " + string(e.Reason)
+	kind := e.kind
+	if kind == nil { // somebody else made it
+		kind = ErrInvalidToken
+	}
+	text := kind.Error() + ": " + string(e.Reason)
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
@@ -114,11 +118,11 @@ func (e *SessionError) Error() string {
 // Unwrap returns the error proper.
 func (e *SessionError) Unwrap() error { return e.Err }
 
-// hookError is what a WithRenewFunc function failed with. Callers see its cause,
-// but for what would pass for an answer to the request.
+// hookError is what a WithRenewFunc function returned. Callers see its cause, but
+// for what would pass for an answer to the request.
 type hookError struct{ err error }
 
-func (e *hookError) Error() string { return "renew func: " + e.err.Error() }
+func (e *hookError) Error() string { return e.err.Error() }
 
 func (e *hookError) Is(target error) bool {
 	switch target {

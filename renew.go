@@ -487,10 +487,10 @@ func (rn *renewal) decide(ctx context.Context, retry bool) (json.RawMessage, err
 	switch err := rn.renewFunc(ctx, view); {
 	case errors.Is(err, ErrDenied):
 		refusal := refreshKind.refuse(ReasonDenied, "")
-		refusal.Err = err
+		refusal.Err = &hookError{err}
 		return nil, refusal
 	case err != nil:
-		return nil, &hookError{err}
+		return nil, fmt.Errorf("renew func: %w", &hookError{err})
 	case retry:
 		return nil, nil
 	}
@@ -692,6 +692,9 @@ func (r *Renewer) Revoke(ctx context.Context, appID, token string) error {
 //
 // Errors: [ErrSessionNotFound]; any other is the server's fault.
 func (r *Renewer) RevokeSession(ctx context.Context, appID, sessionID string) error {
+	if checkText(appID, maxNameBytes) != "" || !isCanonicalULID(sessionID) { // no store can have it
+		return ErrSessionNotFound
+	}
 	if err := r.tokens.RevokeSession(ctx, appID, sessionID, r.time()); err != nil {
 		return sessionError(Session{AppID: appID, ID: sessionID}, "", fmt.Errorf("revoke session: %w", err))
 	}
@@ -708,6 +711,9 @@ func (r *Renewer) RevokeSubject(ctx context.Context, appID, subject string) (int
 	store, ok := r.tokens.(SubjectStore)
 	if !ok {
 		return 0, fmt.Errorf("revoke subject: the token store is no SubjectStore: %w", errors.ErrUnsupported)
+	}
+	if checkText(appID, maxNameBytes) != "" || checkText(subject, maxNameBytes) != "" { // no store can have them
+		return 0, nil
 	}
 	n, err := store.RevokeSubject(ctx, appID, subject, r.time())
 	if err != nil {
@@ -726,6 +732,9 @@ func (r *Renewer) Sessions(ctx context.Context, appID, subject string) ([]Sessio
 	store, ok := r.tokens.(SubjectStore)
 	if !ok {
 		return nil, fmt.Errorf("sessions: the token store is no SubjectStore: %w", errors.ErrUnsupported)
+	}
+	if checkText(appID, maxNameBytes) != "" || checkText(subject, maxNameBytes) != "" { // no store can have them
+		return nil, nil
 	}
 	sessions, err := store.SubjectSessions(ctx, appID, subject, r.time())
 	if err != nil {
@@ -754,6 +763,9 @@ func (r *Renewer) KeySet(ctx context.Context, appID string) (*jose.JSONWebKeySet
 	}
 	set := &jose.JSONWebKeySet{Keys: make([]jose.JSONWebKey, len(keys))}
 	for i, key := range keys {
+		if key == nil {
+			return nil, fmt.Errorf("app %q: the key store returned a verification key that is nil", appID)
+		}
 		set.Keys[i] = key.JWK()
 	}
 	return set, nil

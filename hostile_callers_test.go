@@ -1,0 +1,96 @@
+package renew_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+// The promise: IDs that no session can have cost no store call, and are not
+// quoted in an error, where they could forge a log line.
+func TestIDsThatNoSessionCanHave(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	f.hooks.calls()
+	f.events.take()
+	for _, id := range []string{
+		"", "x", "a\nlevel=ERROR msg=forged", "\xff", "\x00", strings.ToLower(b.SessionID), b.SessionID + " ", strings.Repeat("A", 1<<20), "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+	} {
+		err := f.RevokeSession(f.ctx, f.app.ID, id)
+		require.ErrorIs(t, err, renew.ErrSessionNotFound)
+		require.Equal(t, renew.ErrSessionNotFound.Error(), err.Error())
+	}
+	for _, name := range []string{"", "\xff", "\x00", "a\nb", strings.Repeat("A", 256)} {
+		require.ErrorIs(t, f.RevokeSession(f.ctx, name, b.SessionID), renew.ErrSessionNotFound)
+		for _, who := range [][2]string{{name, "user@example.com"}, {f.app.ID, name}} {
+			sessions, err := f.Sessions(f.ctx, who[0], who[1])
+			require.NoError(t, err)
+			require.Empty(t, sessions)
+			n, err := f.RevokeSubject(f.ctx, who[0], who[1])
+			require.NoError(t, err)
+			require.Zero(t, n)
+		}
+	}
+	require.Equal(t, [4]int64{}, f.hooks.calls())
+	require.Empty(t, f.events.take())
+	f.renew(b)
+}
+
+// The promise: a hook that refuses says no more than that, whatever else its
+// error wraps; it is no answer about the app, and no event about the store.
+func TestDenialIsNothingElse(t *testing.T) {
+	for name, cause := range map[string]error{
+		"a missing app":       renew.ErrAppNotFound,
+		"a wrong app key":     renew.ErrInvalidAppKey,
+		"a store that lags":   renew.ErrAhead,
+		"another token error": refusedToken(t),
+		"a wrong request":     &renew.ValidationError{Fields: []renew.FieldError{{Field: "x", Message: "y"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var deny error
+			f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error { return deny }))
+			first := f.issue()
+			f.events.take()
+			deny = errors.Join(cause, renew.ErrDenied)
+			_, err := f.Renew(f.ctx, f.request(first))
+			requireRefused(t, err, renew.ReasonDenied)
+			require.ErrorIs(t, err, renew.ErrDenied)
+			for _, sentinel := range []error{renew.ErrAppNotFound, renew.ErrInvalidAppKey, renew.ErrAhead, renew.ErrInvalidAuthToken} {
+				require.NotErrorIs(t, err, sentinel)
+			}
+			var invalid *renew.ValidationError
+			require.NotErrorAs(t, err, &invalid)
+			require.Equal(t, []renew.EventKind{renew.EventRejected}, f.events.kinds())
+			deny = nil
+			f.renew(first)
+		})
+	}
+}
+
+// A TokenError that somebody else makes, as in a test of theirs, has a text.
+func TestTokenErrorOfOthers(t *testing.T) {
+	err := &renew.TokenError{Reason: renew.ReasonExpired, Detail: "yesterday"}
+	require.ErrorIs(t, err, renew.ErrInvalidToken)
+	require.NotErrorIs(t, err, renew.ErrInvalidRefreshToken)
+	require.Equal(t, "invalid token: expired: yesterday", err.Error())
+}
+
+type nilLister struct{ *memstore.Store }
+
+func (nilLister) VerificationKeys(context.Context, string) ([]*renew.VerificationKey, error) {
+	return []*renew.VerificationKey{nil}, nil
+}
+
+func TestKeySetWithANilKeyIsTheServersFault(t *testing.T) {
+	f := newFixture(t)
+	r, err := renew.New(nilLister{f.store}, f.store)
+	require.NoError(t, err)
+	_, err = r.KeySet(f.ctx, f.app.ID)
+	requireServerFault(t, err)
+}
