@@ -1,0 +1,360 @@
+package renew_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/httpadapter"
+)
+
+// recorder keeps every byte that a scenario writes anywhere but into its answers.
+type recorder struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *recorder) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+// event writes an event in all the ways in which it may be written.
+func (r *recorder) event(_ context.Context, e renew.Event) {
+	encoded, err := json.Marshal(e)
+	must(err)
+	fmt.Fprintf(r, "%s\n%+v\n%#v\n", encoded, e, e)
+}
+
+// err writes an error and all that it wraps, in all ways.
+func (r *recorder) err(err error) {
+	for ; err != nil; err = errors.Unwrap(err) {
+		fmt.Fprintf(r, "%v\n%+v\n%#v\n", err, err, err)
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, one := range many.Unwrap() {
+				r.err(one)
+			}
+		}
+	}
+}
+
+// captureOutput sends what the process itself writes to the recorder, until the
+// test ends.
+func (r *recorder) captureOutput(t *testing.T) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	require.NoError(t, err)
+	stdout, stderr, logger, logOutput := os.Stdout, os.Stderr, slog.Default(), log.Writer()
+	os.Stdout, os.Stderr = file, file
+	slog.SetDefault(slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})))
+	log.SetOutput(r)
+	t.Cleanup(func() {
+		os.Stdout, os.Stderr = stdout, stderr
+		slog.SetDefault(logger)
+		log.SetOutput(logOutput)
+		require.NoError(t, file.Close())
+	})
+	t.Cleanup(func() {
+		written, err := os.ReadFile(file.Name())
+		require.NoError(t, err)
+		require.Empty(t, string(written), "a library writes nothing of its own")
+	})
+}
+
+// secrets are what must be found nowhere, in stretches of 20 bytes: shorter ones
+// would be found by chance, or are short enough to be of no use.
+type secrets map[string]string
+
+const secretStretch = 20
+
+func (s secrets) add(kind, text string) {
+	for i := 0; i+secretStretch <= len(text); i++ {
+		s[text[i:i+secretStretch]] = kind
+	}
+}
+
+// token adds what follows a token's header: header and key are known to all.
+func (s secrets) token(kind, token string) {
+	if i := strings.IndexByte(token, '.'); i > 0 && len(token) < 64<<10 {
+		s.add(kind, token[i+1:])
+	}
+}
+
+// find returns where the first stretch of a secret is in the text.
+func (s secrets) find(text string) (at int, found bool) {
+	for i := 0; i+secretStretch <= len(text); i++ {
+		if _, found := s[text[i:i+secretStretch]]; found {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func (s secrets) requireNoneIn(t *testing.T, where, text string) {
+	t.Helper()
+	if i, found := s.find(text); found {
+		t.Fatalf("%s hold %s: %q", where, s[text[i:i+secretStretch]], text[max(0, i-200):min(len(text), i+200)])
+	}
+}
+
+const (
+	claimSecret  = "claim-value-7a0b5c1d-nobody-logs-this"
+	claimName    = "claim-name-55aa1e0f-nor-this"
+	wrongAppKey  = "wrong-app-key-2f6c1bd4a97e4b31"
+	idempotency  = "idempotency-key-9d1c27aa41"
+	hookDetail   = "hook says: account is closed"
+	outageDetail = "connection refused"
+)
+
+// The promise: nothing that is written anywhere but in the answer to its owner, no
+// event, log line, error, refusal or stored session, holds a token, an app key,
+// an idempotency key or, the stored session apart, a custom claim.
+func TestNothingWrittenHoldsASecret(t *testing.T) {
+	r := &recorder{}
+	r.captureOutput(t)
+	w := newHostileWorld(t)
+	s := &leakScenario{hostileWorld: w, t: t, recorder: r, secrets: secrets{}}
+	s.secrets.add("the app key", w.appKey)
+	s.secrets.add("a wrong app key", wrongAppKey)
+	s.secrets.add("an idempotency key", idempotency)
+	s.secrets.add("a claim's value", claimSecret)
+	s.secrets.add("a claim's name", claimName)
+	renewer, err := renew.New(w.store, w.hooks, renew.WithClock(w.clock.Now), renew.WithEventFunc(r.event),
+		renew.WithReuseLeeway(time.Second), renew.WithRenewFunc(func(context.Context, *renew.Renewal) error { return s.deny }))
+	require.NoError(t, err)
+	s.Renewer = renewer
+	server := httptest.NewUnstartedServer(httpadapter.New(renewer))
+	server.Config.ErrorLog = log.New(r, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	s.url = server.URL
+
+	s.renewals()
+	s.failures()
+	s.strangers()
+	s.corpus()
+
+	written := r.String()
+	for _, kind := range []renew.EventKind{
+		renew.EventIssued, renew.EventRenewed, renew.EventRetried, renew.EventRejected, renew.EventReused, renew.EventAhead, renew.EventRevoked,
+	} {
+		require.Contains(t, written, `"Kind":"`+string(kind)+`"`, "the scenario shows every kind of event")
+	}
+	for _, shown := range []string{"request refused", "request failed", hookDetail, outageDetail, s.last.SessionID} {
+		require.Contains(t, written, shown, "the scenario is written at all")
+	}
+	s.secrets.requireNoneIn(t, "logs, events, errors or refusals", written)
+	stored := maps.Clone(s.secrets)
+	maps.DeleteFunc(stored, func(_, kind string) bool { return strings.HasPrefix(kind, "a claim's") })
+	require.Contains(t, s.rows, s.last.SessionID)
+	stored.requireNoneIn(t, "stored sessions", s.rows)
+}
+
+// leakScenario is a service in use, by good and by bad clients.
+type leakScenario struct {
+	*hostileWorld
+	*renew.Renewer
+	t        *testing.T
+	recorder *recorder
+	secrets  secrets
+	url      string
+	deny     error
+	last     *renew.Bundle
+	rows     string
+}
+
+func (s *leakScenario) issue() *renew.Bundle {
+	s.t.Helper()
+	req := s.issueRequest()
+	req.Claims = map[string]any{"c": claimSecret, claimName: "x"}
+	b, err := s.Issue(s.ctx, req)
+	require.NoError(s.t, err)
+	s.keep(b)
+	return b
+}
+
+// keep remembers a pair's tokens as secrets, and the row of its session.
+func (s *leakScenario) keep(b *renew.Bundle) {
+	s.t.Helper()
+	s.last = b
+	s.secrets.token("an auth token", b.AuthToken)
+	s.secrets.token("a refresh token", b.RefreshToken)
+	row, err := s.store.Session(s.ctx, s.app.ID, b.SessionID)
+	require.NoError(s.t, err)
+	encoded, err := json.Marshal(row)
+	require.NoError(s.t, err)
+	s.rows += string(encoded) + fmt.Sprintf("%+v", row)
+}
+
+// post renews over HTTP, and writes down every answer but a new pair.
+func (s *leakScenario) post(appID, appKey, token string, change func(*http.Request)) *renew.Bundle {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]string{"refresh_token": token, "ip": testIP, "useragent": testAgent})
+	require.NoError(s.t, err)
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodPost, s.url+"/app/"+appID+"/renew", bytes.NewReader(body))
+	require.NoError(s.t, err)
+	req.Header.Set("Authorization", appKey)
+	req.Header.Set("Content-Type", "application/json")
+	if change != nil {
+		change(req)
+	}
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(s.t, err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	require.NoError(s.t, err)
+	fmt.Fprintln(s.recorder, res.Status, res.Header)
+	if res.StatusCode != http.StatusOK {
+		fmt.Fprintf(s.recorder, "%s\n", answer)
+		return nil
+	}
+	var b renew.Bundle
+	require.NoError(s.t, json.Unmarshal(answer, &b))
+	b.SessionID = claims(s.t, b.RefreshToken)["sid"].(string)
+	s.keep(&b)
+	return &b
+}
+
+func (s *leakScenario) good(b *renew.Bundle) *renew.Bundle {
+	return s.post("app_1", s.appKey, b.RefreshToken, func(r *http.Request) { r.Header.Set("Idempotency-Key", idempotency) })
+}
+
+// renewals are renewals, retries, theft and logouts.
+func (s *leakScenario) renewals() {
+	first := s.issue()
+	second := s.good(first)
+	require.NotNil(s.t, second)
+	require.NotNil(s.t, s.good(first), "a retry")
+	third := s.good(second)
+	require.NotNil(s.t, third)
+	require.Nil(s.t, s.good(first), "superseded")
+	s.clock.Move(time.Minute)
+	require.Nil(s.t, s.good(first), "reused")
+	require.Nil(s.t, s.good(third), "revoked")
+	other := s.issue()
+	_, err := s.VerifySession(s.ctx, "app_1", other.AuthToken)
+	require.NoError(s.t, err)
+	require.NoError(s.t, s.Revoke(s.ctx, "app_1", other.AuthToken))
+	_, err = s.VerifySession(s.ctx, "app_1", other.AuthToken)
+	s.recorder.err(err)
+	_, err = s.RevokeSubject(s.ctx, "app_1", "user@example.com")
+	require.NoError(s.t, err)
+}
+
+// failures are those of stores and hooks.
+func (s *leakScenario) failures() {
+	b := s.issue()
+	s.deny = fmt.Errorf("%s: %w", hookDetail, renew.ErrDenied)
+	require.Nil(s.t, s.good(b))
+	s.deny = errors.New(hookDetail)
+	require.Nil(s.t, s.good(b))
+	s.deny = nil
+	outage := errors.New(outageDetail)
+	s.hooks.rotate = func(context.Context, func() error) error { return outage }
+	require.Nil(s.t, s.good(b))
+	s.hooks.rotate = func(context.Context, func() error) error { return renew.ErrConflict }
+	require.Nil(s.t, s.good(b))
+	s.hooks.rotate = nil
+	s.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
+		return renew.Session{}, outage
+	}
+	require.Nil(s.t, s.good(b))
+	_, err := s.VerifySession(s.ctx, "app_1", b.AuthToken)
+	s.recorder.err(err)
+	s.hooks.session = nil
+	s.hooks.revoke = func(context.Context, func() error) error { return outage }
+	s.recorder.err(s.Revoke(s.ctx, "app_1", b.RefreshToken))
+	s.hooks.revoke = nil
+	require.NotNil(s.t, s.good(b))
+}
+
+// strangers are requests of people with no app key, and secrets in wrong places.
+func (s *leakScenario) strangers() {
+	b := s.issue()
+	token := b.RefreshToken
+	require.Nil(s.t, s.post("app_1", wrongAppKey, token, nil))
+	require.Nil(s.t, s.post("app_1", "", token, nil))
+	require.Nil(s.t, s.post("app_1", s.appKey+"x", token, nil))
+	require.Nil(s.t, s.post("app_1", "Bearer "+s.appKey, token, nil))
+	require.Nil(s.t, s.post("nobody", s.appKey, token, nil))
+	require.Nil(s.t, s.post(wrongAppKey, s.appKey, token, nil), "an app key for an app ID")
+	require.Nil(s.t, s.post(token, s.appKey, token, nil), "a token for an app ID")
+	require.Nil(s.t, s.post("app_1", token, s.appKey, nil), "token and app key swapped")
+	require.Nil(s.t, s.post("app_1", s.appKey, s.appKey, nil), "an app key for a token")
+	require.Nil(s.t, s.post("app_1", s.appKey, token, func(r *http.Request) {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(token)), int64(len(token))
+	}), "a token for a body")
+	require.Nil(s.t, s.post("app_1", s.appKey, token, func(r *http.Request) { r.Header.Set("Idempotency-Key", idempotency+" "+token) }))
+	require.Nil(s.t, s.post("app_1", s.appKey, token, func(r *http.Request) { r.Header.Set("Content-Type", token) }))
+	require.Nil(s.t, s.post("app_1", s.appKey, token, func(r *http.Request) { r.URL.Path = "/" + token }))
+	for _, key := range []string{"", wrongAppKey, s.appKey + " ", strings.ToLower(s.appKey)} {
+		s.recorder.err(s.AuthenticateApp(s.ctx, "app_1", key))
+		s.recorder.err(s.AuthenticateApp(s.ctx, key, key))
+	}
+	s.recorder.err(s.RevokeSession(s.ctx, "app_1", token))
+	_, err := s.Renew(s.ctx, renew.RenewRequest{AppID: token, RefreshToken: token, IP: token, UserAgent: token + "\n", IdempotencyKey: token})
+	s.recorder.err(err)
+	_, err = s.Issue(s.ctx, renew.IssueRequest{
+		AppID: "app_1", Subject: "\n" + token, Audience: []string{"\n" + token}, IP: token, UserAgent: "\n" + token,
+		Claims: map[string]any{"iss": claimSecret, claimName: func() {}},
+	})
+	s.recorder.err(err)
+	_, err = s.Issue(s.ctx, renew.IssueRequest{
+		AppID: "app_1", Subject: "user", IP: testIP, UserAgent: testAgent, Claims: map[string]any{claimName: claimSecret + "\xff"},
+	})
+	s.recorder.err(err)
+}
+
+// corpus is the hostile tokens, everywhere.
+func (s *leakScenario) corpus() {
+	for _, h := range hostileTokens() {
+		s.login(s.t)
+		s.secrets.token("the session's refresh token", s.forge.refresh)
+		s.secrets.token("the session's auth token", s.forge.auth)
+		token := h.make(s.forge)
+		s.secrets.token("a hostile token, "+h.name, token)
+		_, err := s.Renew(s.ctx, renew.RenewRequest{AppID: "app_1", RefreshToken: token, IP: testIP, UserAgent: testAgent})
+		s.recorder.err(err)
+		_, err = s.VerifyAuthToken(s.ctx, "app_1", token)
+		s.recorder.err(err)
+		s.recorder.err(s.Revoke(s.ctx, "app_2", token))
+		s.post("app_1", s.appKey, token, nil)
+	}
+}
+
+// The search itself must find what is there.
+func TestSecretsAreFound(t *testing.T) {
+	s := secrets{}
+	s.token("a token", "aGVhZGVy."+base64.RawURLEncoding.EncodeToString([]byte(`{"claim":"of some length"}`))+".c2lnbmF0dXJlIG9mIHNvbWUgbGVuZ3Ro")
+	for _, text := range []string{"x c2lnbmF0dXJlIG9mIHNv x", "c2lnbmF0dXJlIG9mIHNvbWUgbGVuZ3Ro"} {
+		_, found := s.find(text)
+		require.True(t, found, text)
+	}
+	_, found := s.find("log: c2lnbmF0dXJl aGVhZGVyaGVhZGVyaGVhZGVy")
+	require.False(t, found)
+}
