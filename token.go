@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/jwtrenew/renew/internal/strictjson"
 )
 
@@ -301,12 +299,21 @@ func (t *token) expired(now time.Time, leeway time.Duration) bool {
 	return !now.Before(t.expiresAt.Add(leeway))
 }
 
-// parseHeader splits off the header of a compact JWS (RFC 7515 section 3.1) and
-// checks all that can be checked without a key. The header chooses nothing: it
-// names a key, and says again which algorithm that key has.
-func parseHeader(compact string, kind tokenKind) (header, error) {
-	malformed := func(detail string) (header, error) {
-		return header{}, kind.refuse(ReasonMalformed, detail)
+// signed is a compact JWS (RFC 7515 section 3.1) taken apart. No key has
+// vouched for it yet.
+type signed struct {
+	header    header
+	payload   []byte
+	input     string // what the signature is of
+	signature []byte
+}
+
+// split takes a compact JWS apart and checks all that can be checked without a
+// key. The header chooses nothing: it names a key, and says again which
+// algorithm that key has.
+func split(compact string, kind tokenKind) (signed, error) {
+	malformed := func(detail string) (signed, error) {
+		return signed{}, kind.refuse(ReasonMalformed, detail)
 	}
 	if len(compact) > kind.maxBytes {
 		return malformed("it is too long")
@@ -319,19 +326,32 @@ func parseHeader(compact string, kind tokenKind) (header, error) {
 	if strings.ContainsAny(compact, "\r\n") {
 		return malformed("it has a line break")
 	}
-	var encoded []byte
+	var decoded [3][]byte
 	for i, segment := range segments {
-		decoded, err := base64.RawURLEncoding.Strict().DecodeString(segment)
-		if err != nil || len(decoded) == 0 {
+		var err error
+		decoded[i], err = base64.RawURLEncoding.Strict().DecodeString(segment)
+		if err != nil || len(decoded[i]) == 0 {
 			return malformed("a segment is empty or not canonical base64url")
 		}
-		if i == 0 {
-			encoded = decoded
-		}
 	}
-	members, err := strictjson.Object(encoded)
+	h, err := readHeader(decoded[0])
 	if err != nil {
 		return malformed("its header " + err.Error())
+	}
+	input := compact[:strings.LastIndexByte(compact, '.')]
+	return signed{header: h, payload: decoded[1], input: input, signature: decoded[2]}, nil
+}
+
+// What can be wrong with a header, besides what strictjson finds.
+var (
+	errHeaderMember  = errors.New("has a member other than a string alg, a string kid and the typ JWT")
+	errHeaderMissing = errors.New("has no alg or no kid")
+)
+
+func readHeader(encoded []byte) (header, error) {
+	members, err := strictjson.Object(encoded)
+	if err != nil {
+		return header{}, err
 	}
 	var h header
 	var hasAlgorithm, hasKeyID bool
@@ -349,48 +369,37 @@ func parseHeader(compact string, kind tokenKind) (header, error) {
 			ok = ok && h.Type == headerType
 		}
 		if !ok { // crit, b64, jwk, jku, x5u, x5c and all others included
-			return malformed("its header has a member other than a string alg, a string kid and the typ JWT")
+			return header{}, errHeaderMember
 		}
 	}
 	if !hasAlgorithm || !hasKeyID {
-		return malformed("its header has no alg or no kid")
+		return header{}, errHeaderMissing
 	}
 	return h, nil
-}
-
-// verify returns the payload of a compact JWS that this key signed with its own
-// algorithm.
-func (k *VerificationKey) verify(compact string) ([]byte, error) {
-	jws, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(k.alg)})
-	if err != nil {
-		return nil, err
-	}
-	return jws.Verify(k.verifier)
 }
 
 // parse returns the token if a key of the app that is good today has signed it
 // and its claims are in order.
 func (r *Renewer) parse(ctx context.Context, app App, compact string, kind tokenKind) (*token, error) {
-	h, err := parseHeader(compact, kind)
+	jws, err := split(compact, kind)
 	if err != nil {
 		return nil, err
 	}
-	key, err := r.verificationKey(ctx, app.ID, h.KeyID, kind)
+	key, err := r.verificationKey(ctx, app.ID, jws.header.KeyID, kind)
 	if err != nil {
 		return nil, err
 	}
-	if h.Algorithm != string(key.alg) {
+	if jws.header.Algorithm != string(key.alg) {
 		return nil, kind.refuse(ReasonAlgorithm, "")
 	}
-	payload, err := key.verify(compact)
-	if err != nil {
+	if !key.verifies([]byte(jws.input), jws.signature) {
 		return nil, kind.refuse(ReasonSignature, "")
 	}
-	t, err := readClaims(payload, app.Issuer, kind)
+	t, err := readClaims(jws.payload, app.Issuer, kind)
 	if err != nil {
 		return nil, err
 	}
-	t.appID, t.keyID = app.ID, h.KeyID
+	t.appID, t.keyID = app.ID, key.id
 	return t, nil
 }
 
