@@ -154,7 +154,7 @@ func BenchmarkAuthenticateApp(b *testing.B) {
 		{"right", "app_1", good},
 		{"wrong-in-the-first-character", "app_1", "!" + good[1:]},
 		{"wrong-in-the-last-character", "app_1", good[:42] + "!"},
-		{"wrong-altogether", "app_1", "0123456789012345678901234567890123456789012"},
+		{"wrong-altogether", "app_1", strings.Repeat("0", len(good))},
 		{"unknown-app", "app_2", good},
 	} {
 		b.Run(c.name, func(b *testing.B) {
