@@ -79,7 +79,7 @@ func (b backend) empty(tb testing.TB) *database {
 	tb.Helper()
 	if b.server == nil {
 		file := filepath.Join(tb.TempDir(), "renew.db")
-		return &database{backend: b, dsn: "file:" + file + "?_pragma=busy_timeout(30000)", name: file}
+		return &database{backend: b, dsn: "file:" + file + "?_pragma=busy_timeout(2000)", name: file}
 	}
 	server := b.server(tb)
 	name := server.NewDatabase(tb)

@@ -90,7 +90,7 @@ func TestPlans(t *testing.T) {
 			require.NoError(t, err)
 		}
 		for _, statement := range statements {
-			plan := explain(t, d, db, statement)
+			plan := explain(t, d, db, statement, renewalArgs(statement)...)
 			t.Logf("%s\n%s", statement, plan)
 			requirePrimaryKey(t, d, plan)
 		}
@@ -113,20 +113,23 @@ func requirePrimaryKey(t *testing.T, d *database, plan string) {
 	require.NotContains(t, plan, "SCAN renew_sessions")
 }
 
-// explain returns the plan of a statement whose arguments are as those of a
-// renewal.
-func explain(t *testing.T, d *database, db *sql.DB, statement string) string {
+// renewalArgs are arguments like those of a renewal's statements.
+func renewalArgs(statement string) []any {
+	s := newSession(tokenID(1000))
+	if !strings.HasPrefix(statement, "UPDATE") {
+		return []any{s.AppID, s.ID}
+	}
+	ms := base.UnixMilli()
+	return []any{
+		s.Subject, "[]", "{}", ms, nil, nil, 1, tokenID(1), tokenID(0), ms, ms, ms, []byte("proof"), "192.0.2.1", "test", ms,
+		s.AppID, s.ID, tokenID(0),
+	}
+}
+
+// explain returns the plan of a statement.
+func explain(t *testing.T, d *database, db *sql.DB, statement string, args ...any) string {
 	t.Helper()
 	prefix := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN "}[d.dialect]
-	s := newSession(tokenID(1000))
-	args := []any{s.AppID, s.ID}
-	if strings.HasPrefix(statement, "UPDATE") {
-		ms := base.UnixMilli()
-		args = []any{
-			s.Subject, "[]", "{}", ms, nil, nil, 1, tokenID(1), tokenID(0), ms, ms, ms, []byte("proof"), "192.0.2.1", "test", ms,
-			s.AppID, s.ID, tokenID(0),
-		}
-	}
 	rows, err := db.Query(prefix+statement, args...)
 	require.NoError(t, err)
 	defer rows.Close()

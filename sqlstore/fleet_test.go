@@ -88,11 +88,16 @@ func (r renewer) renew(ctx context.Context, token, idempotencyKey string) (answe
 	return answer{b.RefreshToken, b.TokenID, b.Retried}, nil
 }
 
-// newRenewer returns a server on a pool of its own.
+// newRenewer returns a server on a pool of its own, of eight connections.
 func (d *database) newRenewer(tb testing.TB, dsn string, opts ...renew.Option) renewer {
 	tb.Helper()
+	return d.newRenewerOn(tb, dsn, 8, opts...)
+}
+
+func (d *database) newRenewerOn(tb testing.TB, dsn string, connections int, opts ...renew.Option) renewer {
+	tb.Helper()
 	db := d.openDSN(tb, dsn)
-	db.SetMaxOpenConns(8)
+	db.SetMaxOpenConns(connections)
 	r, err := renew.New(d.keyStore(tb, db, sqlstore.WithStatusInterval(time.Second)), d.tokenStore(tb, db), opts...)
 	if err != nil {
 		tb.Fatal(err)

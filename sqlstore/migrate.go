@@ -215,7 +215,7 @@ func cleanUp(ctx context.Context, conn *sql.Conn, statement string) error {
 }
 
 func untilNotBusy(ctx context.Context, f func() error) error {
-	const sqliteBusy, pause = 5, 20 * time.Millisecond
+	const pause = 20 * time.Millisecond
 	for {
 		err := f()
 		if err == nil || codeOf(err).sqlite&0xff != sqliteBusy {

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -112,14 +113,6 @@ func (s *TokenStore) execOn(ctx context.Context, statement string, keys []sessio
 		all = append(all, key.appID, key.id)
 	}
 	statement = strings.Replace(statement, "{keys}", "("+strings.Join(conditions, " OR ")+")", 1)
-	var n int64
-	err := retry(ctx, false, func() error {
-		result, err := s.db.ExecContext(ctx, s.config.sql(statement), append(all, args...)...)
-		if err != nil {
-			return err
-		}
-		n, err = result.RowsAffected()
-		return err
-	})
-	return int(n), err
+	query := s.config.sql(statement)
+	return s.write(ctx, false, func() (sql.Result, error) { return s.db.ExecContext(ctx, query, append(all, args...)...) })
 }

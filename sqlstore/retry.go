@@ -40,17 +40,16 @@ func retry(ctx context.Context, idempotent bool, f func() error) error {
 	}
 }
 
-// isUndone reports whether the database says that it has undone the statement
-// for the sake of another.
+// isUndone reports whether the database says that it has not done the statement,
+// or has undone it, for the sake of another.
 func isUndone(err error) bool {
 	switch code := codeOf(err); {
 	case code.state == "40001", // serialization failure
-		code.state == "40P01",             // PostgreSQL: deadlock
-		code.mysql == 1213,                // deadlock; on a cluster, certification failure
-		code.mysql == 1020,                // MariaDB: the row has changed since the snapshot
-		code.sqlite&0xff == sqliteLocked,  // another connection of a shared cache
-		code.sqlite == sqliteBusyRecovery, // another process repairs the log
-		code.sqlite == sqliteBusySnapshot: // the transaction read what has changed since
+		code.state == "40P01",            // PostgreSQL: deadlock
+		code.mysql == 1213,               // deadlock; on a cluster, certification failure
+		code.mysql == 1020,               // MariaDB: the row has changed since the snapshot
+		code.sqlite&0xff == sqliteBusy,   // another process writes, for longer than the busy timeout
+		code.sqlite&0xff == sqliteLocked: // another connection of a shared cache writes
 		return true
 	}
 	return false
@@ -88,11 +87,10 @@ func isBrokenConnection(err error) bool {
 
 // SQLite's result codes.
 const (
-	sqliteLocked       = 6
-	sqliteBusyRecovery = 5 | 1<<8
-	sqliteBusySnapshot = 5 | 2<<8
-	sqlitePrimaryKey   = 19 | 6<<8
-	sqliteUnique       = 19 | 8<<8
+	sqliteBusy       = 5
+	sqliteLocked     = 6
+	sqlitePrimaryKey = 19 | 6<<8
+	sqliteUnique     = 19 | 8<<8
 )
 
 // errorCode is what a database calls an error; one field at most is set.

@@ -43,12 +43,14 @@
 // MySQL 8.0 or later, MariaDB 10.5 or later: no setting of the connection
 // matters, clientFoundRows least of all.
 //
-// SQLite: 3.37 or later. Every connection needs a busy timeout, and
-// [NewTokenStore] refuses one without; with modernc.org/sqlite the data source
-// name is "file:renew.db?_pragma=busy_timeout(10000)". Migrate turns on the
-// write-ahead log, which the file then keeps. The package's own transactions
-// start with a write, so that the driver need not make them immediate. Leave
-// synchronous as it is: a rotation must be on the disk before it is answered.
+// SQLite: 3.37 or later. Every connection needs a busy timeout, and the stores
+// refuse one without; with modernc.org/sqlite the data source name is
+// "file:renew.db?_pragma=busy_timeout(2000)". A statement waits that long for
+// another process that writes, and is tried six times; while it waits it does not
+// hear its context. Migrate turns on the write-ahead log, which the file then
+// keeps. The package's own transactions begin with a write, so that the driver
+// need not make them immediate. Leave synchronous as it is: a rotation must be on
+// the disk before it is answered.
 package sqlstore
 
 import (
@@ -180,7 +182,7 @@ func (c config) checkConnection(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("read the busy timeout: %w", err)
 		}
 		if timeout <= 0 {
-			return errors.New(`the connections have no busy timeout, so that a second writer fails at once; with modernc.org/sqlite add "_pragma=busy_timeout(10000)" to the data source name`)
+			return errors.New(`the connections have no busy timeout, so that a second writer fails at once; with modernc.org/sqlite add "_pragma=busy_timeout(2000)" to the data source name`)
 		}
 	case PostgreSQL:
 		var encoding string

@@ -27,6 +27,7 @@ var (
 type TokenStore struct {
 	config   config
 	db       *sql.DB
+	writing  turn
 	prepared statements
 
 	insert        *sql.Stmt
@@ -65,7 +66,7 @@ func NewTokenStore(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Opt
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", err)
 	}
-	s := &TokenStore{config: c, db: db}
+	s := &TokenStore{config: c, db: db, writing: newTurn(dialect)}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", errors.Join(err, s.Close()))
 	}
@@ -274,9 +275,17 @@ func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, a
 // exec runs a statement that is a transaction of its own, and returns how many
 // rows it has changed.
 func (s *TokenStore) exec(ctx context.Context, idempotent bool, stmt *sql.Stmt, args ...any) (int, error) {
+	return s.write(ctx, idempotent, func() (sql.Result, error) { return stmt.ExecContext(ctx, args...) })
+}
+
+func (s *TokenStore) write(ctx context.Context, idempotent bool, exec func() (sql.Result, error)) (int, error) {
 	var n int64
 	err := retry(ctx, idempotent, func() error {
-		result, err := stmt.ExecContext(ctx, args...)
+		if err := s.writing.take(ctx); err != nil {
+			return err
+		}
+		defer s.writing.pass()
+		result, err := exec()
 		if err != nil {
 			return err
 		}
@@ -284,4 +293,34 @@ func (s *TokenStore) exec(ctx context.Context, idempotent bool, stmt *sql.Stmt, 
 		return err
 	})
 	return int(n), err
+}
+
+// turn lets one statement of this process write at a time, where the database
+// allows no more: SQLite. Those who wait there for the lock of the file sleep and
+// try again, some for seconds, and do not hear their context. Nil: no limit.
+type turn chan struct{}
+
+func newTurn(dialect Dialect) turn {
+	if dialect != SQLite {
+		return nil
+	}
+	return make(turn, 1)
+}
+
+func (t turn) take(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) pass() {
+	if t != nil {
+		<-t
+	}
 }

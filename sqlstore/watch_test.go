@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -13,6 +15,8 @@ import (
 type watch struct {
 	broken *atomic.Bool // nil: never
 
+	lose       string // the next statement that begins with this happens, and its answer is lost
+	losing     bool
 	mu         sync.Mutex
 	statements []string
 	prepared   []string
@@ -39,6 +43,44 @@ func (w *watch) take() (statements, prepared []string, begun int) {
 	statements, prepared, begun = w.statements, w.prepared, w.begun
 	w.statements, w.prepared, w.begun = nil, nil, 0
 	return statements, prepared, begun
+}
+
+// loseNext has the answer to the next statement lost, as when the connection
+// breaks just then.
+func (w *watch) loseNext() { w.loseNextOf("") }
+
+func (w *watch) loseNextUpdate() { w.loseNextOf("UPDATE") }
+
+func (w *watch) loseNextOf(beginning string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose, w.losing = beginning, true
+}
+
+// lost reports whether the answer to this statement is the one to lose.
+func (w *watch) lost(query string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.losing || !strings.HasPrefix(query, w.lose) {
+		return false
+	}
+	w.losing = false
+	return true
+}
+
+func (w *watch) result(query string, result driver.Result, err error) (driver.Result, error) {
+	if err == nil && w.lost(query) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return result, err
+}
+
+func (w *watch) rows(query string, rows driver.Rows, err error) (driver.Rows, error) {
+	if err == nil && w.lost(query) {
+		rows.Close()
+		return nil, io.ErrUnexpectedEOF
+	}
+	return rows, err
 }
 
 type watchedConnector struct {
@@ -90,14 +132,16 @@ func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driv
 	if err := c.statement(query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	result, err := c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	return c.result(query, result, err)
 }
 
 func (c *watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := c.statement(query); err != nil {
 		return nil, err
 	}
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	rows, err := c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	return c.rows(query, rows, err)
 }
 
 func (c *watchedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
@@ -136,12 +180,14 @@ func (s *watchedStmt) ExecContext(ctx context.Context, args []driver.NamedValue)
 	if err := s.statement(s.query); err != nil {
 		return nil, err
 	}
-	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+	result, err := s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+	return s.result(s.query, result, err)
 }
 
 func (s *watchedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	if err := s.statement(s.query); err != nil {
 		return nil, err
 	}
-	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	rows, err := s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+	return s.rows(s.query, rows, err)
 }
