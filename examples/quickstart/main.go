@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
-	"os"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -16,12 +14,12 @@ import (
 )
 
 func main() {
-	if err := run(context.Background(), os.Stdout); err != nil {
+	if err := run(context.Background()); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context) error {
 	now := time.Now()
 	clock := func() time.Time { return now } // so that nobody waits for step 5: leave it out of a service
 
@@ -40,7 +38,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "1. app:     shop, with signing key %s (%s)\n", key.VerificationKey().KeyID(), renew.ES256)
+	fmt.Printf("1. app:     shop, with signing key %s (%s)\n", key.VerificationKey().KeyID(), renew.ES256)
 
 	login, err := renewer.Issue(ctx, renew.IssueRequest{
 		AppID: "shop", Subject: "ann@example.com", IP: "192.0.2.1", UserAgent: "browser/1.0",
@@ -49,29 +47,29 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "2. login:   session %s, token %s\n", login.SessionID, login.TokenID)
+	fmt.Printf("2. login:   session %s, token %s\n", login.SessionID, login.TokenID)
 
 	next, err := renewer.Renew(ctx, request(login))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "3. renewal: session %s, token %s\n", next.SessionID, next.TokenID)
+	fmt.Printf("3. renewal: session %s, token %s\n", next.SessionID, next.TokenID)
 
 	claims, err := renewer.VerifyAuthToken(ctx, "shop", next.AuthToken)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "            the auth token says %s, role %s\n", claims.Subject, claims.Claims["role"])
+	fmt.Printf("            the auth token says %s, role %s\n", claims.Subject, claims.Claims["role"])
 
 	_, err = renewer.Renew(ctx, request(login))
-	fmt.Fprintf(out, "4. the spent token at once, as by a double click:       %s\n", answer(err))
+	fmt.Printf("4. the spent token at once, as by a double click:       %s\n", answer(err))
 
 	now = now.Add(time.Minute)
 	_, err = renewer.Renew(ctx, request(login))
-	fmt.Fprintf(out, "5. the spent token a minute later, as by a thief:       %s\n", answer(err))
+	fmt.Printf("5. the spent token a minute later, as by a thief:       %s\n", answer(err))
 
 	_, err = renewer.Renew(ctx, request(next))
-	fmt.Fprintf(out, "6. the token of step 3, for step 5 ended the session:   %s\n", answer(err))
+	fmt.Printf("6. the token of step 3, for step 5 ended the session:   %s\n", answer(err))
 	return nil
 }
 

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+)
+
+func flagsOf(t *testing.T, args ...string) config {
+	t.Helper()
+	c, err := parseFlags(args, io.Discard)
+	require.NoError(t, err)
+	return c
+}
+
+// filled is a store in memory with the app of the flags, and a Renewer on it.
+func filled(t *testing.T, c config, opts ...renew.Option) (stores, *renew.Renewer) {
+	t.Helper()
+	store, err := openStore(t.Context(), c.store)
+	require.NoError(t, err)
+	require.NoError(t, register(t.Context(), store, c, time.Now()))
+	renewer, err := renew.New(store, store, opts...)
+	require.NoError(t, err)
+	return store, renewer
+}
+
+func issue(t *testing.T, renewer *renew.Renewer) *renew.Bundle {
+	t.Helper()
+	b, err := renewer.Issue(t.Context(), renew.IssueRequest{AppID: "demo", Subject: "ann", IP: "192.0.2.1", UserAgent: "x"})
+	require.NoError(t, err)
+	return b
+}
+
+func renewal(b *renew.Bundle) renew.RenewRequest {
+	return renew.RenewRequest{AppID: "demo", RefreshToken: b.RefreshToken, IP: "192.0.2.1", UserAgent: "x"}
+}
+
+// TestStartAgain shows what a start finds in a store that has the app: sessions
+// and app keys stay good, the settings are those of the flags.
+func TestStartAgain(t *testing.T) {
+	before := flagsOf(t)
+	store, renewer := filled(t, before)
+	b := issue(t, renewer)
+
+	after := flagsOf(t, "-auth-ttl", "5m")
+	require.NoError(t, register(t.Context(), store, after, time.Now()))
+	for _, appKey := range []string{before.appKey, after.appKey} {
+		require.NoError(t, renewer.AuthenticateApp(t.Context(), "demo", appKey))
+	}
+	next, err := renewer.Renew(t.Context(), renewal(b))
+	require.NoError(t, err)
+	require.Equal(t, b.KeyID, next.KeyID, "the signing key stays")
+	app, err := store.App(t.Context(), "demo")
+	require.NoError(t, err)
+	require.Equal(t, 5*time.Minute, app.AuthTTL)
+}
+
+// TestAnotherAlgorithm shows that a start with another -alg replaces the signing
+// key, and that sessions of the one before go on.
+func TestAnotherAlgorithm(t *testing.T) {
+	store, renewer := filled(t, flagsOf(t))
+	b := issue(t, renewer)
+	require.NoError(t, register(t.Context(), store, flagsOf(t, "-alg", "EdDSA"), time.Now()))
+	next, err := renewer.Renew(t.Context(), renewal(b))
+	require.NoError(t, err)
+	require.NotEqual(t, b.KeyID, next.KeyID)
+	require.Equal(t, `"EdDSA"`, string(segment(t, next.AuthToken, 0)["alg"]))
+}
+
+// TestHousekeeping shows that what has ended goes, and nothing else does.
+func TestHousekeeping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, renewer := filled(t, flagsOf(t, "-refresh-ttl", "2h"))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go housekeep(ctx, store, slog.New(slog.DiscardHandler))
+
+		old := issue(t, renewer)
+		key, err := renew.GenerateSigningKey(renew.ES256)
+		require.NoError(t, err)
+		require.NoError(t, store.RotateSigningKey(ctx, "demo", key, time.Now()))
+		time.Sleep(time.Hour)
+		live := issue(t, renewer)
+		time.Sleep(time.Hour + housekeepingInterval + keptAfterEnd)
+		synctest.Wait()
+
+		_, err = store.Session(ctx, "demo", old.SessionID)
+		require.ErrorIs(t, err, renew.ErrSessionNotFound)
+		_, err = store.VerificationKey(ctx, "demo", old.KeyID)
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+		_, err = renewer.Renew(ctx, renewal(live))
+		require.NoError(t, err)
+	})
+}
+
+var errOutage = errors.New("the database is away")
+
+// away is a store whose database is away.
+type away struct{ stores }
+
+func (away) CreateSession(context.Context, renew.Session) error         { return errOutage }
+func (away) DeleteExpired(context.Context, time.Time, int) (int, error) { return 0, errOutage }
+func (away) CreateApp(context.Context, renew.App) error                 { return errOutage }
+func (away) App(context.Context, string) (renew.App, error)             { return renew.App{}, errOutage }
+
+// TestHousekeepingFailure shows that an outage is logged, and that the next round
+// comes.
+func TestHousekeepingFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, _ := filled(t, flagsOf(t))
+		log := newLogBuffer()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go housekeep(ctx, away{store}, slog.New(slog.NewTextHandler(log, nil)))
+		time.Sleep(2*housekeepingInterval + time.Second)
+		synctest.Wait()
+		require.Regexp(t, `(?s)"housekeeping failed".*the database is away.*"housekeeping failed"`, log.String())
+	})
+}
+
+// TestOutageAtStart shows that a store that cannot say whether it has the app
+// ends the start, with the reason.
+func TestOutageAtStart(t *testing.T) {
+	store, _ := filled(t, flagsOf(t))
+	require.ErrorIs(t, register(t.Context(), away{store}, flagsOf(t), time.Now()), errOutage)
+}
+
+// served sends one request to the API and returns its answer.
+func served(t *testing.T, a *api, method, path, token, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	a.handler().ServeHTTP(w, r)
+	return w
+}
+
+// TestOutage shows that a failure of the store is told to the log, and not to
+// the client.
+func TestOutage(t *testing.T) {
+	store, _ := filled(t, flagsOf(t))
+	renewer, err := renew.New(store, away{store})
+	require.NoError(t, err)
+	log := newLogBuffer()
+	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.NewTextHandler(log, nil))}
+	w := served(t, a, http.MethodPost, "/login", "", loginBody)
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.JSONEq(t, `{"message":"internal error"}`, w.Body.String())
+	require.Regexp(t, `level=ERROR msg="request failed" path=/login error=".*the database is away`, log.String())
+}
+
+// TestHungUp shows that a client that has hung up is no fault of the server's.
+func TestHungUp(t *testing.T) {
+	_, renewer := filled(t, flagsOf(t))
+	log := newLogBuffer()
+	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.NewTextHandler(log, nil))}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/login", strings.NewReader(loginBody))
+	a.handler().ServeHTTP(httptest.NewRecorder(), r)
+	require.Contains(t, log.String(), `level=INFO msg="request canceled" path=/login`)
+	require.NotContains(t, log.String(), "level=ERROR")
+}
+
+// TestLateLogout shows that an auth token that has expired opens nothing any
+// more, and still ends its session.
+func TestLateLogout(t *testing.T) {
+	now := time.Now()
+	store, renewer := filled(t, flagsOf(t), renew.WithClock(func() time.Time { return now }))
+	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}
+	b := issue(t, renewer)
+	now = b.AuthExpiresAt
+	require.Equal(t, http.StatusUnauthorized, served(t, a, http.MethodGet, "/me", b.AuthToken, "").Code)
+	require.Equal(t, http.StatusNoContent, served(t, a, http.MethodPost, "/logout", b.AuthToken, "").Code)
+	s, err := store.Session(t.Context(), "demo", b.SessionID)
+	require.NoError(t, err)
+	require.False(t, s.RevokedAt.IsZero())
+}
