@@ -593,10 +593,11 @@ func (r *Renewer) mint(ctx context.Context, app App, s Session) (*Bundle, error)
 // A service answers the first two alike, or callers learn which apps exist.
 func (r *Renewer) AuthenticateApp(ctx context.Context, appID, appKey string) error {
 	app, err := r.app(ctx, appID)
+	held := app.holds(appKey) // of an unknown app too, or that would be the quicker answer
 	if err != nil {
 		return err
 	}
-	if !app.holds(appKey) {
+	if !held {
 		return ErrInvalidAppKey
 	}
 	return nil
