@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/jwtrenew/renew/internal/dbtest"
 	"github.com/jwtrenew/renew/sqlstore"
-	"github.com/jwtrenew/renew/sqlstore/internal/dbtest"
 	"github.com/jwtrenew/renew/storetest"
 )
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -31,14 +30,14 @@ type stores interface {
 const inMemory = "memory"
 
 // storeUsage is the help of the flag -store.
-const storeUsage = "`place` where apps, keys and sessions are kept: " + inMemory
+const storeUsage = "`place` where apps, keys and sessions are kept: " + inMemory + ", sqlite:FILE, postgres://…, mysql://…; see also $" + encryptionKeyVariable
 
 // openStore opens the stores that the flag -store names.
-func openStore(_ context.Context, name string) (stores, error) {
-	if name != inMemory {
-		return nil, fmt.Errorf("%w: -store: %q is not %s", errUsage, name, inMemory)
+func openStore(ctx context.Context, name string) (stores, error) {
+	if name == inMemory {
+		return memory{memstore.New()}, nil
 	}
-	return memory{memstore.New()}, nil
+	return openDatabase(ctx, name)
 }
 
 // memory is both stores in memory. It lives as long as the program.

@@ -3,6 +3,9 @@
 // directory, is reached through a Unix socket in it, and never outlives the
 // process that started it. A test may kill it and expect everything back that
 // was answered: nothing that makes data durable is turned off.
+//
+// The package imports no driver, so that every module can use it. Whoever does
+// imports jackc/pgx/v5/stdlib and go-sql-driver/mysql.
 package dbtest
 
 import (
@@ -19,9 +22,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	_ "github.com/go-sql-driver/mysql" // registers the driver
-	_ "github.com/jackc/pgx/v5/stdlib" // registers the driver
 )
 
 // RequireVariable names the environment variable that, set to 1, makes a missing

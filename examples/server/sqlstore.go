@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	_ "modernc.org/sqlite"             // the driver "sqlite"
+
+	"github.com/jwtrenew/renew/sqlstore"
+)
+
+// encryptionKeyVariable names the environment variable with the key that
+// encrypts private keys: a flag would show it to everyone on the machine.
+const encryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
+
+// statusInterval is how long another server on the same database may go by a key
+// after it was revoked. It takes nearly all reads of keys off the database.
+const statusInterval = 5 * time.Second
+
+// place is a database that the flag -store names.
+type place struct {
+	dialect sqlstore.Dialect
+	driver  string
+	dsn     string
+	file    string // SQLite's
+}
+
+// parsePlace reads sqlite:FILE, postgres://… and mysql://…. Its errors do not
+// show the name: it may hold a password.
+func parsePlace(name string) (place, error) {
+	scheme, rest, _ := strings.Cut(name, ":")
+	switch scheme {
+	case "sqlite":
+		if rest == "" {
+			return place{}, errors.New("sqlite: names no file")
+		}
+		file := (&url.URL{Scheme: "file", Opaque: url.PathEscape(rest), RawQuery: "_pragma=busy_timeout(2000)"}).String()
+		return place{sqlstore.SQLite, "sqlite", file, rest}, nil
+	case "postgres", "postgresql":
+		return place{sqlstore.PostgreSQL, "pgx", name, ""}, nil
+	case "mysql", "mariadb":
+		dsn, err := mysqlDSN(strings.TrimPrefix(rest, "//"))
+		return place{sqlstore.MySQL, "mysql", dsn, ""}, err
+	}
+	return place{}, fmt.Errorf("%q is not memory, sqlite:FILE, postgres://… or mysql://…", scheme)
+}
+
+// mysqlDSN takes user:password@host:port/database, as in a URL, and what the
+// driver calls a DSN, as in user@unix(/run/mysqld.sock)/database.
+func mysqlDSN(rest string) (string, error) {
+	if strings.Contains(rest, "(") {
+		return rest, nil
+	}
+	u, err := url.Parse("mysql://" + rest)
+	if err != nil || u.Host == "" || len(u.Path) < 2 {
+		return "", errors.New("mysql:// is not followed by user:password@host:port/database")
+	}
+	c := mysql.NewConfig()
+	c.User = u.User.Username()
+	c.Passwd, _ = u.User.Password()
+	c.Net, c.Addr = "tcp", u.Host
+	if u.Port() == "" {
+		c.Addr = net.JoinHostPort(u.Hostname(), "3306")
+	}
+	c.DBName = u.Path[1:]
+	dsn := c.FormatDSN()
+	if u.RawQuery != "" {
+		separator := "?"
+		if strings.Contains(dsn, "?") {
+			separator = "&"
+		}
+		dsn += separator + u.RawQuery
+	}
+	_, err = mysql.ParseDSN(dsn)
+	return dsn, err
+}
+
+// inDatabase is both stores in a database, which outlives the program and may be
+// shared by several.
+type inDatabase struct {
+	*sqlstore.TokenStore
+	*sqlstore.KeyStore
+	db *sql.DB
+}
+
+// openDatabase brings the tables up to date and opens the stores.
+func openDatabase(ctx context.Context, name string) (stores, error) {
+	p, err := parsePlace(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: -store: %w", errUsage, err)
+	}
+	key, err := encryptionKey(p)
+	if err != nil {
+		return nil, err
+	}
+	encrypter, err := sqlstore.NewEncrypter(key)
+	if err != nil {
+		return nil, err
+	}
+	db, err := sql.Open(p.driver, p.dsn)
+	if err != nil {
+		return nil, fmt.Errorf("%w: -store: %w", errUsage, err)
+	}
+	s := &inDatabase{db: db}
+	if err := s.open(ctx, p.dialect, encrypter); err != nil {
+		return nil, errors.Join(fmt.Errorf("-store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *inDatabase) open(ctx context.Context, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (err error) {
+	s.db.SetMaxOpenConns(16)
+	s.db.SetMaxIdleConns(16) // by default all but two are opened anew, again and again
+	if err := sqlstore.Migrate(ctx, s.db, dialect); err != nil {
+		return err
+	}
+	if s.TokenStore, err = sqlstore.NewTokenStore(ctx, s.db, dialect); err != nil {
+		return err
+	}
+	s.KeyStore, err = sqlstore.NewKeyStore(ctx, s.db, dialect, encrypter, sqlstore.WithStatusInterval(statusInterval))
+	return err
+}
+
+// Close closes the database, and with it all that was prepared on it.
+func (s *inDatabase) Close() error { return s.db.Close() }
+
+// encryptionKey returns the key of the environment. Beside an SQLite file it may
+// also be a file: whoever copies the one without the other has no key that signs.
+func encryptionKey(p place) ([]byte, error) {
+	text := os.Getenv(encryptionKeyVariable)
+	if text == "" && p.file != "" {
+		var err error
+		if text, err = keyFile(p.file + ".key"); err != nil {
+			return nil, fmt.Errorf("-store: encryption key: %w", err)
+		}
+	}
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(key) != sqlstore.EncryptionKeyBytes {
+		return nil, fmt.Errorf("%w: -store: %s must hold 32 random bytes in base64, such as those of: openssl rand -base64 32", errUsage, encryptionKeyVariable)
+	}
+	return key, nil
+}
+
+// keyFile reads the key, or makes one if there is none.
+func keyFile(name string) (string, error) {
+	key := make([]byte, sqlstore.EncryptionKeyBytes)
+	rand.Read(key) // never fails
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		text, err := os.ReadFile(name)
+		return string(text), err
+	}
+	if err != nil {
+		return "", err
+	}
+	text := base64.StdEncoding.EncodeToString(key)
+	_, err = file.WriteString(text + "\n")
+	return text, errors.Join(err, file.Close())
+}
