@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -441,50 +442,66 @@ func TestAppSharesNothing(t *testing.T) {
 // Administrators at work at the same moment lose none of each other's changes,
 // and readers always see a whole app with its active key.
 func TestAdministrationIsConcurrent(t *testing.T) {
-	const each = 50
+	const administrators, each = 4, 200
 	s := newStore(t, renew.App{})
-	rotate(t, s, start)
-	keys := make([]*renew.SigningKey, each)
-	for i := range keys {
-		keys[i] = newKey(t)
-	}
+	first := rotate(t, s, start)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := range each {
-			if err := s.AddAppKey(t.Context(), appID, renew.AppKeyHash{byte(i)}); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for _, some := range [][]*renew.SigningKey{keys[:each/2], keys[each/2:]} {
+	for n := range administrators {
 		wg.Go(func() {
-			for _, key := range some {
-				if err := s.RotateSigningKey(t.Context(), appID, key, start); err != nil {
+			for i := range each {
+				hash := renew.AppKeyHash{byte(n), byte(i)}
+				if err := s.AddAppKey(t.Context(), appID, hash); err != nil {
 					t.Error(err)
+				}
+				if i%20 == 0 {
+					administerKeys(t, s)
 				}
 			}
 		})
 	}
 	wg.Go(func() {
-		for range 10 * each {
+		for range administrators * each {
 			active, err := s.SigningKey(t.Context(), appID)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			if _, err := s.VerificationKey(t.Context(), appID, keyID(active)); err != nil {
+			_, err = s.VerificationKey(t.Context(), appID, keyID(active))
+			if err != nil && !errors.Is(err, renew.ErrKeyRevoked) {
+				t.Error(err)
+			}
+			if _, err := s.VerificationKey(t.Context(), appID, keyID(first)); err != nil {
 				t.Error(err)
 			}
 		}
 	})
 	wg.Wait()
 	app, err := s.App(t.Context(), appID)
-	if err != nil || len(app.KeyHashes) != each {
-		t.Errorf("%d app keys of %d, error %v", len(app.KeyHashes), each, err)
+	if err != nil || len(app.KeyHashes) != administrators*each {
+		t.Errorf("%d app keys of %d, error %v", len(app.KeyHashes), administrators*each, err)
 	}
 	list, err := s.VerificationKeys(t.Context(), appID)
-	if err != nil || len(list) != each+1 {
-		t.Errorf("%d keys of %d, error %v", len(list), each+1, err)
+	if want := 1 + administrators*each/20; err != nil || len(list) != want {
+		t.Errorf("%d keys of %d, error %v", len(list), want, err)
+	}
+}
+
+// administerKeys gives the app two keys, and revokes the first of them.
+func administerKeys(t *testing.T, s *Store) {
+	var ids []string
+	for range 2 {
+		key, err := renew.GenerateSigningKey(renew.EdDSA)
+		if err == nil {
+			err = s.RotateSigningKey(t.Context(), appID, key, start)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ids = append(ids, keyID(key))
+	}
+	if err := s.RevokeKey(t.Context(), appID, ids[0], start); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,10 +21,10 @@ func pack(s renew.Session) packed {
 		b = append(b, text...)
 	}
 	for _, value := range [...][]byte{s.Claims, s.RetryProof} {
-		b = appendLength(b, len(value), value == nil)
+		b = appendLength(b, uint64(len(value)), value == nil)
 		b = append(b, value...)
 	}
-	b = appendLength(b, len(s.Audience), s.Audience == nil)
+	b = appendLength(b, uint64(len(s.Audience)), s.Audience == nil)
 	for _, text := range s.Audience {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
@@ -37,11 +37,11 @@ func pack(s renew.Session) packed {
 }
 
 // appendLength appends a length that tells a nil slice from an empty one.
-func appendLength(b []byte, n int, isNil bool) []byte {
+func appendLength(b []byte, n uint64, isNil bool) []byte {
 	if isNil {
 		return append(b, 0)
 	}
-	return binary.AppendUvarint(b, uint64(n)+1)
+	return binary.AppendUvarint(b, n+1)
 }
 
 // tokenID returns the session's token ID.

@@ -85,7 +85,6 @@ func TestSessionComesBackAsItWas(t *testing.T) {
 func TestRotateReplacesEveryField(t *testing.T) {
 	store := New()
 	next := filled(t)
-	next.RevokedAt = time.Time{}
 	require.NoError(t, store.CreateSession(t.Context(), renew.Session{AppID: next.AppID, ID: next.ID, TokenID: "first"}))
 	require.NoError(t, store.Rotate(t.Context(), "first", next))
 	got, err := store.Session(t.Context(), next.AppID, next.ID)

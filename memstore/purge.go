@@ -24,7 +24,7 @@ type queued struct {
 func (q *queue) moved(r *record) {
 	if entry := &(*q)[r.place]; r.ends < entry.ends {
 		entry.ends = r.ends
-		heap.Fix(q, int(r.place))
+		heap.Fix(q, r.place)
 	}
 }
 
@@ -33,13 +33,13 @@ func (q queue) Less(i, j int) bool { return q[i].ends < q[j].ends }
 
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].record.place, q[j].record.place = int32(i), int32(j)
+	q[i].record.place, q[j].record.place = i, j
 }
 
 // Push is for container/heap alone.
 func (q *queue) Push(entry any) {
 	e := entry.(queued)
-	e.record.place = int32(len(*q))
+	e.record.place = len(*q)
 	*q = append(*q, e)
 }
 

@@ -43,8 +43,8 @@ type record struct {
 	key sessionKey
 	state
 	ends  millis // when the refresh token or the session ends, whichever is earlier
-	place int32  // in the shard's queue; negative: deleted
-	slot  int32  // in the list of the subject's records
+	place int    // in the shard's queue; negative: deleted
+	slot  int    // in the list of the subject's records
 }
 
 // state is what a reader copies under the lock, to unpack it at leisure.
@@ -258,7 +258,7 @@ func (sh *subjectShard) add(r *record) {
 	defer sh.mu.Unlock()
 	key := subjectKey{r.key.appID, r.subject}
 	list := sh.records.get(key)
-	r.slot = int32(len(list))
+	r.slot = len(list)
 	sh.records.set(key, append(list, r))
 }
 
