@@ -41,9 +41,10 @@ type KeyStore struct {
 	verification *cache[keyName, keyStatus]
 	lists        *cache[string, []*renew.VerificationKey]
 
-	mu        sync.Mutex // held for one look into a map
-	parsed    map[keyName]*renew.VerificationKey
-	decrypted map[string]*renew.SigningKey // by app: the key that signed last
+	mu         sync.Mutex // held for one look into a map
+	parsed     map[keyName]*renew.VerificationKey
+	decrypted  map[string]*renew.SigningKey // by app: the key that signed last
+	decrypting map[string]turn              // by app
 }
 
 type keyName struct{ appID, keyID string }
@@ -84,6 +85,7 @@ func NewKeyStore(ctx context.Context, db *sql.DB, dialect Dialect, encrypter Enc
 		lists:        newCache[string, []*renew.VerificationKey](c.cache),
 		parsed:       make(map[keyName]*renew.VerificationKey),
 		decrypted:    make(map[string]*renew.SigningKey),
+		decrypting:   make(map[string]turn),
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewKeyStore: %w", errors.Join(err, s.Close()))
@@ -165,12 +167,18 @@ func (s *KeyStore) SigningKey(ctx context.Context, appID string) (*renew.Signing
 	})
 }
 
-// signingKey decrypts the key, if it is not the one that was decrypted last.
+// signingKey decrypts the key, if it is not the one that was decrypted last. Of
+// many who want it at once, as after a start, one asks the encrypter.
 func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm string, public, private []byte) (*renew.SigningKey, error) {
-	s.mu.Lock()
-	key := s.decrypted[appID]
-	s.mu.Unlock()
+	key, decrypting := s.lastDecrypted(appID)
 	if key != nil && key.VerificationKey().KeyID() == keyID {
+		return key, nil
+	}
+	if err := decrypting.take(ctx); err != nil {
+		return nil, err
+	}
+	defer decrypting.pass()
+	if key, _ = s.lastDecrypted(appID); key != nil && key.VerificationKey().KeyID() == keyID {
 		return key, nil
 	}
 	key, err := s.decrypt(ctx, appID, keyID, algorithm, public, private)
@@ -181,6 +189,15 @@ func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm strin
 	defer s.mu.Unlock()
 	s.decrypted[appID] = key
 	return key, nil
+}
+
+func (s *KeyStore) lastDecrypted(appID string) (*renew.SigningKey, turn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.decrypting[appID] == nil {
+		s.decrypting[appID] = make(turn, 1)
+	}
+	return s.decrypted[appID], s.decrypting[appID]
 }
 
 func (s *KeyStore) decrypt(ctx context.Context, appID, keyID, algorithm string, public, private []byte) (*renew.SigningKey, error) {

@@ -66,7 +66,7 @@ func NewTokenStore(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Opt
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", err)
 	}
-	s := &TokenStore{config: c, db: db, writing: newTurn(dialect)}
+	s := &TokenStore{config: c, db: db, writing: writingTurn(dialect)}
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", errors.Join(err, s.Close()))
 	}
@@ -157,6 +157,9 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 	r, err := newRow(next)
 	if err != nil {
 		return fmt.Errorf("sqlstore: rotate session: %w", err)
+	}
+	if !storable(from) { // no session is there, and a database might take offence
+		from = ""
 	}
 	args := append(r.args()[2:], r.endsAt(), next.AppID, next.ID, from)
 	return s.update(ctx, "rotate", false, s.rotate, args, next.AppID, next.ID, func(now renew.Session) (bool, error) {
@@ -295,17 +298,19 @@ func (s *TokenStore) write(ctx context.Context, idempotent bool, exec func() (sq
 	return int(n), err
 }
 
-// turn lets one statement of this process write at a time, where the database
-// allows no more: SQLite. Those who wait there for the lock of the file sleep and
-// try again, some for seconds, and do not hear their context. Nil: no limit.
-type turn chan struct{}
-
-func newTurn(dialect Dialect) turn {
+// writingTurn lets one statement of this process write at a time, where the
+// database allows no more: SQLite. Those who wait there for the lock of the file
+// sleep and try again, some for seconds, and do not hear their context.
+func writingTurn(dialect Dialect) turn {
 	if dialect != SQLite {
 		return nil
 	}
 	return make(turn, 1)
 }
+
+// turn is a lock that can be waited for until a context is done. Nil: everybody
+// may go on.
+type turn chan struct{}
 
 func (t turn) take(ctx context.Context) error {
 	if t == nil {

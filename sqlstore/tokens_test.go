@@ -1,0 +1,87 @@
+package sqlstore_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/sqlstore"
+)
+
+// TestRotationThatChangesNothing promises that a rotation counts when its
+// condition held, also where the new session is the old one: MySQL reports rows
+// that were changed, or with clientFoundRows rows that were matched.
+func TestRotationThatChangesNothing(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		d.migrate(t, d.open(t))
+		dsns := []string{d.dsn}
+		if d.dialect == sqlstore.MySQL {
+			dsns = append(dsns, d.dsn+"?clientFoundRows=true", d.dsn+"?interpolateParams=true")
+		}
+		for i, dsn := range dsns {
+			store := d.tokenStore(t, d.openDSN(t, dsn))
+			s := newSession(tokenID(i))
+			require.NoError(t, store.CreateSession(t.Context(), s))
+			require.ErrorIs(t, store.CreateSession(t.Context(), s), renew.ErrSessionExists)
+			require.NoError(t, store.Rotate(t.Context(), s.TokenID, s))
+			require.NoError(t, store.Rotate(t.Context(), s.TokenID, s))
+			require.ErrorIs(t, store.Rotate(t.Context(), tokenID(7), s), renew.ErrConflict)
+			require.NoError(t, store.RevokeSession(t.Context(), s.AppID, s.ID, base))
+			require.NoError(t, store.RevokeSession(t.Context(), s.AppID, s.ID, base))
+			require.ErrorIs(t, store.Rotate(t.Context(), s.TokenID, s), renew.ErrConflict)
+			require.ErrorIs(t, store.RevokeSession(t.Context(), s.AppID, "another", base), renew.ErrSessionNotFound)
+		}
+	})
+}
+
+// TestWhatDoesNotFit promises that no text is ever cut or changed to fit: it is
+// refused when it is written, and not found when it is asked for.
+func TestWhatDoesNotFit(t *testing.T) {
+	long, huge := strings.Repeat("a", 256), strings.Repeat("a", 1<<16)
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		db := d.open(t)
+		d.migrate(t, db)
+		store := d.tokenStore(t, db)
+		for name, change := range map[string]func(s *renew.Session){
+			"app ID":            func(s *renew.Session) { s.AppID = long },
+			"ID":                func(s *renew.Session) { s.ID = long },
+			"subject":           func(s *renew.Session) { s.Subject = long },
+			"token ID":          func(s *renew.Session) { s.TokenID = long },
+			"previous token ID": func(s *renew.Session) { s.PreviousTokenID = long },
+			"IP":                func(s *renew.Session) { s.IP = long },
+			"retry proof":       func(s *renew.Session) { s.RetryProof = []byte(long) },
+			"user agent":        func(s *renew.Session) { s.UserAgent = huge },
+			"audience":          func(s *renew.Session) { s.Audience = []string{huge} },
+			"claims":            func(s *renew.Session) { s.Claims = []byte(`"` + strings.Repeat("a", 1<<24) + `"`) },
+			"not UTF-8":         func(s *renew.Session) { s.Subject = "\xff" },
+			"audience, UTF-8":   func(s *renew.Session) { s.Audience = []string{"\xff"} },
+			"null character":    func(s *renew.Session) { s.UserAgent = "a\x00b" },
+		} {
+			s := newSession(name)
+			change(&s)
+			require.Error(t, store.CreateSession(ctx, s), name)
+			require.ErrorIs(t, store.Rotate(ctx, s.TokenID, newSession(name)), renew.ErrSessionNotFound, name)
+		}
+		require.Zero(t, count(t, db, "SELECT COUNT(*) FROM renew_sessions"))
+
+		s := newSession("session")
+		require.NoError(t, store.CreateSession(ctx, s))
+		for _, name := range []string{long, "\xff", "a\x00b"} {
+			_, err := store.Session(ctx, s.AppID, name)
+			require.ErrorIs(t, err, renew.ErrSessionNotFound)
+			_, err = store.Session(ctx, name, s.ID)
+			require.ErrorIs(t, err, renew.ErrSessionNotFound)
+			require.ErrorIs(t, store.RevokeSession(ctx, s.AppID, name, base), renew.ErrSessionNotFound)
+			require.ErrorIs(t, store.Rotate(ctx, name, successor(s)), renew.ErrConflict)
+			sessions, err := store.SubjectSessions(ctx, s.AppID, name, base)
+			require.NoError(t, err)
+			require.Empty(t, sessions)
+			n, err := store.RevokeSubject(ctx, s.AppID, name, base)
+			require.NoError(t, err)
+			require.Zero(t, n)
+		}
+	})
+}
