@@ -12,8 +12,10 @@
 // removes a session, so that without them every login stays in memory for good.
 //
 // Renewals of different sessions do not wait for each other: sessions are spread
-// over shards, and a shard is locked for a look into its map. A renewal costs
-// the same with a thousand sessions and with a million.
+// over shards, and a shard is locked for a look into its map. What a renewal
+// costs does not grow with the number of sessions, nor what a session takes with
+// the number of its renewals: less than a kilobyte for that of a browser, as
+// "go test -run '^$' -bench Memory ./memstore" shows.
 package memstore
 
 import (
