@@ -277,8 +277,8 @@ func (k *VerificationKey) JWK() jose.JSONWebKey {
 }
 
 // verifies reports whether signature is this key's of the input, by the key's
-// own algorithm. The standard library is asked directly: go-jose verifies only
-// what it has parsed itself, and that costs a tenth of a renewal.
+// own algorithm. The standard library is asked directly, because go-jose
+// verifies only what it has parsed, leniently, by itself.
 func (k *VerificationKey) verifies(input, signature []byte) bool {
 	f, digest := families[k.alg], input
 	if f.hash != 0 {

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	josejson "github.com/go-jose/go-jose/v4/json"
 )
 
 // What can be wrong with an object.
@@ -27,30 +25,82 @@ var (
 // 7493 section 2.2).
 const maxInteger = 1<<53 - 1
 
-// Object returns the members of the one JSON object that data holds. A member
-// whose name is one of names but for the case of its letters is an error:
-// libraries that ignore case would take it for that member.
+// Object returns the members of the one JSON object that data holds; the values
+// share its memory. A member whose name is one of names but for the case of its
+// letters is an error: libraries that ignore case would take it for that member.
 func Object(data []byte, names ...string) (map[string]json.RawMessage, error) {
 	if !unicodeText(data) {
 		return nil, ErrEncoding
 	}
-	// go-jose's decoder, and not encoding/json, because it refuses duplicates.
-	// It skips a null, so that the first byte is looked at as well.
-	if trimmed := bytes.TrimLeft(data, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(data) {
+	rest := bytes.TrimLeft(data, space)
+	if len(rest) == 0 || rest[0] != '{' || !json.Valid(data) {
 		return nil, ErrSyntax
 	}
-	var members map[string]json.RawMessage
-	if err := josejson.Unmarshal(data, &members); err != nil {
-		return nil, ErrDuplicate
-	}
-	for member := range members {
-		if slices.ContainsFunc(names, func(name string) bool {
-			return member != name && strings.EqualFold(member, name)
-		}) {
+	members := make(map[string]json.RawMessage)
+	for rest = skip(rest, 1); rest[0] != '}'; { // after the brace or a comma
+		end := stringEnd(rest)
+		name, _ := String(rest[:end])
+		rest = skip(rest, end)
+		rest = skip(rest, 1) // the colon
+		end = valueEnd(rest)
+		if _, twice := members[name]; twice || isVariant(name, names) {
 			return nil, ErrDuplicate
+		}
+		members[name] = json.RawMessage(rest[:end:end])
+		if rest = skip(rest, end); rest[0] == ',' {
+			rest = skip(rest, 1)
 		}
 	}
 	return members, nil
+}
+
+// isVariant reports whether name is one of names but for the case of its letters.
+func isVariant(name string, names []string) bool {
+	return !slices.Contains(names, name) &&
+		slices.ContainsFunc(names, func(known string) bool { return strings.EqualFold(name, known) })
+}
+
+// The functions below walk through text that [json.Valid] has found in order, and
+// rely on it.
+
+const space = " \t\r\n"
+
+// skip leaves out n bytes, and the white space after them.
+func skip(text []byte, n int) []byte { return bytes.TrimLeft(text[n:], space) }
+
+// stringEnd returns where the string ends that text begins with.
+func stringEnd(text []byte) int {
+	for i := 1; ; i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+}
+
+// valueEnd returns where the value ends that text begins with: what follows it
+// is white space, a comma or the brace of the object around it.
+func valueEnd(text []byte) int {
+	depth := 0
+	for i := 0; ; i++ {
+		switch text[i] {
+		case '"':
+			i += stringEnd(text[i:]) - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			depth--
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
 }
 
 // String returns the string that raw holds; ok is false for any other value.
@@ -58,8 +108,17 @@ func String(raw json.RawMessage) (s string, ok bool) {
 	if len(raw) == 0 || raw[0] != '"' {
 		return "", false
 	}
+	if end := len(raw) - 1; end > 0 && raw[end] == '"' && isPlain(raw[1:end]) {
+		return string(raw[1:end]), true
+	}
 	err := json.Unmarshal(raw, &s)
 	return s, err == nil
+}
+
+// isPlain reports whether text stands for itself in a JSON string, as nearly all
+// text does: printable ASCII without quotation mark and backslash.
+func isPlain(text []byte) bool {
+	return !slices.ContainsFunc(text, func(c byte) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
 }
 
 // Integer returns the integer from 0 to 2^53-1 that raw holds, written without
