@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	var background sync.WaitGroup
 	defer background.Wait() // before the store is closed
 	defer cancel()
-	background.Go(func() { housekeep(ctx, store, a.logger) })
+	background.Go(func() { housekeep(ctx, store, c.app.RefreshTTL, a.logger) })
 	return serve(ctx, listener, a.handler(), a.logger)
 }
 
@@ -111,7 +111,10 @@ const (
 
 // housekeep deletes the sessions and keys that have ended, until ctx is done. The
 // library starts no goroutine: without this one, a store only grows.
-func housekeep(ctx context.Context, store stores, logger *slog.Logger) {
+//
+// Keys stay for another life of a refresh token: a client may repeat a request
+// whose token has expired since, as long as the answer it missed is good.
+func housekeep(ctx context.Context, store stores, refreshTTL time.Duration, logger *slog.Logger) {
 	ticker := time.NewTicker(housekeepingInterval)
 	defer ticker.Stop()
 	for {
@@ -121,7 +124,7 @@ func housekeep(ctx context.Context, store stores, logger *slog.Logger) {
 		case now := <-ticker.C:
 			before := now.Add(-keptAfterEnd)
 			sessions, err := store.DeleteExpired(ctx, before, math.MaxInt32)
-			keys, keysErr := store.DeleteExpiredKeys(ctx, before)
+			keys, keysErr := store.DeleteExpiredKeys(ctx, before.Add(-refreshTTL))
 			if err := errors.Join(err, keysErr); err != nil && ctx.Err() == nil {
 				logger.ErrorContext(ctx, "housekeeping failed", "error", err)
 			}
