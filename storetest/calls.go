@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"time"
 )
 
 // callLog keeps the last calls of a case, for the message when it fails.
@@ -22,19 +21,18 @@ type call struct {
 	number int
 	handle int
 	method string
-	args   string
-	answer string // empty: it has not returned
-	begun  time.Time
+	args   func() string
+	answer func() string // nil: it has not returned
 }
 
-func (l *callLog) begin(handle int, method string, args ...string) *call {
+func (l *callLog) begin(handle int, method string, args func() string) *call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count++
-	c := &call{number: l.count, handle: handle, method: method, args: strings.Join(args, ", "), begun: time.Now()}
+	c := &call{number: l.count, handle: handle, method: method, args: args}
 	// A call that has not returned stays: it is the one that a watchdog wants.
 	for i := 0; len(l.calls) >= keptCalls && i < len(l.calls); i++ {
-		if l.calls[i].answer != "" {
+		if l.calls[i].answer != nil {
 			l.calls = append(l.calls[:i], l.calls[i+1:]...)
 			break
 		}
@@ -43,18 +41,18 @@ func (l *callLog) begin(handle int, method string, args ...string) *call {
 	return c
 }
 
-func (l *callLog) end(c *call, answer string, err error) {
+// end records the answer of a call that returned no error, or the error.
+func (l *callLog) end(c *call, answer func() string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case err != nil:
-		c.answer = "error: " + err.Error()
-	case answer == "":
-		c.answer = "nil"
-	default:
-		c.answer = answer
+	c.answer = answer
+	if err != nil {
+		c.answer = func() string { return "error: " + err.Error() }
 	}
 }
+
+// done is the answer of a call that returns nothing but an error.
+func done() string { return "nil" }
 
 // String lists the last calls.
 func (l *callLog) String() string {
@@ -77,7 +75,7 @@ func (l *callLog) pending() string {
 	defer l.mu.Unlock()
 	var waiting []string
 	for _, c := range l.calls {
-		if c.answer == "" {
+		if c.answer == nil {
 			waiting = append(waiting, c.String())
 		}
 	}
@@ -88,9 +86,9 @@ func (l *callLog) pending() string {
 }
 
 func (c *call) String() string {
-	answer := c.answer
-	if answer == "" {
-		answer = "(no answer yet)"
+	answer := "(no answer yet)"
+	if c.answer != nil {
+		answer = c.answer()
 	}
-	return fmt.Sprintf("%d. handle %d: %s(%s): %s", c.number, c.handle, c.method, c.args, answer)
+	return fmt.Sprintf("%d. handle %d: %s(%s): %s", c.number, c.handle, c.method, c.args(), answer)
 }

@@ -15,6 +15,7 @@ var exactCases = []testCase[*tokens]{
 	{name: "app-and-session-id", run: exactPairs, usually: "app and session ID are joined to one key with a separator that may stand in them, or with none"},
 	{name: "token-ids", run: exactTokenIDs, usually: "a collation that ignores case, accents or trailing spaces, a column that is too short, a pattern match instead of an equality"},
 	{name: "subjects", run: exactSubjects, usually: "an index by subject that joins its parts with a separator, or is searched by prefix; or a collation that ignores something"},
+	{name: "app-and-subject", run: exactAppSubjects, usually: "an index by subject joins app and subject with a separator that may stand in them, or with none"},
 	{name: "unknown-names", run: unknownNames, usually: "a name is taken for a pattern, or is executed"},
 }
 
@@ -34,7 +35,7 @@ var confusable = [][]string{
 	{"y*", "y?", "y[a-z]", "yy", "y.", "y.*", "*", "?", "^y", "y$"},
 	{"'", "''", `"`, `""`, "`", `\`, `\\`, `\'`, "' OR '1'='1", "'; --", "/* */", "$1", "@p1", ":id", "${id}", "$(id)", "{{id}}", "#"},
 	{"0", "00", "0.0", "-0", "1", "01", "1.0", "1e0", "0x1", "true", "false", "null", "NULL", "nil", "undefined", "{}", "[]"},
-	{"..", ".", "/", "../x", "x/..", "x//y", "x/y", `x\y`, "x:y", "x::y", "x|y", "x,y"},
+	{"..", ".", "/", "x", "../x", "x/..", "x//y", "x/y", `x\y`, "x:y", "x::y", "x|y", "x,y"},
 	{"%20", "%00", "+", "&amp;", "&", "<", "&lt;", `\u0041`, "A"},
 	{strings.Repeat("l", 255), strings.Repeat("l", 254), strings.Repeat("l", 254) + "m", strings.Repeat("L", 255)},
 	{strings.Repeat("値", 85), strings.Repeat("値", 84) + "值", strings.Repeat("😀", 63) + "abc", strings.Repeat("'", 255)},
@@ -108,8 +109,11 @@ func exactAppIDs(e *tokenEnv) {
 	})
 }
 
+// separators are what a store might join names with.
+var separators = []string{"", ":", "/", "|", ".", "-", "_", "#", ",", ";", " ", "::", "\u00a0", `\`, "=", "~", "'"}
+
 func exactPairs(e *tokenEnv) {
-	for _, separator := range []string{"", ":", "/", "|", ".", "-", "_", "#", ",", ";", " ", "::", "\u00a0", `\`, "=", "~", "'"} {
+	for _, separator := range separators {
 		s, t := newSession(e), newSession(e)
 		end := newID()
 		s.AppID, s.ID = e.app+separator+"x", "y"+separator+end
@@ -138,7 +142,8 @@ func exactTokenIDs(e *tokenEnv) {
 			}
 			next := successor(s)
 			rotate(e, e.a, name, next)
-			if got := read(e, e.b, s); got.PreviousTokenID != name || got.TokenID != next.TokenID {
+			got := read(e, e.b, s)
+			if got.TokenID != next.TokenID || got.PreviousTokenID != name && got.PreviousTokenID != "" {
 				e.fatalf("expected the session at %s, and %s before\nthe store has it at %s, and %s before",
 					named("token", next.TokenID), named("token", name), named("token", got.TokenID), named("token", got.PreviousTokenID))
 			}
@@ -177,6 +182,24 @@ func exactSubjects(e *tokenEnv) {
 		for _, name := range group[1:] {
 			if !read(e, e.a, sessions[name]).RevokedAt.IsZero() {
 				e.fatalf("expected RevokeSubject of %s to revoke no other's sessions\nthe store has revoked that of %s", named("subject", group[0]), named("subject", name))
+			}
+		}
+	}
+}
+
+func exactAppSubjects(e *tokenEnv) {
+	h := asSubjects(e, e.b)
+	for _, separator := range separators {
+		s, t := newSession(e), newSession(e)
+		end := newID()
+		s.AppID, s.Subject = e.app+separator+"x", "y"+separator+end
+		t.AppID, t.Subject = e.app+separator+"x"+separator+"y", end
+		create(e, s)
+		create(e, t)
+		for _, want := range []renew.Session{s, t} {
+			list, err := h.SubjectSessions(e.ctx, want.AppID, want.Subject, want.NotBefore)
+			if err != nil || len(list) != 1 || list[0].ID != want.ID {
+				e.fatalf("expected %s\nthe store returned the error %v and %d sessions: %s", describe(want), err, len(list), describeAll(list))
 			}
 		}
 	}

@@ -65,6 +65,9 @@ func sessionTimes(s *renew.Session) []*time.Time {
 	return []*time.Time{&s.CreatedAt, &s.EndsAt, &s.RevokedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt}
 }
 
+// timeNames are their names.
+var timeNames = []string{"CreatedAt", "EndsAt", "RevokedAt", "IssuedAt", "NotBefore", "ExpiresAt"}
+
 func keepsMilliseconds(e *tokenEnv) {
 	for _, ms := range []int{0, 1, 10, 100, 499, 500, 501, 999} {
 		s := newSession(e)

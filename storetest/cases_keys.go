@@ -123,9 +123,9 @@ func changesApp(e *keyEnv) {
 	hasApp(e, "as it was created", app)
 	app.Issuer += ", changed"
 	app.AuthTTL, app.AuthNotBefore, app.RefreshTTL, app.RefreshNotBefore, app.SessionTTL = 0, 3e9, 7200e9, 0, 0
-	c := e.b.log.begin(e.b.number, "UpdateApp", named("app", app.ID))
+	c := e.b.log.begin(e.b.number, "UpdateApp", func() string { return named("app", app.ID) })
 	err := e.b.UpdateApp(e.ctx, app)
-	e.b.log.end(c, "", err)
+	e.b.log.end(c, done, err)
 	if err != nil {
 		e.fatalf("expected UpdateApp to change the app\nit returned the error %q", err)
 	}

@@ -16,6 +16,7 @@ var revokeCases = []testCase[*tokens]{
 	{name: "keeps-the-first-time", run: keepsFirstTime, usually: "a second RevokeSession writes over the first, or is an error"},
 	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace, usually: "RevokeSession looks first and writes afterwards"},
 	{name: "against-rotations", run: revokeAgainstRotations, usually: "Rotate, or RevokeSession, reads the whole session, changes it and writes it back: one undoes the other"},
+	{name: "stampede", run: revokeStampede, usually: "Rotate, or RevokeSession, compares and writes in two steps, with little time between"},
 }
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)

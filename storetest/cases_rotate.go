@@ -141,6 +141,7 @@ func rotatesExpired(e *tokenEnv) {
 var winnerCases = []testCase[*tokens]{
 	{name: "second-is-refused", run: secondIsRefused, usually: "a Rotate whose result is there already is taken for done: two callers are told that they have won"},
 	{name: "exactly-one-winner", run: exactlyOneWinner, usually: "the comparison and the write are two steps: make them one, such as UPDATE … WHERE token_id = from, and look at the number of rows; or the outcome of a write is guessed"},
+	{name: "stampede", run: rotateStampede, usually: "the comparison and the write are two steps, with little time between them: a lock that is given back, or that two handles do not share"},
 	{name: "one-winner-a-generation", run: oneWinnerAGeneration, usually: "the comparison and the write are two steps, or the loser of a race is told that it has won"},
 	{name: "linearizable", run: winnersLinearizable, usually: "as for exactly-one-winner; or a write is lost, or happens twice, when it meets another"},
 }
@@ -254,8 +255,5 @@ func oneWinnerAGeneration(e *tokenEnv) {
 	create(e, s)
 	for n := range e.rounds(150) {
 		s = rotateRace(e, s, clients, fmt.Sprintf("%d Rotates with one from, in generation %d", clients, n))
-	}
-	if got := read(e, e.a, s); got.Generation != s.Generation {
-		e.failf("expected generation %d, after as many races with one winner each\nthe store has generation %d", s.Generation, got.Generation)
 	}
 }

@@ -77,6 +77,9 @@ func listsWholeSessions(e *tokenEnv) {
 	if diff := difference(read(e, e.a, s), got[0]); diff != "" {
 		e.failf("expected the session as Session returns it\nthe store returned something else: %s", diff)
 	}
+	if zoned := notUTC(got[0]); zoned != "" {
+		e.failf("expected times in UTC\nthe store returned others: %s", zoned)
+	}
 }
 
 func listsNobody(e *tokenEnv) {
@@ -204,6 +207,9 @@ func revokesAllAndOnly(e *tokenEnv) {
 	others[2].AppID += "-other"
 	for _, s := range slices.Concat(mine, others) {
 		create(e, s)
+	}
+	for i := range mine {
+		mine[i] = read(e, e.a, mine[i])
 	}
 	if n := revokeSubject(e, e.a, e.app, "subject", revokedAt); n != len(mine) {
 		e.failf("expected RevokeSubject to return %d, the number of the subject's sessions, one of them expired\nthe store returned %d", len(mine), n)

@@ -63,8 +63,8 @@ func rotatesWhatAnotherWrote(e *tokenEnv) {
 		}
 		s = next
 	}
-	if got := read(e, e.a, s); got.Generation != s.Generation {
-		e.failf("expected generation %d, after as many rotations\nthe store has generation %d", s.Generation, got.Generation)
+	if got := read(e, e.a, s); got.TokenID != s.TokenID {
+		e.failf("expected the session at the token ID of the last rotation, %q\nthe store has it at %q", s.TokenID, got.TokenID)
 	}
 }
 

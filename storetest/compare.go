@@ -54,7 +54,15 @@ func (d *differences) text(field, want, got string) {
 
 func (d *differences) time(field string, want, got time.Time) {
 	d.check(field, sameTime(want, got), clock(want), clock(got))
-	d.check(field, got.Location() == time.UTC, "in UTC", "in the zone "+got.Location().String())
+}
+
+// notUTC says which times of s are not in UTC, or is empty.
+func notUTC(s renew.Session) string {
+	var d differences
+	for i, t := range sessionTimes(&s) {
+		d.check(timeNames[i], t.Location() == time.UTC, "in UTC", "in the zone "+t.Location().String())
+	}
+	return strings.Join(d, "; ")
 }
 
 func sameTime(want, got time.Time) bool {

@@ -79,20 +79,20 @@ type keys struct {
 // The methods of the store, recorded.
 
 func (h *keys) app(e *keyEnv, ctx context.Context, id string) (renew.App, error) {
-	c := h.log.begin(h.number, "App", named("app", id))
+	c := h.log.begin(h.number, "App", func() string { return named("app", id) })
 	app, err := h.Store.App(ctx, id)
-	h.log.end(c, fmt.Sprintf("%+v", app), err)
+	h.log.end(c, func() string { return fmt.Sprintf("app %q with %d key hashes", app.ID, len(app.KeyHashes)) }, err)
 	return app, err
 }
 
 func (h *keys) signingKey(e *keyEnv, ctx context.Context, appID string) (*renew.SigningKey, error) {
-	c := h.log.begin(h.number, "SigningKey", named("app", appID))
+	c := h.log.begin(h.number, "SigningKey", func() string { return named("app", appID) })
 	k, err := h.Store.SigningKey(ctx, appID)
 	answer := "no key"
 	if k != nil {
 		answer = "key " + k.VerificationKey().KeyID()
 	}
-	h.log.end(c, answer, err)
+	h.log.end(c, func() string { return answer }, err)
 	if err == nil && k == nil {
 		e.fatalf("expected a key or an error of SigningKey\nthe store returned neither")
 	}
@@ -100,13 +100,13 @@ func (h *keys) signingKey(e *keyEnv, ctx context.Context, appID string) (*renew.
 }
 
 func (h *keys) verificationKey(e *keyEnv, ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	c := h.log.begin(h.number, "VerificationKey", named("app", appID), named("key", keyID))
+	c := h.log.begin(h.number, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) })
 	k, err := h.Store.VerificationKey(ctx, appID, keyID)
 	answer := "no key"
 	if k != nil {
 		answer = "key " + k.KeyID()
 	}
-	h.log.end(c, answer, err)
+	h.log.end(c, func() string { return answer }, err)
 	if err == nil && k == nil {
 		e.fatalf("expected a key or an error of VerificationKey\nthe store returned neither")
 	}
@@ -118,9 +118,9 @@ func (h *keys) list(e *keyEnv, ctx context.Context, appID string) ([]*renew.Veri
 	if !ok {
 		e.skip("the store is no renew.KeyLister")
 	}
-	c := h.log.begin(h.number, "VerificationKeys", named("app", appID))
+	c := h.log.begin(h.number, "VerificationKeys", func() string { return named("app", appID) })
 	list, err := lister.VerificationKeys(ctx, appID)
-	h.log.end(c, fmt.Sprint(keyIDs(list)), err)
+	h.log.end(c, func() string { return fmt.Sprint(keyIDs(list)) }, err)
 	if slices.Contains(list, nil) {
 		e.fatalf("expected a list of keys of VerificationKeys\nthe store returned one that is nil")
 	}
@@ -139,9 +139,9 @@ func keyIDs(list []*renew.VerificationKey) (ids []string) {
 // Steps of a case: each ends it if it fails.
 
 func createApp(e *keyEnv, app renew.App) {
-	c := e.a.log.begin(e.a.number, "CreateApp", named("app", app.ID))
+	c := e.a.log.begin(e.a.number, "CreateApp", func() string { return named("app", app.ID) })
 	err := e.a.CreateApp(e.ctx, app)
-	e.a.log.end(c, "", err)
+	e.a.log.end(c, done, err)
 	if err != nil {
 		e.fatalf("expected CreateApp to add an app\nit returned the error %q", err)
 	}
@@ -156,16 +156,16 @@ func rotateKey(e *keyEnv, h *keys, appID string) string {
 }
 
 func tryRotateKey(e *keyEnv, h *keys, appID string) (string, error) {
-	c := h.log.begin(h.number, "RotateSigningKey", named("app", appID))
+	c := h.log.begin(h.number, "RotateSigningKey", func() string { return named("app", appID) })
 	id, err := h.RotateSigningKey(e.ctx, appID)
-	h.log.end(c, "key "+id, err)
+	h.log.end(c, func() string { return "key " + id }, err)
 	return id, err
 }
 
 func revokeKey(e *keyEnv, h *keys, appID, keyID string) {
-	c := h.log.begin(h.number, "RevokeKey", named("app", appID), named("key", keyID))
+	c := h.log.begin(h.number, "RevokeKey", func() string { return named("app", appID) + ", " + named("key", keyID) })
 	err := h.RevokeKey(e.ctx, appID, keyID)
-	h.log.end(c, "", err)
+	h.log.end(c, done, err)
 	if err != nil {
 		e.fatalf("expected RevokeKey to revoke a key of the app\nit returned the error %q", err)
 	}

@@ -55,30 +55,30 @@ type tokens struct {
 }
 
 func (h *tokens) CreateSession(ctx context.Context, s renew.Session) error {
-	c := h.log.begin(h.number, "CreateSession", describe(s))
+	c := h.log.begin(h.number, "CreateSession", func() string { return describe(s) })
 	err := h.store.CreateSession(ctx, s)
-	h.log.end(c, "", err)
+	h.log.end(c, done, err)
 	return err
 }
 
 func (h *tokens) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	c := h.log.begin(h.number, "Session", named("app", appID), named("session", sessionID))
+	c := h.log.begin(h.number, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) })
 	s, err := h.store.Session(ctx, appID, sessionID)
-	h.log.end(c, describe(s), err)
+	h.log.end(c, func() string { return describe(s) }, err)
 	return s, err
 }
 
 func (h *tokens) Rotate(ctx context.Context, from string, next renew.Session) error {
-	c := h.log.begin(h.number, "Rotate", named("from", from), describe(next))
+	c := h.log.begin(h.number, "Rotate", func() string { return named("from", from) + ", " + describe(next) })
 	err := h.store.Rotate(ctx, from, next)
-	h.log.end(c, "", err)
+	h.log.end(c, done, err)
 	return err
 }
 
 func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	c := h.log.begin(h.number, "RevokeSession", named("app", appID), named("session", sessionID), "at "+clock(at))
+	c := h.log.begin(h.number, "RevokeSession", func() string { return named("app", appID) + ", " + named("session", sessionID) + ", at " + clock(at) })
 	err := h.store.RevokeSession(ctx, appID, sessionID, at)
-	h.log.end(c, "", err)
+	h.log.end(c, done, err)
 	return err
 }
 
@@ -89,16 +89,16 @@ type subjects struct {
 }
 
 func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-	c := h.log.begin(h.number, "SubjectSessions", named("app", appID), named("subject", subject), "at "+clock(at))
+	c := h.log.begin(h.number, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) })
 	list, err := h.store.SubjectSessions(ctx, appID, subject, at)
-	h.log.end(c, fmt.Sprintf("%d sessions", len(list)), err)
+	h.log.end(c, func() string { return fmt.Sprintf("%d sessions", len(list)) }, err)
 	return list, err
 }
 
 func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
-	c := h.log.begin(h.number, "RevokeSubject", named("app", appID), named("subject", subject), "at "+clock(at))
+	c := h.log.begin(h.number, "RevokeSubject", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) })
 	n, err := h.store.RevokeSubject(ctx, appID, subject, at)
-	h.log.end(c, fmt.Sprint(n), err)
+	h.log.end(c, func() string { return fmt.Sprint(n) }, err)
 	return n, err
 }
 
@@ -109,9 +109,9 @@ type purger struct {
 }
 
 func (h *purger) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
-	c := h.log.begin(h.number, "DeleteExpired", "before "+clock(before), fmt.Sprintf("limit %d", limit))
+	c := h.log.begin(h.number, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) })
 	n, err := h.store.DeleteExpired(ctx, before, limit)
-	h.log.end(c, fmt.Sprint(n), err)
+	h.log.end(c, func() string { return fmt.Sprint(n) }, err)
 	return n, err
 }
 
@@ -246,8 +246,12 @@ func unchanged(e *tokenEnv, was renew.Session, after string) {
 // must be.
 func stored(e *tokenEnv, want renew.Session, after string) {
 	for _, h := range []*tokens{e.a, e.b} {
-		if diff := difference(want, read(e, h, want)); diff != "" {
+		got := read(e, h, want)
+		if diff := difference(want, got); diff != "" {
 			e.failf("expected Session to return what was stored, after %s\nthe store returned something else: %s", after, diff)
+		}
+		if zoned := notUTC(got); zoned != "" {
+			e.failf("expected Session to return times in UTC, after %s\nthe store returned others: %s", after, zoned)
 		}
 	}
 }

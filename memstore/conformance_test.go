@@ -1,0 +1,43 @@
+package memstore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+// TestTokenStore shows that the store keeps the laws of renew.TokenStore. It
+// lives in one process, so that both handles are one value; law T13 is for
+// durable stores.
+func TestTokenStore(t *testing.T) {
+	store := memstore.New()
+	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store })
+}
+
+// TestKeyStore shows that the store keeps the laws of renew.KeyStore.
+func TestKeyStore(t *testing.T) {
+	store := memstore.New()
+	storetest.TestKeyStore(t, func(testing.TB) storetest.Keys {
+		return storetest.Keys{
+			Store:        store,
+			CreateApp:    store.CreateApp,
+			UpdateApp:    store.UpdateApp,
+			AddAppKey:    store.AddAppKey,
+			RemoveAppKey: store.RemoveAppKey,
+			RotateSigningKey: func(ctx context.Context, appID string) (string, error) {
+				key, err := renew.GenerateSigningKey(renew.ES256)
+				if err != nil {
+					return "", err
+				}
+				return key.VerificationKey().KeyID(), store.RotateSigningKey(ctx, appID, key, time.Now())
+			},
+			RevokeKey: func(ctx context.Context, appID, keyID string) error {
+				return store.RevokeKey(ctx, appID, keyID, time.Now())
+			},
+		}
+	})
+}

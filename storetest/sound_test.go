@@ -1,0 +1,254 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// backing is what handles share: a table of sessions.
+type backing struct {
+	mu      sync.Mutex
+	rows    map[rowKey]renew.Session
+	down    bool   // unreachable
+	onCrash func() // what a crash does to the table; nil: nothing
+}
+
+type rowKey struct{ app, id string }
+
+var errUnreachable = errors.New("connection refused")
+
+func newBacking() *backing { return &backing{rows: map[rowKey]renew.Session{}} }
+
+// options let the suite cut the backing store off, and crash it.
+func (b *backing) options() []Option {
+	set := func(down bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.down = down
+	}
+	return []Option{
+		WithOutage(func(testing.TB) func() {
+			set(true)
+			return func() { set(false) }
+		}),
+		WithCrash(func(testing.TB) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.onCrash != nil {
+				b.onCrash()
+			}
+		}),
+	}
+}
+
+// in runs f on the table, if the context and the connection allow it.
+func (b *backing) in(ctx context.Context, f func(rows map[rowKey]renew.Session) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.down {
+		return errUnreachable
+	}
+	return f(b.rows)
+}
+
+// sound is a correct store, as short as can be. The wrong ones are made from it.
+type sound struct{ *backing }
+
+// normal is a session as it is stored: shared with nobody, times in UTC.
+func normal(s renew.Session) renew.Session {
+	s = s.Clone()
+	for _, t := range sessionTimes(&s) {
+		*t = t.Truncate(time.Millisecond).UTC()
+	}
+	return s
+}
+
+func keyOf(s renew.Session) rowKey { return rowKey{s.AppID, s.ID} }
+
+func (s sound) CreateSession(ctx context.Context, session renew.Session) error {
+	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		if _, taken := rows[keyOf(session)]; taken {
+			return renew.ErrSessionExists
+		}
+		rows[keyOf(session)] = normal(session)
+		return nil
+	})
+}
+
+func (s sound) Session(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
+	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		row, ok := rows[rowKey{appID, sessionID}]
+		if !ok {
+			return renew.ErrSessionNotFound
+		}
+		got = row.Clone()
+		return nil
+	})
+	return got, err
+}
+
+func (s sound) Rotate(ctx context.Context, from string, next renew.Session) error {
+	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		row, ok := rows[keyOf(next)]
+		switch {
+		case !ok:
+			return renew.ErrSessionNotFound
+		case row.TokenID != from || !row.RevokedAt.IsZero():
+			return renew.ErrConflict
+		}
+		rows[keyOf(next)] = normal(next)
+		return nil
+	})
+}
+
+func (s sound) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		row, ok := rows[rowKey{appID, sessionID}]
+		if !ok {
+			return renew.ErrSessionNotFound
+		}
+		if row.RevokedAt.IsZero() {
+			row.RevokedAt = at.UTC()
+			rows[keyOf(row)] = row
+		}
+		return nil
+	})
+}
+
+func (s sound) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) (list []renew.Session, err error) {
+	return s.listWhere(ctx, func(row renew.Session) bool {
+		return row.AppID == appID && row.Subject == subject && row.Live(at)
+	})
+}
+
+// listWhere returns the rows that match, newest first.
+func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (list []renew.Session, err error) {
+	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		for _, row := range rows {
+			if match(row) {
+				list = append(list, row.Clone())
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b renew.Session) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
+	})
+	return list, err
+}
+
+func (s sound) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+	return s.revokeWhere(ctx, at, func(row renew.Session) bool {
+		return row.AppID == appID && row.Subject == subject && row.RevokedAt.IsZero()
+	})
+}
+
+func (s sound) revokeWhere(ctx context.Context, at time.Time, match func(renew.Session) bool) (n int, err error) {
+	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		for key, row := range rows {
+			if match(row) {
+				row.RevokedAt = at.UTC()
+				rows[key] = row
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (s sound) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+	return s.deleteWhere(ctx, limit, func(row renew.Session) bool { return row.EndedBefore(before) })
+}
+
+func (s sound) deleteWhere(ctx context.Context, limit int, match func(renew.Session) bool) (n int, err error) {
+	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
+		for key, row := range rows {
+			if n < limit && match(row) {
+				delete(rows, key)
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// patched is a sound store of which some methods were replaced.
+type patched struct {
+	sound
+	create          func(context.Context, renew.Session) error
+	session         func(ctx context.Context, appID, sessionID string) (renew.Session, error)
+	rotate          func(ctx context.Context, from string, next renew.Session) error
+	revoke          func(ctx context.Context, appID, sessionID string, at time.Time) error
+	subjectSessions func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error)
+	revokeSubject   func(ctx context.Context, appID, subject string, at time.Time) (int, error)
+	deleteExpired   func(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+func (p *patched) CreateSession(ctx context.Context, s renew.Session) error {
+	if p.create != nil {
+		return p.create(ctx, s)
+	}
+	return p.sound.CreateSession(ctx, s)
+}
+
+func (p *patched) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	if p.session != nil {
+		return p.session(ctx, appID, sessionID)
+	}
+	return p.sound.Session(ctx, appID, sessionID)
+}
+
+func (p *patched) Rotate(ctx context.Context, from string, next renew.Session) error {
+	if p.rotate != nil {
+		return p.rotate(ctx, from, next)
+	}
+	return p.sound.Rotate(ctx, from, next)
+}
+
+func (p *patched) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	if p.revoke != nil {
+		return p.revoke(ctx, appID, sessionID, at)
+	}
+	return p.sound.RevokeSession(ctx, appID, sessionID, at)
+}
+
+func (p *patched) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	if p.subjectSessions != nil {
+		return p.subjectSessions(ctx, appID, subject, at)
+	}
+	return p.sound.SubjectSessions(ctx, appID, subject, at)
+}
+
+func (p *patched) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+	if p.revokeSubject != nil {
+		return p.revokeSubject(ctx, appID, subject, at)
+	}
+	return p.sound.RevokeSubject(ctx, appID, subject, at)
+}
+
+func (p *patched) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+	if p.deleteExpired != nil {
+		return p.deleteExpired(ctx, before, limit)
+	}
+	return p.sound.DeleteExpired(ctx, before, limit)
+}
+
+// TestSoundStore shows that a correct store passes, with every law tested and
+// none skipped.
+func TestSoundStore(t *testing.T) {
+	b := newBacking()
+	TestTokenStore(t, func(testing.TB) renew.TokenStore { return sound{b} }, b.options()...)
+}

@@ -1,0 +1,120 @@
+package storetest
+
+import (
+	"sync/atomic"
+
+	"github.com/jwtrenew/renew"
+)
+
+// Clients that race through a batch of sessions, and the size of a batch.
+const (
+	stampedeClients  = 4
+	stampedeSessions = 32
+	stampedeBatches  = 400
+)
+
+// herd is a batch of sessions, each with what the clients would put in its place
+// and the errors they got.
+type herd struct {
+	was        [stampedeSessions]renew.Session
+	contenders [stampedeSessions][]renew.Session
+	errs       [stampedeSessions][stampedeClients]error
+}
+
+// stampede lets clients run through batches of sessions and act on each as
+// nearly at the same moment as can be: a gap between a comparison and a write is
+// hit in the end, even if it is of nanoseconds. The calls are not recorded,
+// since that would keep the clients apart.
+func stampede(e *tokenEnv, prepare func() (was renew.Session, contenders []renew.Session),
+	act func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error,
+	judge func(was renew.Session, contenders []renew.Session, errs []error),
+) {
+	for range e.roundsUpTo(1, stampedeBatches, 5*e.budget) {
+		var all herd
+		for i := range all.was {
+			all.was[i], all.contenders[i] = prepare()
+		}
+		var arrived [stampedeSessions]atomic.Int32
+		e.race(stampedeClients, func(who int) {
+			h := e.handle(who).store
+			for i := range all.was {
+				meet(&arrived[i])
+				all.errs[i][who] = act(who, h, all.was[i], all.contenders[i])
+			}
+		})
+		for i := range all.was {
+			judge(all.was[i], all.contenders[i], all.errs[i][:])
+		}
+	}
+}
+
+// meet waits for a second client, but not for long: where there are more clients
+// than processors, waiting keeps the others from coming.
+func meet(arrived *atomic.Int32) {
+	const patience = 500
+	arrived.Add(1)
+	for spins := 0; arrived.Load() < 2 && spins < patience; spins++ {
+	}
+}
+
+func rotateStampede(e *tokenEnv) {
+	stampede(e, func() (renew.Session, []renew.Session) {
+		s := newSession(e)
+		create(e, s)
+		return s, successors(s)
+	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
+		return h.Rotate(e.ctx, was.TokenID, contenders[who])
+	}, func(was renew.Session, contenders []renew.Session, errs []error) {
+		oneWinner(e, "some Rotates with one from, at the same moment", contenders, errs, was.TokenID)
+	})
+}
+
+func successors(s renew.Session) []renew.Session {
+	list := make([]renew.Session, stampedeClients)
+	for i := range list {
+		list[i] = successor(s)
+	}
+	return list
+}
+
+func createStampede(e *tokenEnv) {
+	stampede(e, func() (renew.Session, []renew.Session) {
+		s := newSession(e)
+		contenders := successors(s)
+		for i := range contenders {
+			contenders[i].Subject = "of client " + contenders[i].TokenID
+		}
+		return s, contenders
+	}, func(who int, h renew.TokenStore, _ renew.Session, contenders []renew.Session) error {
+		return h.CreateSession(e.ctx, contenders[who])
+	}, func(_ renew.Session, contenders []renew.Session, errs []error) {
+		oneWinner(e, "some CreateSessions with one ID, at the same moment", contenders, errs, "")
+	})
+}
+
+// revokeStampede has two clients revoke, one through each handle, and the others
+// rotate.
+func revokeStampede(e *tokenEnv) {
+	revokes := func(who int) bool { return who < 2 }
+	stampede(e, func() (renew.Session, []renew.Session) {
+		s := newSession(e)
+		create(e, s)
+		return s, successors(s)
+	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
+		if revokes(who) {
+			return h.RevokeSession(e.ctx, was.AppID, was.ID, revokedAt)
+		}
+		return h.Rotate(e.ctx, was.TokenID, contenders[who])
+	}, func(was renew.Session, contenders []renew.Session, errs []error) {
+		got := read(e, e.b, was)
+		for who, err := range errs {
+			switch {
+			case err != nil:
+			case revokes(who) && got.RevokedAt.IsZero():
+				e.fatalf("expected a session to stay revoked when a Rotate of it came at the same moment\nthe store returned nil for RevokeSession, and has the session live")
+			case !revokes(who) && got.TokenID != contenders[who].TokenID:
+				e.fatalf("expected a rotation to stay when RevokeSession came at the same moment\nthe store returned nil for Rotate to %q, and has the session at %q", contenders[who].TokenID, got.TokenID)
+			}
+		}
+	})
+}

@@ -1,0 +1,1396 @@
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// wrongStore is a store that is wrong in one way.
+type wrongStore struct {
+	name string
+	// law is the one that must catch it, by itself.
+	law string
+	// also are laws that it breaks as well, and that may catch it too. No other
+	// law may: a suite that blames the wrong promise sends people astray.
+	also []string
+	// handle returns a new handle on the backing store.
+	handle func(s sound) *patched
+}
+
+// changed returns a handle whose sessions are changed on their way in, by Create
+// and Rotate, and on their way out.
+func changed(create, rotate, out func(*renew.Session)) func(sound) *patched {
+	apply := func(f func(*renew.Session), s renew.Session) renew.Session {
+		if f != nil {
+			s = s.Clone()
+			f(&s)
+		}
+		return s
+	}
+	return func(s sound) *patched {
+		return &patched{
+			sound: s,
+			create: func(ctx context.Context, session renew.Session) error {
+				return s.CreateSession(ctx, apply(create, session))
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				return s.Rotate(ctx, from, apply(rotate, next))
+			},
+			session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+				got, err := s.Session(ctx, appID, sessionID)
+				if err == nil {
+					got = apply(out, got)
+				}
+				return got, err
+			},
+		}
+	}
+}
+
+// written returns a handle whose sessions are changed when they are written.
+func written(f func(*renew.Session)) func(sound) *patched { return changed(f, f, nil) }
+
+// dropped are the fields of a session, each with what it is to forget it.
+var dropped = map[string]func(*renew.Session){
+	"Subject":         func(s *renew.Session) { s.Subject = "" },
+	"Audience":        func(s *renew.Session) { s.Audience = nil },
+	"Claims":          func(s *renew.Session) { s.Claims = nil },
+	"CreatedAt":       func(s *renew.Session) { s.CreatedAt = time.Time{} },
+	"EndsAt":          func(s *renew.Session) { s.EndsAt = time.Time{} },
+	"RevokedAt":       func(s *renew.Session) { s.RevokedAt = time.Time{} },
+	"Generation":      func(s *renew.Session) { s.Generation = 0 },
+	"TokenID":         func(s *renew.Session) { s.TokenID = "" },
+	"PreviousTokenID": func(s *renew.Session) { s.PreviousTokenID = "" },
+	"IssuedAt":        func(s *renew.Session) { s.IssuedAt = time.Time{} },
+	"NotBefore":       func(s *renew.Session) { s.NotBefore = time.Time{} },
+	"ExpiresAt":       func(s *renew.Session) { s.ExpiresAt = time.Time{} },
+	"RetryProof":      func(s *renew.Session) { s.RetryProof = nil },
+	"IP":              func(s *renew.Session) { s.IP = "" },
+	"UserAgent":       func(s *renew.Session) { s.UserAgent = "" },
+}
+
+// breaks are the laws that a store breaks as well which forgets a field.
+var breaks = map[string][]string{
+	"Subject":   {"T4", "T10", "S1", "S2"},
+	"CreatedAt": {"T4", "S1"},
+	"EndsAt":    {"T4", "T11", "S1"},
+	"RevokedAt": {"T11"},
+	"TokenID":   {"T2", "T3", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "S1", "S2"},
+	"ExpiresAt": {"T4", "T8", "T9", "T10", "T11", "S1"},
+}
+
+// droppers are stores that forget one field: when a session is created, and when
+// it is rotated.
+func droppers() (list []wrongStore) {
+	for _, field := range slices.Sorted(maps.Keys(dropped)) {
+		drop := dropped[field]
+		also, known := breaks[field]
+		if !known {
+			also = []string{"T4"}
+		}
+		list = append(list, wrongStore{"forgets " + field, "T1", also, changed(drop, drop, nil)})
+		if field == "RevokedAt" {
+			continue // of no consequence in Rotate, which is given none
+		}
+		also = slices.DeleteFunc(slices.Clone(also), func(law string) bool { return law == "T4" })
+		list = append(list, wrongStore{"forgets " + field + " of a rotation", "T4", append(also, "T13"), changed(nil, drop, nil)})
+	}
+	return list
+}
+
+// cells are stores whose columns do not hold what they must.
+var cells = []wrongStore{
+	{name: "cuts times to seconds", law: "T1", also: []string{"T4", "T7", "T11", "S1", "S2"}, handle: written(func(s *renew.Session) {
+		for _, t := range sessionTimes(s) {
+			*t = t.Truncate(time.Second)
+		}
+	})},
+	{name: "rounds times to seconds", law: "T1", also: []string{"T4", "T11", "S1", "S2"}, handle: written(func(s *renew.Session) {
+		for _, t := range sessionTimes(s) {
+			*t = t.Round(time.Second)
+		}
+	})},
+	{name: "loses the zone", law: "T1", handle: written(func(s *renew.Session) {
+		for _, t := range sessionTimes(s) {
+			*t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+		}
+	})},
+	{name: "returns times in a zone of its own", law: "T1", also: []string{"T4"}, handle: changed(nil, nil, func(s *renew.Session) {
+		for _, t := range sessionTimes(s) {
+			*t = t.In(zones[0])
+		}
+	})},
+	{name: "stores a zero time as the year 1970", law: "T1", also: []string{"T4", "T11", "S1"}, handle: written(func(s *renew.Session) {
+		if s.EndsAt.IsZero() {
+			s.EndsAt = time.Unix(0, 0)
+		}
+	})},
+	{name: "has 32-bit seconds", law: "T1", handle: written(func(s *renew.Session) {
+		for _, t := range []*time.Time{&s.EndsAt, &s.ExpiresAt} {
+			if !t.IsZero() {
+				*t = time.Unix(int64(int32(t.Unix())), int64(t.Nanosecond()))
+			}
+		}
+	})},
+	{name: "has nanoseconds in 64 bits", law: "T1", handle: written(func(s *renew.Session) {
+		for _, t := range []*time.Time{&s.EndsAt, &s.ExpiresAt} {
+			if !t.IsZero() {
+				*t = time.Unix(0, t.UnixNano())
+			}
+		}
+	})},
+	{name: "reads claims as floats", law: "T1", handle: written(func(s *renew.Session) {
+		var v any
+		if json.Unmarshal(s.Claims, &v) == nil {
+			s.Claims, _ = json.Marshal(v)
+		}
+	})},
+	{name: "keeps claims in a column that ignores case of names", law: "T1", handle: written(func(s *renew.Session) {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(s.Claims, &members) != nil {
+			return
+		}
+		folded := map[string]json.RawMessage{}
+		for name, value := range members {
+			if _, has := folded[strings.ToLower(name)]; !has {
+				folded[strings.ToLower(name)] = value
+			}
+		}
+		if len(folded) != len(members) {
+			s.Claims, _ = json.Marshal(folded)
+		}
+	})},
+	{name: "refuses a null character in claims", law: "T1", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			if strings.Contains(string(session.Claims), `\u0000`) {
+				return errors.New("unsupported Unicode escape sequence")
+			}
+			return s.CreateSession(ctx, session)
+		}}
+	}},
+	{name: "cuts claims at 4000 bytes", law: "T1", handle: written(func(s *renew.Session) { s.Claims = s.Claims[:min(len(s.Claims), 4000)] })},
+	{name: "joins the audience with commas", law: "T1", handle: written(func(s *renew.Session) {
+		if s.Audience != nil {
+			s.Audience = strings.Split(strings.Join(s.Audience, ","), ",")
+		}
+	})},
+	{name: "keeps one entry of the audience", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) { s.Audience = s.Audience[:min(len(s.Audience), 1)] })},
+	{name: "sorts the audience", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) { slices.Sort(s.Audience) })},
+	{name: "keeps the retry proof in a text column", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) {
+		if s.RetryProof != nil {
+			s.RetryProof = []byte(strings.ToValidUTF8(string(s.RetryProof), "?"))
+		}
+	})},
+	{name: "pads and strips the retry proof", law: "T1", handle: written(func(s *renew.Session) {
+		if trimmed := strings.TrimRight(string(s.RetryProof), "\x00"); len(trimmed) < len(s.RetryProof) {
+			s.RetryProof = []byte(trimmed)
+		}
+	})},
+	{name: "counts generations in 32 bits", law: "T1", handle: written(func(s *renew.Session) { s.Generation = int64(int32(s.Generation)) })},
+	{name: "counts generations in a float", law: "T1", handle: written(func(s *renew.Session) { s.Generation = int64(float64(s.Generation)) })},
+	{name: "cuts the user agent at 255 bytes", law: "T1", handle: written(func(s *renew.Session) { s.UserAgent = s.UserAgent[:min(len(s.UserAgent), 255)] })},
+	{name: "cuts the subject at 64 bytes", law: "T1", also: []string{"T10"}, handle: written(func(s *renew.Session) { s.Subject = s.Subject[:min(len(s.Subject), 64)] })},
+	{name: "swaps two times", law: "T1", also: []string{"T4", "S1", "T8"}, handle: written(func(s *renew.Session) { s.IssuedAt, s.NotBefore = s.NotBefore, s.IssuedAt })},
+	{name: "hides expired sessions by its own clock", law: "T1", also: []string{"T2", "T4", "T7", "T8", "T11", "S1", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+			got, err := s.Session(ctx, appID, sessionID)
+			if err == nil && got.EndedBefore(time.Now()) {
+				return renew.Session{}, renew.ErrSessionNotFound
+			}
+			return got, err
+		}}
+	}},
+}
+
+// creators are stores whose CreateSession is wrong.
+var creators = []wrongStore{
+	{name: "writes over what is there", law: "T2", also: []string{"T5", "T6", "T10", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rows[keyOf(session)] = normal(session)
+				return nil
+			})
+		}}
+	}},
+	{name: "ignores an insert that is there", law: "T2", also: []string{"T5", "T6"}, handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			if err := s.CreateSession(ctx, session); !errors.Is(err, renew.ErrSessionExists) {
+				return err
+			}
+			return nil
+		}}
+	}},
+	{name: "takes the same insert for a repetition", law: "T2", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			err := s.CreateSession(ctx, session)
+			if got, readErr := s.Session(ctx, session.AppID, session.ID); readErr == nil && difference(got, normal(session)) == "" {
+				return nil
+			}
+			return err
+		}}
+	}},
+	{name: "starts a revoked session again", law: "T2", also: []string{"T6"}, handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				if row, taken := rows[keyOf(session)]; taken && row.RevokedAt.IsZero() {
+					return renew.ErrSessionExists
+				}
+				rows[keyOf(session)] = normal(session)
+				return nil
+			})
+		}}
+	}},
+	{name: "starts an expired session again", law: "T2", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				if row, taken := rows[keyOf(session)]; taken && row.ExpiresAt.After(time.Now()) {
+					return renew.ErrSessionExists
+				}
+				rows[keyOf(session)] = normal(session)
+				return nil
+			})
+		}}
+	}},
+	{name: "looks before it inserts", law: "T2", also: []string{"T5", "T6"}, handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			if _, err := s.Session(ctx, session.AppID, session.ID); err == nil {
+				return renew.ErrSessionExists
+			}
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rows[keyOf(session)] = normal(session)
+				return nil
+			})
+		}}
+	}},
+	{name: "has an error of its own for a taken ID", law: "T2", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			if err := s.CreateSession(ctx, session); err == nil || !errors.Is(err, renew.ErrSessionExists) {
+				return err
+			}
+			return errors.New("duplicate key value violates unique constraint")
+		}}
+	}},
+}
+
+// finders are stores that find a session where there is none.
+var finders = []wrongStore{
+	{name: "returns a zero session for an unknown one", law: "T3", also: []string{"T4", "T5", "T6", "T8", "T10", "T11", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+			got, err := s.Session(ctx, appID, sessionID)
+			if errors.Is(err, renew.ErrSessionNotFound) {
+				return renew.Session{}, nil
+			}
+			return got, err
+		}}
+	}},
+	{name: "returns the driver's error for no row", law: "T3", also: []string{"T5", "T6", "T8", "T10", "T11"}, handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+			got, err := s.Session(ctx, appID, sessionID)
+			if errors.Is(err, renew.ErrSessionNotFound) {
+				err = sql.ErrNoRows
+			}
+			return got, err
+		}}
+	}},
+	{name: "finds a session by its ID alone", law: "T3", also: []string{"T2", "T4", "T10"}, handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
+			if got, err = s.Session(ctx, appID, sessionID); !errors.Is(err, renew.ErrSessionNotFound) {
+				return got, err
+			}
+			list, _ := s.listWhere(ctx, func(row renew.Session) bool { return row.ID == sessionID })
+			if len(list) == 0 {
+				return got, err
+			}
+			return list[0], nil
+		}}
+	}},
+	{name: "forgets the app in the key", law: "T2", also: []string{"T1", "T3", "T4", "T5", "T10", "T13", "S1", "S2"}, handle: func(s sound) *patched {
+		return (&keyed{s, func(app, id string) rowKey { return rowKey{"", id} }}).patched()
+	}},
+	{name: "revokes an unknown session with nil", law: "T3", also: []string{"T5", "T6", "T10", "T11"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			if err := s.RevokeSession(ctx, appID, sessionID, at); !errors.Is(err, renew.ErrSessionNotFound) {
+				return err
+			}
+			return nil
+		}}
+	}},
+	{name: "revokes by the ID alone", law: "T3", also: []string{"T10"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			n, err := s.revokeWhere(ctx, at, func(row renew.Session) bool { return row.ID == sessionID && row.RevokedAt.IsZero() })
+			if err != nil || n > 0 {
+				return err
+			}
+			return s.RevokeSession(ctx, appID, sessionID, at)
+		}}
+	}},
+	{name: "leaves a tombstone for an unknown session", law: "T3", also: []string{"T5", "T6", "T10", "T11"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			if err := s.RevokeSession(ctx, appID, sessionID, at); !errors.Is(err, renew.ErrSessionNotFound) {
+				return err
+			}
+			return errors.Join(renew.ErrSessionNotFound, s.CreateSession(ctx, renew.Session{AppID: appID, ID: sessionID, RevokedAt: at, ExpiresAt: base}))
+		}}
+	}},
+}
+
+// keyed is a store whose primary key is made in another way.
+type keyed struct {
+	sound
+	key func(app, id string) rowKey
+}
+
+func (k *keyed) patched() *patched {
+	return &patched{
+		sound: k.sound,
+		create: func(ctx context.Context, session renew.Session) error {
+			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+				key := k.key(session.AppID, session.ID)
+				if _, taken := rows[key]; taken {
+					return renew.ErrSessionExists
+				}
+				rows[key] = normal(session)
+				return nil
+			})
+		},
+		session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
+			err = k.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[k.key(appID, sessionID)]
+				if !ok {
+					return renew.ErrSessionNotFound
+				}
+				got = row.Clone()
+				return nil
+			})
+			return got, err
+		},
+		rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+				key := k.key(next.AppID, next.ID)
+				row, ok := rows[key]
+				switch {
+				case !ok:
+					return renew.ErrSessionNotFound
+				case row.TokenID != from || !row.RevokedAt.IsZero():
+					return renew.ErrConflict
+				}
+				rows[key] = normal(next)
+				return nil
+			})
+		},
+		revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+				key := k.key(appID, sessionID)
+				row, ok := rows[key]
+				if !ok {
+					return renew.ErrSessionNotFound
+				}
+				if row.RevokedAt.IsZero() {
+					row.RevokedAt = at.UTC()
+					rows[key] = row
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// rotateIf returns a handle whose Rotate replaces the row if match says so.
+func rotateIf(match func(row renew.Session, from string) bool) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[keyOf(next)]
+				switch {
+				case !ok:
+					return renew.ErrSessionNotFound
+				case !match(row, from):
+					return renew.ErrConflict
+				}
+				rows[keyOf(next)] = normal(next)
+				return nil
+			})
+		}}
+	}
+}
+
+func live(row renew.Session) bool { return row.RevokedAt.IsZero() }
+
+// rotators are stores whose Rotate is wrong.
+var rotators = []wrongStore{
+	{name: "last write wins", law: "T4", also: []string{"T5", "T6", "T7", "T10", "T13"}, handle: rotateIf(func(row renew.Session, _ string) bool { return live(row) })},
+	{name: "compares only a prefix", law: "T4", also: []string{"T5", "T6", "T7", "T10", "T13"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && row.TokenID[:min(10, len(row.TokenID))] == from[:min(10, len(from))]
+	})},
+	{name: "compares without the last character", law: "T4", also: []string{"T10"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && row.TokenID[:max(0, len(row.TokenID)-1)] == from[:max(0, len(from)-1)]
+	})},
+	{name: "compares with a pattern", law: "T4", also: []string{"T10"}, handle: rotateIf(func(row renew.Session, from string) bool { return live(row) && like(from, row.TokenID) })},
+	{name: "ignores the case of token IDs", law: "T4", also: []string{"T10"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && strings.EqualFold(row.TokenID, from)
+	})},
+	{name: "ignores spaces around token IDs", law: "T4", also: []string{"T10"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && strings.TrimSpace(row.TokenID) == strings.TrimSpace(from)
+	})},
+	{name: "takes the previous token too", law: "T4", also: []string{"T5", "T6", "T7", "T13"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && (row.TokenID == from || row.PreviousTokenID == from)
+	})},
+	{name: "takes an empty token ID for any", law: "T4", handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && (row.TokenID == from || from == "")
+	})},
+	{name: "refuses to rotate an expired session", law: "T4", also: []string{"T11"}, handle: rotateIf(func(row renew.Session, from string) bool {
+		return live(row) && row.TokenID == from && row.ExpiresAt.After(time.Now())
+	})},
+	{name: "returns nil where nothing was updated", law: "T4", also: []string{"T5", "T6", "T7", "T10", "T11", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, renew.ErrConflict) || errors.Is(err, renew.ErrSessionNotFound) {
+				return nil
+			}
+			return err
+		}}
+	}},
+	{name: "takes a conflict for not found", law: "T4", also: []string{"T5", "T6", "T7", "T10", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, renew.ErrConflict) {
+				return renew.ErrSessionNotFound
+			}
+			return err
+		}}
+	}},
+	{name: "has an error of its own for a conflict", law: "T4", also: []string{"T5", "T7", "T10", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, renew.ErrConflict) {
+				return errors.New("stale token")
+			}
+			return err
+		}}
+	}},
+	{name: "creates a missing session in Rotate", law: "T4", also: []string{"T5", "T6", "T11"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			if err := s.Rotate(ctx, from, next); !errors.Is(err, renew.ErrSessionNotFound) {
+				return err
+			}
+			return s.CreateSession(ctx, next)
+		}}
+	}},
+	{name: "rotates whatever is at the token ID", law: "T4", also: []string{"T10"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rotated := 0
+				for key, row := range rows {
+					if row.TokenID == from && live(row) {
+						replaced := normal(next)
+						replaced.AppID, replaced.ID = row.AppID, row.ID
+						rows[key] = replaced
+						rotated++
+					}
+				}
+				if rotated == 0 {
+					return renew.ErrConflict
+				}
+				return nil
+			})
+		}}
+	}},
+	{name: "keeps old values where new ones are empty", law: "T4", also: []string{"S1"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			old, err := s.Session(ctx, next.AppID, next.ID)
+			if err == nil {
+				if next.RetryProof == nil {
+					next.RetryProof = old.RetryProof
+				}
+				if next.EndsAt.IsZero() {
+					next.EndsAt = old.EndsAt
+				}
+			}
+			return s.Rotate(ctx, from, next)
+		}}
+	}},
+	{name: "looks before it writes", law: "T5", also: []string{"T6", "T7", "T11", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			row, err := s.Session(ctx, next.AppID, next.ID)
+			switch {
+			case err != nil:
+				return err
+			case row.TokenID != from || !live(row):
+				return renew.ErrConflict
+			}
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rows[keyOf(next)] = normal(next)
+				return nil
+			})
+		}}
+	}},
+	{name: "gives the lock back between looking and writing", law: "T5", also: []string{"T6", "T7", "T11", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[keyOf(next)]
+				switch {
+				case !ok:
+					return renew.ErrSessionNotFound
+				case row.TokenID != from || !live(row):
+					return renew.ErrConflict
+				}
+				s.mu.Unlock()
+				next := normal(next)
+				s.mu.Lock()
+				rows[keyOf(next)] = next
+				return nil
+			})
+		}}
+	}},
+	{name: "locks in the process and not in the database", law: "T5", also: []string{"T6", "T7", "T11", "T13", "S2"}, handle: func(s sound) *patched {
+		var mine sync.Mutex
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			mine.Lock()
+			defer mine.Unlock()
+			row, err := s.Session(ctx, next.AppID, next.ID)
+			switch {
+			case err != nil:
+				return err
+			case row.TokenID != from || !live(row):
+				return renew.ErrConflict
+			}
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rows[keyOf(next)] = normal(next)
+				return nil
+			})
+		}}
+	}},
+	{name: "takes the same rotation for a repetition", law: "T5", handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, renew.ErrConflict) {
+				if row, readErr := s.Session(ctx, next.AppID, next.ID); readErr == nil && row.TokenID == next.TokenID {
+					return nil
+				}
+			}
+			return err
+		}}
+	}},
+	{name: "tells the loser of a race that it has won", law: "T5", also: []string{"T4", "T6", "T7", "T10", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, renew.ErrConflict) {
+				if row, readErr := s.Session(ctx, next.AppID, next.ID); readErr == nil && row.PreviousTokenID == from {
+					return nil
+				}
+			}
+			return err
+		}}
+	}},
+	{name: "tells the winner that it has lost", law: "T5", also: []string{"T1", "T4", "T6", "T7", "T9", "T10", "T11", "T12", "T13", "S1", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			if err := s.Rotate(ctx, from, next); err != nil {
+				return err
+			}
+			return renew.ErrConflict
+		}}
+	}},
+}
+
+// like is SQL's LIKE.
+func like(pattern, text string) bool {
+	if pattern == "" {
+		return text == ""
+	}
+	switch pattern[0] {
+	case '%':
+		return like(pattern[1:], text) || text != "" && like(pattern, text[1:])
+	case '_':
+		return text != "" && like(pattern[1:], text[1:])
+	}
+	return text != "" && text[0] == pattern[0] && like(pattern[1:], text[1:])
+}
+
+// readers are stores that show what is past.
+var readers = []wrongStore{
+	{name: "caches what it has read", law: "T6", also: []string{"T1", "T2", "T4", "T5", "T7", "T9", "T10", "T11", "T12", "T13", "S2"}, handle: func(s sound) *patched {
+		var mu sync.Mutex
+		cache := map[rowKey]renew.Session{}
+		forget := func(key rowKey) {
+			mu.Lock()
+			defer mu.Unlock()
+			delete(cache, key)
+		}
+		return &patched{
+			sound: s,
+			session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+				if err := ctx.Err(); err != nil {
+					return renew.Session{}, err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if got, ok := cache[rowKey{appID, sessionID}]; ok {
+					return got.Clone(), nil
+				}
+				got, err := s.Session(ctx, appID, sessionID)
+				if err == nil {
+					cache[rowKey{appID, sessionID}] = got.Clone()
+				}
+				return got, err
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				defer forget(keyOf(next))
+				return s.Rotate(ctx, from, next)
+			},
+			revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+				defer forget(rowKey{appID, sessionID})
+				return s.RevokeSession(ctx, appID, sessionID, at)
+			},
+		}
+	}},
+	{name: "reads a replica that lags", law: "T6", also: []string{"T1", "T2", "T4", "T5", "T7", "T9", "T10", "T11", "T13", "S1", "S2"}, handle: func(s sound) *patched {
+		own := map[rowKey]time.Time{} // what this handle wrote it reads from the primary
+		var mu sync.Mutex
+		wrote := func(key rowKey) {
+			mu.Lock()
+			defer mu.Unlock()
+			own[key] = time.Now()
+		}
+		return &patched{
+			sound: s,
+			create: func(ctx context.Context, session renew.Session) error {
+				defer wrote(keyOf(session))
+				defer replicate(s.backing, session, 0)
+				return s.CreateSession(ctx, session)
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				err := s.Rotate(ctx, from, next)
+				if err == nil {
+					wrote(keyOf(next))
+					replicate(s.backing, next, time.Millisecond)
+				}
+				return err
+			},
+			session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+				got, err := s.Session(ctx, appID, sessionID)
+				mu.Lock()
+				_, mine := own[rowKey{appID, sessionID}]
+				mu.Unlock()
+				if err == nil && !mine {
+					return replica(got), nil
+				}
+				return got, err
+			},
+		}
+	}},
+	{name: "returns from Rotate before the write is visible", law: "T6", also: []string{"T4", "T5", "T7", "T9", "T10", "T11", "T12", "T13", "S1", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			row, err := s.Session(ctx, next.AppID, next.ID)
+			switch {
+			case err != nil:
+				return err
+			case row.TokenID != from || !live(row):
+				return renew.ErrConflict
+			}
+			next = next.Clone()
+			time.AfterFunc(time.Millisecond, func() { _ = s.Rotate(context.Background(), from, next) })
+			return nil
+		}}
+	}},
+	{name: "returns from RevokeSession before the write is visible", law: "T6", also: []string{"T2", "T4", "T7", "T10", "T11", "T13", "S1", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			if _, err := s.Session(ctx, appID, sessionID); err != nil {
+				return err
+			}
+			time.AfterFunc(time.Millisecond, func() { _ = s.RevokeSession(context.Background(), appID, sessionID, at) })
+			return nil
+		}}
+	}},
+}
+
+// A replica holds each session as it was before the last replication.
+var replicas sync.Map // of *backing and rowKey to renew.Session
+
+type replicaKey struct {
+	*backing
+	rowKey
+}
+
+func replicate(b *backing, s renew.Session, lag time.Duration) {
+	s = normal(s)
+	key := replicaKey{nil, keyOf(s)} // session IDs are unique among backings
+	_ = b
+	if lag == 0 {
+		replicas.LoadOrStore(key, s)
+		return
+	}
+	time.AfterFunc(lag, func() { replicas.Store(key, s) })
+}
+
+func replica(s renew.Session) renew.Session {
+	if old, ok := replicas.Load(replicaKey{nil, keyOf(s)}); ok {
+		old := old.(renew.Session).Clone()
+		old.RevokedAt = s.RevokedAt
+		return old
+	}
+	return s
+}
+
+// revokers are stores that treat revoked sessions wrongly.
+var revokers = []wrongStore{
+	{name: "rotates a revoked session", law: "T7", also: []string{"T6", "T13", "S2"}, handle: rotateIf(func(row renew.Session, from string) bool { return row.TokenID == from })},
+	{name: "rotates a revoked session and keeps it revoked", law: "T7", also: []string{"T6", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[keyOf(next)]
+				switch {
+				case !ok:
+					return renew.ErrSessionNotFound
+				case row.TokenID != from:
+					return renew.ErrConflict
+				}
+				next := normal(next)
+				next.RevokedAt = row.RevokedAt
+				rows[keyOf(next)] = next
+				return nil
+			})
+		}}
+	}},
+	{name: "revives on rotate", law: "T7", also: []string{"T5", "T6", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if !errors.Is(err, renew.ErrConflict) {
+				return err
+			}
+			return errors.Join(err, s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row := rows[keyOf(next)]
+				row.RevokedAt = next.RevokedAt
+				rows[keyOf(next)] = row
+				return nil
+			}))
+		}}
+	}},
+	{name: "overwrites the first time of revocation", law: "T7", also: []string{"T6", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[rowKey{appID, sessionID}]
+				if !ok {
+					return renew.ErrSessionNotFound
+				}
+				row.RevokedAt = at.UTC()
+				rows[keyOf(row)] = row
+				return nil
+			})
+		}}
+	}},
+	{name: "keeps the earliest time of revocation", law: "T7", also: []string{"T6", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				row, ok := rows[rowKey{appID, sessionID}]
+				if !ok {
+					return renew.ErrSessionNotFound
+				}
+				if live(row) || at.Before(row.RevokedAt) {
+					row.RevokedAt = at.UTC()
+					rows[keyOf(row)] = row
+				}
+				return nil
+			})
+		}}
+	}},
+	{name: "does not find a revoked session to revoke", law: "T7", also: []string{"T6", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			n, err := s.revokeWhere(ctx, at, func(row renew.Session) bool { return keyOf(row) == rowKey{appID, sessionID} && live(row) })
+			if err == nil && n == 0 {
+				err = renew.ErrSessionNotFound
+			}
+			return err
+		}}
+	}},
+	{name: "revokes at the time of its own clock", law: "T7", also: []string{"T6", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, _ time.Time) error {
+			return s.RevokeSession(ctx, appID, sessionID, time.Now().Truncate(time.Millisecond))
+		}}
+	}},
+	{name: "reads, changes and writes back to revoke", law: "T7", also: []string{"T5", "T6", "T13"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			row, err := s.Session(ctx, appID, sessionID)
+			if err != nil || !live(row) {
+				return err
+			}
+			row.RevokedAt = at.UTC()
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				rows[keyOf(row)] = row
+				return nil
+			})
+		}}
+	}},
+	{name: "deletes a session that is revoked", law: "T7", also: []string{"T2", "T4", "T6", "T10", "T13", "S2"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				if _, ok := rows[rowKey{appID, sessionID}]; !ok {
+					return renew.ErrSessionNotFound
+				}
+				delete(rows, rowKey{appID, sessionID})
+				return nil
+			})
+		}}
+	}},
+	{name: "revokes only what has not expired", law: "T7", also: []string{"T6", "T13", "S1"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			if row, err := s.Session(ctx, appID, sessionID); err != nil || row.EndedBefore(at) {
+				return err
+			}
+			return s.RevokeSession(ctx, appID, sessionID, at)
+		}}
+	}},
+}
+
+// waiters are stores that treat a context wrongly.
+var waiters = []wrongStore{
+	{name: "ignores a done context", law: "T8", handle: func(s sound) *patched {
+		free := context.WithoutCancel
+		return &patched{
+			sound: s,
+			create: func(ctx context.Context, session renew.Session) error {
+				return s.CreateSession(free(ctx), session)
+			},
+			session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+				return s.Session(free(ctx), appID, sessionID)
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				return s.Rotate(free(ctx), from, next)
+			},
+			revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+				return s.RevokeSession(free(ctx), appID, sessionID, at)
+			},
+		}
+	}},
+	{name: "ignores a done context when it reads", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+			return s.Session(context.WithoutCancel(ctx), appID, sessionID)
+		}}
+	}},
+	{name: "writes first and looks at the context afterwards", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			if err := s.Rotate(context.WithoutCancel(ctx), from, next); err != nil {
+				return err
+			}
+			return ctx.Err()
+		}}
+	}},
+	{name: "hides the error of the context", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			if ctx.Err() != nil {
+				return errors.New("query failed")
+			}
+			return s.RevokeSession(ctx, appID, sessionID, at)
+		}}
+	}},
+	{name: "ignores a done context when it lists", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.SubjectSessions(context.WithoutCancel(ctx), appID, subject, at)
+		}}
+	}},
+	{name: "ignores a done context when it purges", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			return s.DeleteExpired(context.WithoutCancel(ctx), before, limit)
+		}}
+	}},
+}
+
+// sharers are stores that share memory with their callers. rows keeps, or hands
+// out, what share makes of a session.
+func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
+	mix := func(f func(shared, cloned *renew.Session), s renew.Session) renew.Session {
+		cloned := s.Clone()
+		if f != nil {
+			f(&s, &cloned)
+		}
+		return cloned
+	}
+	store := func(s renew.Session) renew.Session {
+		kept := normal(s)
+		cloned := mix(in, s)
+		kept.Audience, kept.Claims, kept.RetryProof = cloned.Audience, cloned.Claims, cloned.RetryProof
+		return kept
+	}
+	return func(s sound) *patched {
+		return &patched{
+			sound: s,
+			create: func(ctx context.Context, session renew.Session) error {
+				return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+					if _, taken := rows[keyOf(session)]; taken {
+						return renew.ErrSessionExists
+					}
+					rows[keyOf(session)] = store(session)
+					return nil
+				})
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+					row, ok := rows[keyOf(next)]
+					switch {
+					case !ok:
+						return renew.ErrSessionNotFound
+					case row.TokenID != from || !live(row):
+						return renew.ErrConflict
+					}
+					rows[keyOf(next)] = store(next)
+					return nil
+				})
+			},
+			session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
+				err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
+					row, ok := rows[rowKey{appID, sessionID}]
+					if !ok {
+						return renew.ErrSessionNotFound
+					}
+					got = mix(out, row)
+					return nil
+				})
+				return got, err
+			},
+		}
+	}
+}
+
+var sharers = []wrongStore{
+	{name: "keeps the audience that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Audience = shared.Audience }, nil)},
+	{name: "keeps the claims that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Claims = shared.Claims }, nil)},
+	{name: "keeps the retry proof that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.RetryProof = shared.RetryProof }, nil)},
+	{name: "hands out its audience", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.Audience = shared.Audience })},
+	{name: "hands out its claims", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.Claims = shared.Claims })},
+	{name: "hands out its retry proof", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.RetryProof = shared.RetryProof })},
+	{name: "hands out its claims in a list", law: "T9", handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			list, err := s.SubjectSessions(ctx, appID, subject, at)
+			if err != nil {
+				return nil, err
+			}
+			return list, s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				for i := range list {
+					list[i].Claims = rows[keyOf(list[i])].Claims
+				}
+				return nil
+			})
+		}}
+	}},
+}
+
+// namers are stores that confuse names.
+var namers = []wrongStore{
+	{name: "ignores the case of IDs", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{strings.ToLower(app), strings.ToLower(id)} })},
+	{name: "ignores the case of session IDs", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{app, strings.ToLower(id)} })},
+	{name: "trims spaces off IDs", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{strings.TrimSpace(app), strings.TrimSpace(id)} })},
+	{name: "ignores trailing spaces of app IDs", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{strings.TrimRight(app, " "), id} })},
+	{name: "cuts IDs at 254 bytes", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{app[:min(len(app), 254)], id[:min(len(id), 254)]} })},
+	{name: "joins app and ID with a colon", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{"", app + ":" + id} })},
+	{name: "joins app and ID with nothing", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{"", app + id} })},
+	{name: "joins app and ID as a path", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{"", app + "/" + id} })},
+	{name: "ignores what is not ASCII", law: "T10", handle: byKey(func(app, id string) rowKey {
+		ascii := func(s string) string {
+			return strings.Map(func(r rune) rune {
+				if r > 127 {
+					return '?'
+				}
+				return r
+			}, s)
+		}
+		return rowKey{ascii(app), ascii(id)}
+	})},
+	{name: "searches sessions by pattern", law: "T10", handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
+			if got, err = s.Session(ctx, appID, sessionID); !errors.Is(err, renew.ErrSessionNotFound) {
+				return got, err
+			}
+			if list, _ := s.listWhere(ctx, func(row renew.Session) bool { return row.AppID == appID && like(sessionID, row.ID) }); len(list) > 0 {
+				return list[0], nil
+			}
+			return got, err
+		}}
+	}},
+	{name: "cannot store a quote", law: "T10", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			if strings.Contains(session.ID, "'") {
+				return errors.New("syntax error")
+			}
+			return s.CreateSession(ctx, session)
+		}}
+	}},
+	{name: "finds subjects by prefix", law: "T10", also: []string{"S1"}, handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.listWhere(ctx, func(row renew.Session) bool {
+				return row.AppID == appID && row.Live(at) && strings.HasPrefix(row.Subject, subject)
+			})
+		}}
+	}},
+	{name: "ignores the case of subjects", law: "T10", handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.listWhere(ctx, func(row renew.Session) bool {
+				return row.AppID == appID && row.Live(at) && strings.EqualFold(row.Subject, subject)
+			})
+		}}
+	}},
+	{name: "joins subject and ID with a colon", law: "T10", handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.listWhere(ctx, func(row renew.Session) bool {
+				return row.AppID == appID && row.Live(at) && strings.HasPrefix(row.Subject+":"+row.ID, subject+":")
+			})
+		}}
+	}},
+}
+
+func byKey(key func(app, id string) rowKey) func(sound) *patched {
+	return func(s sound) *patched { return (&keyed{s, key}).patched() }
+}
+
+// purgeWhere returns a handle whose DeleteExpired deletes what match says.
+func purgeWhere(match func(row renew.Session, before time.Time) bool) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			return s.deleteWhere(ctx, limit, func(row renew.Session) bool { return match(row, before) })
+		}}
+	}
+}
+
+// purgers are stores whose DeleteExpired is wrong.
+var purgers = []wrongStore{
+	{name: "purges live sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.IssuedAt.Before(before) })},
+	{name: "purges what ends at the given time", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return !row.ExpiresAt.After(before) })},
+	{name: "purges revoked sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
+		return row.EndedBefore(before) || !live(row) && row.RevokedAt.Before(before)
+	})},
+	{name: "takes no absolute end for one that is past", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
+		return row.CreatedAt.Before(before) && (row.ExpiresAt.Before(before) || row.EndsAt.Before(before))
+	})},
+	{name: "does not purge by the absolute end", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.ExpiresAt.Before(before) })},
+	{name: "does not purge revoked sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return live(row) && row.EndedBefore(before) })},
+	{name: "compares seconds when it purges", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
+		return row.ExpiresAt.Unix() < before.Unix() || !row.EndsAt.IsZero() && row.EndsAt.Unix() < before.Unix()-1
+	})},
+	{name: "compares wall clocks when it purges", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
+		wall := func(t time.Time) string { return t.Format("2006-01-02 15:04:05.000") }
+		return wall(row.ExpiresAt) < wall(before) || !row.EndsAt.IsZero() && wall(row.EndsAt) < wall(before)
+	})},
+	{name: "purges nothing", law: "T11", handle: purgeWhere(func(renew.Session, time.Time) bool { return false })},
+	{name: "purges more than limit", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			if limit < 1 {
+				return 0, ctx.Err()
+			}
+			n, err := s.DeleteExpired(ctx, before, 1<<30)
+			return min(n, limit), err
+		}}
+	}},
+	{name: "purges one more than limit", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			return s.DeleteExpired(ctx, before, limit+1)
+		}}
+	}},
+	{name: "takes no limit for all", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			if limit < 1 {
+				limit = 1 << 30
+			}
+			return s.DeleteExpired(ctx, before, limit)
+		}}
+	}},
+	{name: "returns limit for the number of deletions", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			n, err := s.DeleteExpired(ctx, before, limit)
+			if n > 0 {
+				n = limit
+			}
+			return max(n, 0), err
+		}}
+	}},
+	{name: "lists first and deletes then", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (n int, err error) {
+			list, err := s.listWhere(ctx, func(row renew.Session) bool { return row.EndedBefore(before) })
+			for _, row := range list[:max(0, min(limit, len(list)))] {
+				deleted, _ := s.deleteWhere(ctx, 1, func(r renew.Session) bool { return keyOf(r) == keyOf(row) })
+				n += deleted
+			}
+			return n, err
+		}}
+	}},
+}
+
+// sufferers are stores that are wrong when the database is away, or comes back.
+var sufferers = []wrongStore{
+	{name: "says not found on an outage", law: "T12", handle: func(s sound) *patched {
+		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+			got, err := s.Session(ctx, appID, sessionID)
+			if err != nil && ctx.Err() == nil {
+				err = renew.ErrSessionNotFound
+			}
+			return got, err
+		}}
+	}},
+	{name: "says conflict on an outage", law: "T12", handle: func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			err := s.Rotate(ctx, from, next)
+			if errors.Is(err, errUnreachable) {
+				return renew.ErrConflict
+			}
+			return err
+		}}
+	}},
+	{name: "says exists on an outage", law: "T12", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			err := s.CreateSession(ctx, session)
+			if errors.Is(err, errUnreachable) {
+				return renew.ErrSessionExists
+			}
+			return err
+		}}
+	}},
+	{name: "drops the error of a revocation", law: "T12", handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			err := s.RevokeSession(ctx, appID, sessionID, at)
+			if errors.Is(err, errUnreachable) {
+				return nil
+			}
+			return err
+		}}
+	}},
+	{name: "lists nothing on an outage", law: "T12", handle: func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			list, err := s.SubjectSessions(ctx, appID, subject, at)
+			if errors.Is(err, errUnreachable) {
+				return nil, nil
+			}
+			return list, err
+		}}
+	}},
+	{name: "loses the last writes in a crash", law: "T13", handle: func(s sound) *patched {
+		before := func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			disk := maps.Clone(s.rows)
+			s.onCrash = func() {
+				clear(s.rows)
+				maps.Copy(s.rows, disk)
+			}
+		}
+		return &patched{
+			sound: s,
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				before()
+				return s.Rotate(ctx, from, next)
+			},
+		}
+	}},
+	{name: "loses revocations in a crash", law: "T13", handle: func(s sound) *patched {
+		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			err := s.RevokeSession(ctx, appID, sessionID, at)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.onCrash = func() {
+				for key, row := range s.rows {
+					row.RevokedAt = time.Time{}
+					s.rows[key] = row
+				}
+			}
+			return err
+		}}
+	}},
+	{name: "forgets new sessions in a crash", law: "T13", handle: func(s sound) *patched {
+		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
+			err := s.CreateSession(ctx, session)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.onCrash = func() { delete(s.rows, keyOf(session)) }
+			return err
+		}}
+	}},
+}
+
+// listWhere returns a handle whose SubjectSessions returns what match says.
+func listIf(match func(row renew.Session, appID, subject string, at time.Time) bool) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.listWhere(ctx, func(row renew.Session) bool { return match(row, appID, subject, at) })
+		}}
+	}
+}
+
+func revokeIf(match func(row renew.Session, appID, subject string, at time.Time) bool) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+			return s.revokeWhere(ctx, at, func(row renew.Session) bool { return match(row, appID, subject, at) })
+		}}
+	}
+}
+
+func afterList(f func(list []renew.Session) ([]renew.Session, error)) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			list, err := s.SubjectSessions(ctx, appID, subject, at)
+			if err != nil {
+				return nil, err
+			}
+			return f(list)
+		}}
+	}
+}
+
+// listers are stores that are wrong about subjects.
+var listers = []wrongStore{
+	{name: "lists another app's sessions", law: "S1", handle: listIf(func(row renew.Session, _, subject string, at time.Time) bool {
+		return row.Subject == subject && row.Live(at)
+	}), also: []string{"T10"}},
+	{name: "lists revoked sessions", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, at time.Time) bool {
+		return row.AppID == appID && row.Subject == subject && !row.EndedBefore(at) && row.ExpiresAt.After(at) && (row.EndsAt.IsZero() || row.EndsAt.After(at))
+	})},
+	{name: "lists expired sessions", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
+		return row.AppID == appID && row.Subject == subject && live(row)
+	})},
+	{name: "lists what is live by its own clock", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
+		return row.AppID == appID && row.Subject == subject && row.Live(time.Now())
+	})},
+	{name: "takes no absolute end for one that is past, in lists", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, at time.Time) bool {
+		return row.AppID == appID && row.Subject == subject && row.Live(at) && row.EndsAt.After(at)
+	})},
+	{name: "lists the oldest first", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
+		slices.Reverse(list)
+		return list, nil
+	})},
+	{name: "lists by time alone", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
+		slices.SortFunc(list, func(a, b renew.Session) int {
+			if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {
+				return c
+			}
+			return strings.Compare(a.ID, b.ID)
+		})
+		return list, nil
+	})},
+	{name: "lists a page of a hundred", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
+		return list[:min(len(list), 100)], nil
+	})},
+	{name: "has an error for an empty list", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
+		if len(list) == 0 {
+			return nil, renew.ErrSessionNotFound
+		}
+		return list, nil
+	})},
+	{name: "lists sessions without their claims", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
+		for i := range list {
+			list[i].Claims = nil
+		}
+		return list, nil
+	})},
+	{name: "does not move a session to another subject", law: "S1", handle: func(s sound) *patched {
+		var mu sync.Mutex
+		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return s.listWhere(ctx, func(row renew.Session) bool {
+				// It is listed under the subject that it was created with.
+				return row.AppID == appID && row.Live(at) && (row.Subject == subject || row.Subject == "another subject" && subject == "subject")
+			})
+		}}
+	}},
+	{name: "revokes the subject in every app", law: "S2", also: []string{"T10"}, handle: revokeIf(func(row renew.Session, _, subject string, _ time.Time) bool {
+		return row.Subject == subject && live(row)
+	})},
+	{name: "revokes subjects by prefix", law: "S2", also: []string{"T10"}, handle: revokeIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
+		return row.AppID == appID && strings.HasPrefix(row.Subject, subject) && live(row)
+	})},
+	{name: "revokes only live sessions of a subject", law: "S2", handle: revokeIf(func(row renew.Session, appID, subject string, at time.Time) bool {
+		return row.AppID == appID && row.Subject == subject && row.Live(at)
+	})},
+	{name: "revokes revoked sessions of a subject again", law: "S2", handle: revokeIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
+		return row.AppID == appID && row.Subject == subject
+	})},
+	{name: "counts the revoked sessions of a subject", law: "S2", handle: func(s sound) *patched {
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+			if _, err := s.RevokeSubject(ctx, appID, subject, at); err != nil {
+				return 0, err
+			}
+			list, err := s.listWhere(ctx, func(row renew.Session) bool { return row.AppID == appID && row.Subject == subject })
+			return len(list), err
+		}}
+	}},
+	{name: "has an error for a subject without sessions", law: "S2", also: []string{"T11"}, handle: func(s sound) *patched {
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+			n, err := s.RevokeSubject(ctx, appID, subject, at)
+			if err == nil && n == 0 {
+				err = renew.ErrSessionNotFound
+			}
+			return n, err
+		}}
+	}},
+	{name: "reads, changes and writes back to revoke a subject", law: "S2", handle: func(s sound) *patched {
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+			list, err := s.listWhere(ctx, func(row renew.Session) bool {
+				return row.AppID == appID && row.Subject == subject && live(row)
+			})
+			if err != nil {
+				return 0, err
+			}
+			return len(list), s.in(ctx, func(rows map[rowKey]renew.Session) error {
+				for _, row := range list {
+					row.RevokedAt = at.UTC()
+					rows[keyOf(row)] = row
+				}
+				return nil
+			})
+		}}
+	}},
+}
+
+func wrongStores() []wrongStore {
+	return slices.Concat(droppers(), cells, creators, finders, rotators, readers, revokers, waiters, sharers, namers, purgers, sufferers, listers)
+}
+
+// TestWrongStores shows that each wrong store is caught by the law that it
+// breaks, without the help of any other, and is not accused of breaking one
+// that it keeps.
+func TestWrongStores(t *testing.T) {
+	names := map[string]bool{}
+	for _, w := range wrongStores() {
+		if names[w.name] {
+			t.Fatalf("two wrong stores are named %q", w.name)
+		}
+		names[w.name] = true
+		t.Run(strings.ReplaceAll(w.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			w.prove(t)
+		})
+	}
+	t.Logf("%d wrong stores", len(names))
+}
+
+func (w wrongStore) prove(t *testing.T) {
+	b := newBacking()
+	c := newConfig(b.options())
+	c.readSeed(t)
+	s := newTokenSuite(func(testing.TB) renew.TokenStore { return w.handle(sound{b}) }, c)
+	caught := map[string]bool{}
+	for _, l := range s.laws {
+		s.effort, s.budget = 0.2, 0
+		if l.id == w.law {
+			s.effort, s.budget = 1, raceBudget
+		}
+		for _, c := range l.cases {
+			r := s.run(t, l, c)
+			if len(r.failures) == 0 {
+				continue
+			}
+			caught[l.id] = true
+			if l.id != w.law && !slices.Contains(w.also, l.id) {
+				t.Errorf("%s/%s accuses it, which it does not break:\n%s", l.id, c.name, r.failures[0])
+			}
+		}
+	}
+	if !caught[w.law] {
+		t.Errorf("law %s does not catch it; seed %d", w.law, c.seed)
+	}
+}
