@@ -44,8 +44,14 @@ func TestPurgeAgainstModel(t *testing.T) {
 				require.NoError(t, store.Rotate(ctx, s.TokenID, next))
 				sessions[id] = next
 			}
-			before := base.Add(time.Duration(step*400)*time.Millisecond + time.Duration(random.IntN(2))*time.Microsecond)
-			limit := 1 + random.IntN(150)
+			before := base.Add(time.Duration(step*400) * time.Millisecond)
+			for _, s := range sessions { // one ends at the moment, or an instant before
+				if s.ExpiresAt.After(before) {
+					before = s.ExpiresAt.Add(time.Duration(step%2) * time.Microsecond)
+					break
+				}
+			}
+			limit := 1 + random.IntN(150) + step%3*200
 			ended := 0
 			for _, s := range sessions {
 				if s.EndedBefore(before) {

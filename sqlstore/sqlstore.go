@@ -40,8 +40,11 @@
 // PostgreSQL: version 12 or later, with the encoding UTF8. Behind PgBouncer use
 // its session mode, or let it track prepared statements.
 //
-// MySQL 8.0 or later, MariaDB 10.5 or later: no setting of the connection
-// matters, clientFoundRows least of all.
+// MySQL 8.0 or later, MariaDB 10.5 or later: turn on the binary log, with
+// sync_binlog = 1, and leave innodb_flush_log_at_trx_commit = 1. Otherwise a
+// crash of the server can take back a rotation that another request has read
+// already: docs/stores.md says more. No setting of the connection matters,
+// clientFoundRows least of all.
 //
 // SQLite: 3.37 or later. Every connection needs a busy timeout, and the stores
 // refuse one without; with modernc.org/sqlite the data source name is

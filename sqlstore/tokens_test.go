@@ -1,8 +1,10 @@
 package sqlstore_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -84,4 +86,57 @@ func TestWhatDoesNotFit(t *testing.T) {
 			require.Zero(t, n)
 		}
 	})
+}
+
+// TestOrderIsThatOfBytes promises that of sessions which began at one moment the
+// one with the greater ID is first, by bytes and not by the database's alphabet.
+func TestOrderIsThatOfBytes(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		db := d.open(t)
+		d.migrate(t, db)
+		store := d.tokenStore(t, db)
+		for _, id := range []string{"a", "B", "b", "A", "ä", "_", "a ", "10", "9"} {
+			require.NoError(t, store.CreateSession(t.Context(), newSession(id)))
+		}
+		sessions, err := store.SubjectSessions(t.Context(), testApp, "subject", base)
+		require.NoError(t, err)
+		var order []string
+		for _, s := range sessions {
+			order = append(order, s.ID)
+		}
+		require.Equal(t, []string{"ä", "b", "a ", "a", "_", "B", "A", "9", "10"}, order)
+	})
+}
+
+// TestWritersTakeTurns promises that on SQLite one statement of a process waits
+// for another process that writes, and the others for their turn, where they hear
+// their context.
+func TestWritersTakeTurns(t *testing.T) {
+	d := backends[0].empty(t)
+	d.migrate(t, d.open(t))
+	db, w := d.openWatched(t)
+	store := d.tokenStore(t, db)
+	s := newSession("session")
+	require.NoError(t, store.CreateSession(t.Context(), s))
+	release := lockRow(t, d, s)
+	w.take()
+	first := make(chan error, 1)
+	go func() { first <- store.Rotate(t.Context(), s.TokenID, successor(s)) }()
+	require.Eventually(t, func() bool { return w.count() == 1 }, 10*time.Second, time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	const others = 5
+	errs := make(chan error, others)
+	for range others {
+		go func() { errs <- store.RevokeSession(ctx, s.AppID, s.ID, base) }()
+	}
+	for range 100 { // if one of them goes on, it shows by now
+		require.Equal(t, 1, w.count(), "statements that reached the driver")
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	for range others {
+		require.ErrorIs(t, <-errs, context.Canceled)
+	}
+	release()
+	require.NoError(t, <-first)
 }

@@ -45,6 +45,13 @@ func (w *watch) take() (statements, prepared []string, begun int) {
 	return statements, prepared, begun
 }
 
+// count returns how many statements have reached the driver since take.
+func (w *watch) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.statements)
+}
+
 // loseNext has the answer to the next statement lost, as when the connection
 // breaks just then.
 func (w *watch) loseNext() { w.loseNextOf("") }
