@@ -3,7 +3,10 @@ package renew_test
 import (
 	"strconv"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
 )
@@ -258,4 +261,66 @@ func hostileOthers() []hostileToken {
 			return f.withPayload(f.claims().without("type").and("events", `{"http://schemas.openid.net/event/backchannel-logout":{}}`).String())
 		}},
 	}
+}
+
+// The promise: an auth token has the claims that it must have, each of its type,
+// or proves nothing.
+func TestAuthTokensWithBadClaims(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+	good := made.claims().without("type").and("sub", `"user"`).and("ip", `"192.0.2.1"`).and("useragent", `"agent"`).and("aud", `["a","b"]`)
+	verify := func(t *testing.T, claims object) (*renew.AuthClaims, error) {
+		t.Helper()
+		return f.VerifyAuthToken(f.ctx, f.app.ID, made.withPayload(claims.String()))
+	}
+	bad := map[string]object{}
+	for _, name := range []string{"sub", "ip", "useragent"} {
+		bad[name+" missing"] = good.without(name)
+		for _, value := range []string{"null", "1", "true", `["user"]`, "{}"} {
+			bad[name+" "+value] = good.with(name, value)
+		}
+	}
+	for _, value := range []string{"null", "1", "true", "{}", `{"a":"b"}`, "[1]", "[null]", `["a",1]`, `["a",["b"]]`, `[["a"]]`} {
+		bad["aud "+value] = good.with("aud", value)
+	}
+	for _, name := range []string{"iat", "nbf", "exp", "jid"} {
+		bad[name+" missing"] = good.without(name)
+		bad[name+" null"] = good.with(name, "null")
+	}
+	bad["sid null"] = good.with("sid", "null")
+	bad["SUB besides sub"] = good.and("SUB", `"admin"`)
+	bad["sub twice"] = good.and("sub", `"admin"`)
+	bad["a custom claim twice"] = good.and("role", `"user"`).and("role", `"admin"`)
+	bad["Aud for aud"] = good.rename("aud", "Aud")
+	for name, claims := range bad {
+		t.Run(name, func(t *testing.T) {
+			got, err := verify(t, claims)
+			require.Nil(t, got)
+			requireInvalidAuth(t, err, renew.ReasonClaims)
+		})
+	}
+	for name, c := range map[string]struct {
+		claims object
+		aud    []string
+	}{
+		"several audiences": {good, []string{"a", "b"}},
+		"one audience":      {good.with("aud", `"a"`), []string{"a"}},
+		"an array of one":   {good.with("aud", `["a"]`), []string{"a"}},
+		"no audience":       {good.without("aud"), nil},
+		"an empty array":    {good.with("aud", `[]`), []string{}},
+		"jti is no claim":   {good.and("jti", `"x"`), []string{"a", "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := verify(t, c.claims)
+			require.NoError(t, err)
+			require.Equal(t, c.aud, []string(got.Audience))
+			require.Empty(t, got.Claims)
+		})
+	}
+	t.Run("no sid", func(t *testing.T) {
+		got, err := verify(t, good.without("sid"))
+		require.NoError(t, err)
+		require.Equal(t, b.TokenID, got.SessionID)
+	})
 }

@@ -567,3 +567,28 @@ func spacesUpTo(f *forge, length int) int {
 	good := f.withPayload(f.claims().String())
 	return (length - len(good)) / 4 * 3
 }
+
+// The limit of an auth token is far above what this library makes, and far below
+// what would cost something.
+func TestAuthTokensUpTo96KiB(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(b.AuthToken, ".")[1])
+	require.NoError(t, err)
+	longest := func(limit int) string {
+		good := made.withPayload(string(payload))
+		return made.withPayload(string(payload) + strings.Repeat(" ", (limit-len(good))/4*3))
+	}
+	const limit = 96 << 10
+	good, bad := longest(limit), longest(limit+4)
+	require.LessOrEqual(t, len(good), limit)
+	require.Greater(t, len(bad), limit)
+	require.LessOrEqual(t, len(bad), limit+4)
+	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, good)
+	require.NoError(t, err)
+	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, bad)
+	requireInvalidAuth(t, err, renew.ReasonMalformed)
+	require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, bad), renew.ErrInvalidToken)
+	require.NoError(t, f.Revoke(f.ctx, f.app.ID, good))
+}

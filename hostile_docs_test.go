@@ -1,0 +1,56 @@
+package renew_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// testFunctions returns the names of all tests, fuzz tests and benchmarks of the
+// repository, nested modules included.
+func testFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, match := range declared.FindAllStringSubmatch(string(source), -1) {
+			names[match[1]] = true
+		}
+		return nil
+	}))
+	return names
+}
+
+// The promise of docs/security.md: what it says is shown by a test that exists,
+// and a part of the corpus that it names has tokens.
+func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("docs", "security.md"))
+	require.NoError(t, err)
+	exists := testFunctions(t)
+	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(string(text), -1)
+	require.Greater(t, len(named), 50)
+	for _, match := range named {
+		require.True(t, exists[match[1]], "docs/security.md names %s, which is no test", match[1])
+	}
+	parts := map[string]bool{}
+	for _, h := range hostileTokens() {
+		parts[h.name[:strings.IndexByte(h.name, ':')]] = true
+	}
+	for _, match := range regexp.MustCompile("`TestHostileTokens` parts? ([a-z]+(?:, [a-z]+)*)").FindAllStringSubmatch(string(text), -1) {
+		for part := range strings.SplitSeq(match[1], ", ") {
+			require.True(t, parts[part], "docs/security.md names the part %q, which the corpus lacks", part)
+		}
+	}
+}
