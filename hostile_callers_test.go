@@ -2,7 +2,9 @@ package renew_test
 
 import (
 	"context"
+	"crypto"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -93,4 +95,30 @@ func TestKeySetWithANilKeyIsTheServersFault(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.KeySet(f.ctx, f.app.ID)
 	requireServerFault(t, err)
+}
+
+// The promise: both tokens of a pair are signed, or there is no pair.
+func TestSignerThatFailsForOneOfThePair(t *testing.T) {
+	honest := generate(t, renew.ES256)
+	for name, failing := range map[string]int{"the first signature": 1, "the second signature": 2} {
+		t.Run(name, func(t *testing.T) {
+			signed := 0
+			signer := &remoteSigner{Signer: honest.Signer()}
+			key, err := renew.NewSigningKey(fuzzKeyID, renew.ES256, signer)
+			require.NoError(t, err)
+			f := newFixture(t)
+			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
+			first := f.issue()
+			signer.sign = func(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+				if signed++; signed == failing {
+					return nil, errOutage
+				}
+				return honest.Signer().Sign(random, digest, opts)
+			}
+			_, err = f.Renew(f.ctx, f.request(first))
+			requireServerFault(t, err)
+			require.ErrorIs(t, err, errOutage)
+			f.renew(first)
+		})
+	}
 }
