@@ -324,3 +324,28 @@ func TestAuthTokensWithBadClaims(t *testing.T) {
 		require.Equal(t, b.TokenID, got.SessionID)
 	})
 }
+
+// The promise: a store may write the JSON of custom claims in its own way, as
+// databases do that know JSON, and the tokens are good all the same.
+func TestClaimsAsAStoreMayWriteThem(t *testing.T) {
+	for stored, want := range map[string]map[string]any{
+		"":                                {},
+		"{}":                              {},
+		" {\n} ":                          {},
+		" { \"a\" : \"b\" , \"c\":[ ] } ": {"a": "b", "c": []any{}},
+		"\t{\"a\":{}}\r\n":                {"a": map[string]any{}},
+	} {
+		t.Run(stored, func(t *testing.T) {
+			f := newFixture(t)
+			first := f.issue()
+			s := f.session(first)
+			s.Claims = []byte(stored)
+			require.NoError(t, f.store.Rotate(f.ctx, s.TokenID, s))
+			second := f.renew(first)
+			got, err := f.VerifyAuthToken(f.ctx, f.app.ID, second.AuthToken)
+			require.NoError(t, err)
+			require.Equal(t, want, got.Claims)
+			f.renew(second)
+		})
+	}
+}
