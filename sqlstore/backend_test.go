@@ -97,7 +97,15 @@ func (d *database) openDSN(tb testing.TB, dsn string) *sql.DB {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { db.Close() })
+	limitPool(db)
 	return db
+}
+
+// limitPool keeps connections, as docs/stores.md says: most of a test's time went
+// into opening them.
+func limitPool(db *sql.DB) {
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
 }
 
 // openWatched is open with the driver watched.
@@ -106,6 +114,7 @@ func (d *database) openWatched(tb testing.TB) (*sql.DB, *watch) {
 	plain := d.open(tb)
 	w := &watch{}
 	db := sql.OpenDB(&watchedConnector{plain.Driver(), d.dsn, w})
+	limitPool(db)
 	tb.Cleanup(func() { db.Close() })
 	return db, w
 }
@@ -122,17 +131,22 @@ func (d *database) breakable() func(tb testing.TB) *sql.DB {
 	}
 }
 
+// slowness is for the race detector, which SQLite in Go feels most, on a machine
+// that does other things too.
+var slowness = storetest.WithSlowness(3)
+
 // failures are the ways in which the database can fail. SQLite has no server to
 // kill: its driver stands in for a disk that is gone. What a kill of the process
 // leaves is another test's, TestKilledRenewals.
 func (d *database) failures() []storetest.Option {
 	if d.server == nil {
-		return []storetest.Option{storetest.WithOutage(func(testing.TB) func() {
+		return []storetest.Option{slowness, storetest.WithOutage(func(testing.TB) func() {
 			d.broken.Store(true)
 			return func() { d.broken.Store(false) }
 		})}
 	}
 	return []storetest.Option{
+		slowness,
 		storetest.WithOutage(func(tb testing.TB) func() {
 			d.server.Kill(tb)
 			return func() { d.server.Start(tb) }

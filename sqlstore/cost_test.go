@@ -77,7 +77,7 @@ func TestPlans(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		r, tokens, _, db := watchedRenewer(t, d, time.Hour)
 		store := d.tokenStore(t, db)
-		fill(t, db, store, newSession("template"))
+		fill(t, db, store, newSession("template"), 1000)
 		b, err := r.Issue(t.Context(), renew.IssueRequest{AppID: testApp, Subject: "user", IP: "192.0.2.1", UserAgent: "test"})
 		require.NoError(t, err)
 		tokens.take()
@@ -115,7 +115,7 @@ func requirePrimaryKey(t *testing.T, d *database, plan string) {
 
 // renewalArgs are arguments like those of a renewal's statements.
 func renewalArgs(statement string) []any {
-	s := newSession(tokenID(1000))
+	s := newSession(tokenID(500))
 	if !strings.HasPrefix(statement, "UPDATE") {
 		return []any{s.AppID, s.ID}
 	}
@@ -159,8 +159,8 @@ func TestUpdatesAreHOT(t *testing.T) {
 	db := d.open(t)
 	d.migrate(t, db)
 	store := d.tokenStore(t, db)
-	const sessions, generations = 250, 4
-	fill(t, db, store, newSession("template"))
+	const filled, sessions, generations = 1000, 250, 4
+	fill(t, db, store, newSession("template"), filled)
 	all := make([]renew.Session, sessions)
 	for i := range all { // spread over full pages
 		all[i] = newSession(tokenID(i * filled / sessions))
@@ -197,7 +197,8 @@ func TestBytesPerSession(t *testing.T) {
 		s.Claims = []byte(`{"roles":["admin","billing"],"tenant":"01J0000000000000000000000T"}`)
 		s.UserAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 		s = successor(s)
-		fill(t, db, store, s)
+		const filled = 10000
+		fill(t, db, store, s, filled)
 		for i := range 300 {
 			s.ID = tokenID(i * filled / 300)
 			require.NoError(t, store.Rotate(t.Context(), s.TokenID, successor(s)))
@@ -208,25 +209,27 @@ func TestBytesPerSession(t *testing.T) {
 	})
 }
 
-// filled is how many sessions fill stores.
-const filled = 10000
-
-// fill stores sessions like s, with the IDs tokenID(0) and so on, in one
-// statement.
-func fill(t *testing.T, db *sql.DB, store *sqlstore.TokenStore, s renew.Session) {
+// fill stores sessions like s, with the IDs from tokenID(0) to tokenID(n-1), in
+// one statement. n is a power of ten.
+func fill(t *testing.T, db *sql.DB, store *sqlstore.TokenStore, s renew.Session, n int) {
 	t.Helper()
 	require.NoError(t, store.CreateSession(t.Context(), s))
 	const (
-		digit   = "(SELECT '0' AS d UNION ALL SELECT '1' UNION ALL SELECT '2' UNION ALL SELECT '3' UNION ALL SELECT '4' UNION ALL SELECT '5' UNION ALL SELECT '6' UNION ALL SELECT '7' UNION ALL SELECT '8' UNION ALL SELECT '9')"
+		digits  = "(SELECT '0' AS d UNION ALL SELECT '1' UNION ALL SELECT '2' UNION ALL SELECT '3' UNION ALL SELECT '4' UNION ALL SELECT '5' UNION ALL SELECT '6' UNION ALL SELECT '7' UNION ALL SELECT '8' UNION ALL SELECT '9')"
 		columns = "app_id, subject, audience, claims, created_at, ends_at, revoked_at, generation, token_id, previous_token_id, issued_at, not_before, expires_at, retry_proof, ip, user_agent, purge_at"
 	)
-	prefix, _ := strings.CutSuffix(tokenID(0), "0000")
-	id := "'" + prefix + "wxyz'"
-	for _, letter := range []string{"w", "x", "y", "z"} {
-		id = "REPLACE(" + id + ", '" + letter + "', " + letter + ".d)"
+	id, from := tokenID(0), "renew_sessions"
+	for i := 1; i < n; i *= 10 {
+		id = id[:len(id)-1]
 	}
-	_, err := db.Exec("INSERT INTO renew_sessions (id, " + columns + ") SELECT " + id + ", " + columns + " FROM renew_sessions, " +
-		digit + " w, " + digit + " x, " + digit + " y, " + digit + " z WHERE id = '" + s.ID + "' ORDER BY 1")
+	id = "'" + id + strings.Repeat("?", len(tokenID(0))-len(id)) + "'"
+	for i := strings.Count(id, "?"); i > 0; i-- {
+		table := fmt.Sprintf("d%d", i)
+		id = strings.Replace(id, "?", "', "+table+".d, '", 1)
+		from += ", " + digits + " " + table
+	}
+	id = "CONCAT(" + id + ")"
+	_, err := db.Exec("INSERT INTO renew_sessions (id, " + columns + ") SELECT " + id + ", " + columns + " FROM " + from + " WHERE id = '" + s.ID + "' ORDER BY 1")
 	require.NoError(t, err)
 	_, err = db.Exec("DELETE FROM renew_sessions WHERE id = '" + s.ID + "'")
 	require.NoError(t, err)

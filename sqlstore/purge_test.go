@@ -13,6 +13,9 @@ import (
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
+// filled is how many sessions there are to delete.
+const filled = 1000
+
 // TestPurgeAgainstModel promises what DeleteExpired deletes after any history of
 // renewals, some of which bring an end forward: all that has ended, nothing else,
 // never more than the limit, and fewer only if none is left.
@@ -85,7 +88,7 @@ func TestPurgeDoesNotBlock(t *testing.T) {
 		store := d.tokenStore(t, db)
 		ended := newSession("template")
 		ended.ExpiresAt = base.Add(time.Hour)
-		fill(t, d.open(t), store, ended)
+		fill(t, d.open(t), store, ended, filled)
 		live := newSession("live")
 		live.ExpiresAt = base.Add(time.Hour) // by purge_at; the renewal puts it off
 		require.NoError(t, store.CreateSession(ctx, live))
@@ -136,7 +139,7 @@ func TestPurgesAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		db := d.open(t)
 		d.migrate(t, db)
-		fill(t, db, d.tokenStore(t, db), newSession("template"))
+		fill(t, db, d.tokenStore(t, db), newSession("template"), filled)
 		const processes = 4
 		var all sync.WaitGroup
 		var deleted [processes]int
@@ -168,7 +171,7 @@ func TestPurgeCost(t *testing.T) {
 		db, w := d.openWatched(t)
 		store := d.tokenStore(t, db)
 		s := newSession("template")
-		fill(t, plain, store, s)
+		fill(t, plain, store, s, filled)
 		w.take()
 		n, err := store.DeleteExpired(t.Context(), s.ExpiresAt, 1000)
 		require.NoError(t, err)

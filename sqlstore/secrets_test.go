@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -146,7 +147,10 @@ func (d *database) isOfAnother(t *testing.T, path string) bool {
 
 // search looks for many secrets at once, as they are and in the forms in which
 // databases write bytes.
-type search map[[searchedBytes]byte][]searched
+type search struct {
+	forms map[[searchedBytes]byte][]searched // by their beginning
+	pairs [1 << 16]bool                      // the first two bytes of each
+}
 
 // searchedBytes is how many bytes of a form lead to it.
 const searchedBytes = 12
@@ -156,26 +160,25 @@ type searched struct {
 	form []byte
 }
 
-func newSearch(secrets map[string][]byte) search {
-	s := search{}
+func newSearch(secrets map[string][]byte) *search {
+	s := &search{forms: map[[searchedBytes]byte][]searched{}}
 	for name, secret := range secrets {
 		inHex := hex.EncodeToString(secret)
 		for _, form := range []string{string(secret), inHex, strings.ToUpper(inHex), base64.StdEncoding.EncodeToString(secret)} {
 			beginning := [searchedBytes]byte([]byte(form))
-			s[beginning] = append(s[beginning], searched{name, []byte(form)})
+			s.forms[beginning] = append(s.forms[beginning], searched{name, []byte(form)})
+			s.pairs[binary.BigEndian.Uint16(beginning[:])] = true
 		}
 	}
 	return s
 }
 
-func (s search) in(dump []byte) (names []string) {
-	var zero [searchedBytes]byte
+func (s *search) in(dump []byte) (names []string) {
 	for i := 0; i+searchedBytes <= len(dump); i++ {
-		beginning := [searchedBytes]byte(dump[i:])
-		if beginning == zero { // most of a database's files
+		if !s.pairs[int(dump[i])<<8|int(dump[i+1])] {
 			continue
 		}
-		for _, candidate := range s[beginning] {
+		for _, candidate := range s.forms[[searchedBytes]byte(dump[i:])] {
 			if bytes.HasPrefix(dump[i:], candidate.form) {
 				names = append(names, candidate.name)
 			}
