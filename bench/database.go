@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jwtrenew/renew/internal/dbtest"
+	"github.com/jwtrenew/renew/sqlstore"
+)
+
+// databases are servers of one's own, started where they are installed.
+type databases struct {
+	host    *host
+	servers map[string]*dbtest.Server // by storeKind.Name
+	missing []string                  // why some are not there
+	files   int
+}
+
+func startDatabases() (*databases, error) {
+	h := &host{}
+	d := &databases{host: h, servers: map[string]*dbtest.Server{}}
+	for _, start := range []struct {
+		name  string
+		start func(testing.TB) *dbtest.Server
+	}{{inPostgreSQL.Name, dbtest.PostgreSQL}, {inMariaDB.Name, dbtest.MariaDB}} {
+		var server *dbtest.Server
+		skipped, err := h.try(func() { server = start.start(h) })
+		switch {
+		case err != nil:
+			d.stop()
+			return nil, err
+		case skipped != "":
+			d.missing = append(d.missing, skipped)
+		default:
+			d.servers[start.name] = server
+		}
+	}
+	return d, nil
+}
+
+func (d *databases) stop() { d.host.cleanUp() }
+
+// has reports whether sessions can be kept there.
+func (d *databases) has(kind storeKind) bool {
+	return kind.Driver == "" || kind.Dialect == sqlstore.SQLite || d.servers[kind.Name] != nil
+}
+
+// empty returns the data source name of an empty database.
+func (d *databases) empty(kind storeKind) (dsn string, err error) {
+	switch {
+	case kind.Driver == "":
+		return "", nil
+	case kind.Dialect == sqlstore.SQLite:
+		d.files++
+		file := filepath.Join(d.host.dir(), fmt.Sprintf("renew-%d.db", d.files))
+		return "file:" + file + "?_pragma=busy_timeout(5000)", nil
+	}
+	server := d.servers[kind.Name]
+	_, err = d.host.try(func() { dsn = server.DSN(server.NewDatabase(d.host)) })
+	return dsn, err
+}
+
+// open returns this library on an empty database.
+func (d *databases) open(ctx context.Context, kind storeKind) (*backend, error) {
+	dsn, err := d.empty(kind)
+	if err != nil {
+		return nil, err
+	}
+	return openBackend(ctx, kind, dsn)
+}
+
+// host stands in for a test, which is what starts servers.
+type host struct {
+	testing.TB // nil: only what is below is called
+	tempDir    string
+	cleanups   []func()
+}
+
+type (
+	failed  string
+	skipped string
+)
+
+func (h *host) Helper()           {}
+func (h *host) Cleanup(f func())  { h.cleanups = append(h.cleanups, f) }
+func (h *host) Fatal(args ...any) { panic(failed(fmt.Sprint(args...))) }
+func (h *host) Fatalf(format string, args ...any) {
+	panic(failed(fmt.Sprintf(format, args...)))
+}
+func (h *host) Skip(args ...any) { panic(skipped(fmt.Sprint(args...))) }
+
+// try runs f, which may give up as a test does.
+func (h *host) try(f func()) (why string, err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case failed:
+			err = fmt.Errorf("database: %s", string(p))
+		case skipped:
+			why = string(p)
+		default:
+			panic(p)
+		}
+	}()
+	f()
+	return "", nil
+}
+
+func (h *host) dir() string {
+	if h.tempDir == "" {
+		dir, err := os.MkdirTemp("", "renew-bench-")
+		if err != nil {
+			return os.TempDir()
+		}
+		h.tempDir = dir
+		h.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	return h.tempDir
+}
+
+func (h *host) cleanUp() {
+	for i := len(h.cleanups) - 1; i >= 0; i-- {
+		h.cleanups[i]()
+	}
+	h.cleanups = nil
+}
+
+// databaseCPU is what a database server's processes have used since they
+// started, where the system tells.
+func databaseCPU(ctx context.Context, b *backend) (time.Duration, error) {
+	query := "SELECT pid FROM pg_stat_activity"
+	if b.kind.Dialect == sqlstore.MySQL {
+		query = "SELECT @@pid_file"
+	}
+	rows, err := b.db.QueryContext(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	var all time.Duration
+	for rows.Next() {
+		var process string
+		if err := rows.Scan(&process); err != nil {
+			return 0, err
+		}
+		if b.kind.Dialect == sqlstore.MySQL {
+			content, err := os.ReadFile(process)
+			if err != nil {
+				return 0, err
+			}
+			process = strings.TrimSpace(string(content))
+		}
+		ran, err := processCPU(process)
+		if err != nil {
+			return 0, err
+		}
+		all += ran
+	}
+	return all, rows.Err()
+}
+
+// processCPU is what a process's threads have run (schedstat of Linux's /proc, in
+// nanoseconds). One that is gone counts as none.
+func processCPU(pid string) (all time.Duration, err error) {
+	threads, err := filepath.Glob(filepath.Join("/proc", pid, "task", "*", "schedstat"))
+	for _, thread := range threads {
+		content, err := os.ReadFile(thread)
+		if err != nil {
+			continue
+		}
+		var ran int64
+		if _, err := fmt.Sscan(string(content), &ran); err != nil {
+			return 0, fmt.Errorf("%s: %w", thread, err)
+		}
+		all += time.Duration(ran)
+	}
+	return all, err
+}
+
+// openUnflushed is open, but the database answers before a commit is on the disk.
+func (d *databases) openUnflushed(ctx context.Context, kind storeKind) (*backend, error) {
+	dsn, err := d.empty(kind)
+	if err != nil {
+		return nil, err
+	}
+	if kind.Dialect == sqlstore.PostgreSQL {
+		return openBackend(ctx, kind, dsn+" synchronous_commit=off")
+	}
+	b, err := openBackend(ctx, kind, dsn)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.db.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+	return b, err
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"sync"
+	"time"
+)
+
+// loadConfig makes a child a client: so many connections that renew over HTTP,
+// one session each, one request after the other, for so long.
+type loadConfig struct {
+	URL, AppKey string
+	Connections int
+	For         time.Duration
+}
+
+// loadResult is what a client did.
+type loadResult struct {
+	Renewals int
+	Took     time.Duration
+	Latency  []float64 // nanoseconds
+}
+
+// run renews, and prints the result.
+func (c loadConfig) run(ctx context.Context) error {
+	server := &child{url: c.URL, appKey: c.AppKey}
+	sessions := make([]renewal, c.Connections)
+	for i := range sessions {
+		var err error
+		if sessions[i], err = server.login(ctx); err != nil {
+			return err
+		}
+		if err := sessions[i](ctx); err != nil { // connects
+			return err
+		}
+	}
+	var all sync.WaitGroup
+	latencies := make([][]float64, len(sessions))
+	errs := make([]error, len(sessions))
+	began := time.Now()
+	for i, session := range sessions {
+		all.Go(func() {
+			for errs[i] == nil && time.Since(began) < c.For {
+				sent := time.Now()
+				errs[i] = session(ctx)
+				latencies[i] = append(latencies[i], float64(time.Since(sent)))
+			}
+		})
+	}
+	all.Wait()
+	result := loadResult{Took: time.Since(began)}
+	for i, err := range errs {
+		if err != nil {
+			return err
+		}
+		result.Renewals += len(latencies[i])
+		result.Latency = append(result.Latency, latencies[i]...)
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// runLoad has a client of its own process, on one core, renew.
+func runLoad(ctx context.Context, c loadConfig) (result loadResult, err error) {
+	cmd, err := childCommand(ctx, 1, childConfig{Load: &c})
+	if err != nil {
+		return loadResult{}, err
+	}
+	output, err := cmd.Output()
+	if err != nil {
+		return loadResult{}, err
+	}
+	err = json.Unmarshal(output, &result)
+	return result, err
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+)
+
+// Every system that is measured does renew: time and again, and from several
+// sessions at once.
+func TestSystemsRenew(t *testing.T) {
+	for name, start := range map[string]func() (system, error){
+		"limit":    func() (system, error) { return limitOf(renew.ES256) },
+		"memstore": func() (system, error) { return onMemory(t.Context(), renew.ES256, 1<<10) },
+		"by hand":  newByHand,
+		"fosite":   onFosite,
+		"zitadel":  onZitadel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := start()
+			require.NoError(t, err)
+			defer s.close()
+			c, err := newContender(t.Context(), s, 3, time.Millisecond)
+			require.NoError(t, err)
+			require.NoError(t, interleave(t.Context(), 3, c))
+			require.Len(t, c.samples, 3)
+			require.Positive(t, c.median(byWall))
+		})
+	}
+}
+
+// A renewal by hand refuses a used token, as a renewal must.
+func TestByHandRefusesAUsedToken(t *testing.T) {
+	h, err := newHand()
+	require.NoError(t, err)
+	_, first, err := h.issue("user")
+	require.NoError(t, err)
+	_, second, err := h.renew(first)
+	require.NoError(t, err)
+	_, _, err = h.renew(first)
+	require.Error(t, err)
+	_, _, err = h.renew(second)
+	require.NoError(t, err)
+}
+
+func TestMedianAndPercentile(t *testing.T) {
+	values := []float64{5, 1, 4, 2, 3}
+	require.InDelta(t, 3, median(values), 0)
+	require.InDelta(t, 5, percentile(values, 99), 0)
+	require.InDelta(t, 1, percentile(values, 0), 0)
+	require.Zero(t, median(nil))
+	require.Equal(t, []float64{5, 1, 4, 2, 3}, values, "the values stay in order")
+}
+
+// Ratios are taken round by round: a slow round slows both.
+func TestRatioIsPaired(t *testing.T) {
+	base := &contender{samples: []sample{{wall: 1}, {wall: 100}, {wall: 1}}}
+	c := &contender{samples: []sample{{wall: 2}, {wall: 200}, {wall: 2}}}
+	require.InDelta(t, 2, c.ratio(base, byWall), 0)
+}
+
+// Contenders take turns, and a failure ends the measurement.
+func TestInterleave(t *testing.T) {
+	var order []string
+	make := func(name string) *contender {
+		c, err := newContender(t.Context(), system{login: func(context.Context) (renewal, error) {
+			return func(context.Context) error { order = append(order, name); return nil }, nil
+		}}, 1, 0)
+		require.NoError(t, err)
+		return c
+	}
+	a, b := make("a"), make("b")
+	order = nil
+	require.NoError(t, interleave(t.Context(), 2, a, b))
+	require.Equal(t, []string{"a", "b", "b", "a"}, order)
+}

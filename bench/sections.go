@@ -1,0 +1,367 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/jwtrenew/renew"
+)
+
+// contend has systems take turns, with so many renewers each. They are stopped
+// afterwards.
+func (b *bench) contend(ctx context.Context, renewers int, systems ...system) ([]*contender, error) {
+	contenders := make([]*contender, len(systems))
+	for i, s := range systems {
+		defer s.close()
+		var err error
+		if contenders[i], err = newContender(ctx, s, renewers, b.block); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return contenders, interleave(ctx, b.rounds, contenders...)
+}
+
+// start collects systems that are started, or the first error.
+type start struct {
+	systems []system
+	err     error
+}
+
+func (s *start) add(one system, err error) {
+	if err != nil {
+		s.err = errors.Join(s.err, err)
+		return
+	}
+	s.systems = append(s.systems, one)
+}
+
+// systems sets this library, on each store and over HTTP, beside the limit and
+// beside others.
+func (b *bench) systems(ctx context.Context) error {
+	var all start
+	all.add(limitOf(renew.ES256))
+	all.add(onMemory(ctx, renew.ES256, 0))
+	all.add(b.overHTTP(ctx))
+	for _, kind := range []storeKind{inSQLite, inPostgreSQL, inMariaDB} {
+		if b.databases.has(kind) {
+			all.add(b.onDatabase(ctx, kind))
+		}
+	}
+	all.add(newByHand())
+	all.add(onFosite())
+	all.add(onZitadel())
+	if all.err != nil {
+		return all.err
+	}
+	contenders, err := b.contend(ctx, 1, all.systems...)
+	if err != nil {
+		return err
+	}
+	limit := contenders[0]
+	t := newTable("One renewer, ES256", "", "wall", "CPU", "CPU to limit", "allocations", "bytes")
+	for _, c := range contenders {
+		t.add(c.name, duration(c.median(byWall)), duration(c.median(byCPU)), times(c.ratio(limit, byCPU)),
+			count(c.median(byAllocs)), count(c.median(byBytes)))
+	}
+	t.note("Medians of %d blocks of %v, which take turns; ratios are medians of ratios block by block. Over HTTP, CPU and allocations are the server process's; of PostgreSQL and MariaDB only the wall clock includes the database.", b.rounds, b.block)
+	return t.print(b.out)
+}
+
+func (b *bench) overHTTP(ctx context.Context) (system, error) {
+	c, err := startChild(ctx, 1, childConfig{Kind: inMemory})
+	if err != nil {
+		return system{}, err
+	}
+	return system{name: "renew over HTTP, on memstore", login: c.login, usage: c.usage, stop: c.stop}, nil
+}
+
+func (b *bench) onDatabase(ctx context.Context, kind storeKind) (system, error) {
+	backend, err := b.databases.open(ctx, kind)
+	if err != nil {
+		return system{}, err
+	}
+	return backend.system()
+}
+
+// algorithms sets every algorithm beside its own limit.
+func (b *bench) algorithms(ctx context.Context) error {
+	t := newTable("Algorithms, one renewer on memstore", "", "limit, CPU", "renewal, CPU", "to limit")
+	for _, alg := range algorithms {
+		var all start
+		all.add(limitOf(alg.name))
+		all.add(onMemory(ctx, alg.name, 0))
+		if all.err != nil {
+			return all.err
+		}
+		contenders, err := b.contend(ctx, 1, all.systems...)
+		if err != nil {
+			return err
+		}
+		limit, renewal := contenders[0], contenders[1]
+		t.add(string(alg.name), duration(limit.median(byCPU)), duration(renewal.median(byCPU)), times(renewal.ratio(limit, byCPU)))
+	}
+	return t.print(b.out)
+}
+
+// renewers has several sessions renewed at once.
+func (b *bench) renewers(ctx context.Context) error {
+	t := newTable("Several renewers at once, ES256 on memstore", "renewers", "limit/s", "renewals/s", "CPU to limit", "wall to limit", "by hand/s")
+	for _, n := range []int{1, 2, 8} {
+		var all start
+		all.add(limitOf(renew.ES256))
+		all.add(onMemory(ctx, renew.ES256, 0))
+		all.add(newByHand())
+		if all.err != nil {
+			return all.err
+		}
+		contenders, err := b.contend(ctx, n, all.systems...)
+		if err != nil {
+			return err
+		}
+		limit, renewal, hand := contenders[0], contenders[1], contenders[2]
+		t.add(fmt.Sprint(n), perSecond(limit.median(byWall)), perSecond(renewal.median(byWall)), times(renewal.ratio(limit, byCPU)),
+			times(renewal.ratio(limit, byWall)), perSecond(hand.median(byWall)))
+	}
+	return t.print(b.out)
+}
+
+// claims shows what custom claims cost.
+func (b *bench) claims(ctx context.Context) error {
+	sizes := []int{0, 1 << 10, 16 << 10}
+	var all start
+	all.add(limitOf(renew.ES256))
+	for _, size := range sizes {
+		all.add(onMemory(ctx, renew.ES256, size))
+	}
+	if all.err != nil {
+		return all.err
+	}
+	contenders, err := b.contend(ctx, 1, all.systems...)
+	if err != nil {
+		return err
+	}
+	t := newTable("Custom claims, ES256 on memstore", "bytes of JSON", "CPU", "to limit", "allocations", "bytes")
+	for i, c := range contenders[1:] {
+		t.add(fmt.Sprint(sizes[i]), duration(c.median(byCPU)), times(c.ratio(contenders[0], byCPU)), count(c.median(byAllocs)), count(c.median(byBytes)))
+	}
+	return t.print(b.out)
+}
+
+// signing compares two signatures one after the other with two at the same time,
+// behind one verification: for one renewer, and for more than there are cores.
+func (b *bench) signing(ctx context.Context) error {
+	t := newTable("Signing both tokens at the same time", "", "wall, one after the other", "wall, at the same time", "ratio", "CPU ratio")
+	for _, alg := range []renew.Algorithm{renew.ES256, renew.RS256} {
+		for _, n := range []int{1, 8} {
+			var all start
+			all.add(limitOf(alg))
+			all.add(concurrentLimitOf(alg))
+			if all.err != nil {
+				return all.err
+			}
+			contenders, err := b.contend(ctx, n, all.systems...)
+			if err != nil {
+				return err
+			}
+			one, both := contenders[0], contenders[1]
+			t.add(fmt.Sprintf("%s, renewers: %d", alg, n), duration(one.median(byWall)), duration(both.median(byWall)),
+				times(both.ratio(one, byWall)), times(both.ratio(one, byCPU)))
+		}
+	}
+	t.note("One verification and two signatures, as in the limit. Wall is the time per renewal of all renewers together: with 8 of them it says how many are done in a second.")
+	return t.print(b.out)
+}
+
+// http loads a server of one core from a client of another, and compares what it
+// renews with what the limit lets one core renew, in the same process.
+func (b *bench) http(ctx context.Context) error {
+	const connections, limits = 16, 1000
+	server, err := startChild(ctx, 1, childConfig{Kind: inMemory})
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	var limitCPU, limitWall, cpu, wall, shareCPU, shareWall, latency []float64
+	for range max(b.rounds/5, 5) {
+		var limit work
+		if err := server.ask(ctx, fmt.Sprintf("limit?n=%d", limits), &limit); err != nil {
+			return err
+		}
+		before, err := server.usage(ctx)
+		if err != nil {
+			return err
+		}
+		result, err := runLoad(ctx, loadConfig{URL: server.url, AppKey: server.appKey, Connections: connections, For: b.load})
+		if err != nil {
+			return err
+		}
+		after, err := server.usage(ctx)
+		if err != nil {
+			return err
+		}
+		// The first renewal of each connection counts: its CPU time does too.
+		eachCPU := float64(after.CPU-before.CPU) / float64(result.Renewals+connections)
+		eachWall := float64(result.Took) / float64(result.Renewals)
+		limitCPU, limitWall = append(limitCPU, limit.CPU), append(limitWall, limit.Wall)
+		cpu, wall = append(cpu, eachCPU), append(wall, eachWall)
+		shareCPU, shareWall = append(shareCPU, limit.CPU/eachCPU), append(shareWall, limit.Wall/eachWall)
+		latency = append(latency, result.Latency...)
+	}
+	t := newTable("Over HTTP on a socket: server on one core, 16 connections from another process", "", "CPU", "per second by CPU", "per second by the clock")
+	t.add("limit, in the server's process", duration(median(limitCPU)), perSecond(median(limitCPU)), perSecond(median(limitWall)))
+	t.add("renewal", duration(median(cpu)), perSecond(median(cpu)), perSecond(median(wall)))
+	t.add("share of the limit", "", percent(median(shareCPU)), percent(median(shareWall)))
+	t.note("The server runs with GOMAXPROCS=1, and so does its client. CPU is the server process's alone, net/http, the kernel's part of its system calls and garbage collection included. By the clock the two also compete with whatever else the machine runs. Latency with %d connections: p50 %s, p99 %s.",
+		connections, duration(percentile(latency, 50)), duration(percentile(latency, 99)))
+	return t.print(b.out)
+}
+
+// databasesAtLoad says how many renewals a database does for 16 clients, and what
+// bounds them.
+func (b *bench) databasesAtLoad(ctx context.Context) error {
+	t := newTable("On a database, 16 clients at once", "", "renewals/s", "own CPU", "database's CPU", "of the cores")
+	for _, kind := range []storeKind{inPostgreSQL, inMariaDB} {
+		if !b.databases.has(kind) {
+			continue
+		}
+		for _, one := range []struct {
+			how  string
+			open func(context.Context, storeKind) (*backend, error)
+		}{{"", b.databases.open}, {", commits not flushed", b.databases.openUnflushed}} {
+			backend, err := one.open(ctx, kind)
+			if err != nil {
+				return err
+			}
+			if err := b.loadDatabase(ctx, t, kind.Name+one.how, backend); err != nil {
+				return err
+			}
+		}
+	}
+	t.note("Each client has a session and a connection of its own. CPU is per renewal; of the cores is how much of all cores both together kept busy. Where that is near 100 %%, the processors bound the rate; where it is far below and unflushed commits are much faster, the disk does.")
+	return t.print(b.out)
+}
+
+func (b *bench) loadDatabase(ctx context.Context, t *table, name string, backend *backend) error {
+	s, err := backend.system()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	c, err := newContender(ctx, s, maxConns, b.load)
+	if err != nil {
+		return err
+	}
+	var database []float64
+	for range 5 {
+		before, err := databaseCPU(ctx, backend)
+		if err != nil {
+			return err
+		}
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+		after, err := databaseCPU(ctx, backend)
+		if err != nil {
+			return err
+		}
+		database = append(database, float64(after-before)/float64(c.each*len(c.sessions)))
+	}
+	own, theirs, wall := c.median(byCPU), median(database), c.median(byWall)
+	t.add(name, perSecond(wall), duration(own), duration(theirs), percent((own+theirs)/wall/float64(runtime.NumCPU())))
+	return nil
+}
+
+// growthOfStores renews sessions of stores that hold few and many.
+func (b *bench) growthOfStores(ctx context.Context) error {
+	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL} {
+		if !b.databases.has(kind) {
+			continue
+		}
+		if err := b.growthOf(ctx, kind); err != nil {
+			return fmt.Errorf("%s: %w", kind.Name, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) growthOf(ctx context.Context, kind storeKind) error {
+	servers := make([]*child, len(b.live))
+	for i, live := range b.live {
+		dsn, err := b.databases.empty(kind)
+		if err != nil {
+			return err
+		}
+		if servers[i], err = startChild(ctx, 0, childConfig{Kind: kind, DSN: dsn, Live: live}); err != nil {
+			return err
+		}
+		defer servers[i].stop()
+	}
+	all := make([][]float64, len(servers))    // every latency
+	ratios := make([][]float64, len(servers)) // of the blocks' medians to those of the smallest store
+	for round := range b.rounds {
+		medians := make([]float64, len(servers))
+		for i := range servers {
+			at := (round + i) % len(servers)
+			var took []float64
+			if err := servers[at].ask(ctx, fmt.Sprintf("block?n=%d", b.growth), &took); err != nil {
+				return err
+			}
+			all[at] = append(all[at], took...)
+			medians[at] = median(took)
+		}
+		for i := range ratios {
+			ratios[i] = append(ratios[i], medians[i]/medians[0])
+		}
+	}
+	t := newTable("Growth, on "+kind.Name, "live sessions", "p50", "p99", fmt.Sprintf("p50 to %d", b.live[0]), "bytes per session", "statements")
+	for i, server := range servers {
+		var bytes, statements float64
+		if err := errors.Join(server.ask(ctx, "bytes", &bytes), server.ask(ctx, "statements", &statements)); err != nil {
+			return err
+		}
+		t.add(fmt.Sprint(b.live[i]), duration(percentile(all[i], 50)), duration(percentile(all[i], 99)), times(median(ratios[i])),
+			count(bytes), statementsOf(kind, statements))
+	}
+	t.note("Each store in a process of its own; %d renewals of each, in turns of %d, of up to %d sessions that are spread among the others.", b.rounds*b.growth, b.growth, keptSessions)
+	return t.print(b.out)
+}
+
+func statementsOf(kind storeKind, n float64) string {
+	if kind.Driver == "" {
+		return "none"
+	}
+	return fmt.Sprintf("%.3g", n)
+}
+
+// age renews one session very often.
+func (b *bench) age(ctx context.Context) error {
+	t := newTable(fmt.Sprintf("One session of 1000, after %d renewals", b.renewals), "", "p50, first tenth", "p50, last tenth", "bytes per session before", "bytes per session after")
+	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL} {
+		if !b.databases.has(kind) {
+			continue
+		}
+		dsn, err := b.databases.empty(kind)
+		if err != nil {
+			return err
+		}
+		server, err := startChild(ctx, 0, childConfig{Kind: kind, DSN: dsn, Live: keptSessions})
+		if err != nil {
+			return err
+		}
+		defer server.stop()
+		var a aged
+		// One renewal each, so that all are as large as renewed sessions are.
+		var took []float64
+		if err := server.ask(ctx, fmt.Sprintf("block?n=%d", keptSessions), &took); err != nil {
+			return err
+		}
+		if err := server.ask(ctx, fmt.Sprintf("age?n=%d", b.renewals), &a); err != nil {
+			return err
+		}
+		t.add(kind.Name, duration(a.Young), duration(a.Old), count(float64(a.Before)/keptSessions), count(float64(a.After)/keptSessions))
+	}
+	t.note("Bytes are those of the whole store, for memory of the process's heap, over %d sessions.", keptSessions)
+	return t.print(b.out)
+}
