@@ -24,6 +24,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	storetest.ServeProcess(serveSQLite)
 	if run, isWorker := workers[os.Getenv(workerVariable)]; isWorker {
 		os.Exit(run())
 	}
@@ -76,11 +77,13 @@ type database struct {
 	broken atomic.Bool    // SQLite, opened with breakable: every call fails
 }
 
+func sqliteDSN(file string) string { return "file:" + file + "?_pragma=busy_timeout(2000)" }
+
 func (b backend) empty(tb testing.TB) *database {
 	tb.Helper()
 	if b.server == nil {
 		file := filepath.Join(tb.TempDir(), "renew.db")
-		return &database{backend: b, dsn: "file:" + file + "?_pragma=busy_timeout(2000)", name: file}
+		return &database{backend: b, dsn: sqliteDSN(file), name: file}
 	}
 	server := b.server(tb)
 	name := server.NewDatabase(tb)

@@ -2,21 +2,77 @@ package sqlstore_test
 
 import (
 	"context"
+	"database/sql"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/sqlstore"
 	"github.com/jwtrenew/renew/storetest"
 )
 
 // TestTokenStoreLaws holds the store to the laws of renew.TokenStore on every
-// database. Each handle has a pool of its own, as two processes have.
+// database. Each handle has a pool of its own, as two processes have. On SQLite
+// every other one is in another process, which a crash kills.
 func TestTokenStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
-		db := d.breakable()
-		storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, db(tb)) }, d.failures()...)
+		open := func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, d.open(tb)) }
+		if d.server != nil {
+			storetest.TestTokenStore(t, open, d.failures()...)
+			return
+		}
+		process := storetest.StartProcess(t, d.name)
+		var handles atomic.Int64
+		storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
+			if handles.Add(1)%2 == 0 {
+				return process.Open(tb)
+			}
+			return open(tb)
+		}, slowness, storetest.WithCrash(process.Crash))
 	})
+}
+
+// serveSQLite opens the store that storetest.StartProcess has named.
+func serveSQLite(file string) (renew.TokenStore, error) {
+	db, err := sql.Open("sqlite", sqliteDSN(file))
+	if err != nil {
+		return nil, err
+	}
+	limitPool(db)
+	return sqlstore.NewTokenStore(context.Background(), db, sqlstore.SQLite)
+}
+
+// TestSQLiteOutage is law T12 for a disk that is gone, for which the driver
+// stands in.
+func TestSQLiteOutage(t *testing.T) {
+	ctx := t.Context()
+	d := backends[0].empty(t)
+	d.migrate(t, d.open(t))
+	store := d.tokenStore(t, d.breakable()(t))
+	s := newSession("session")
+	require.NoError(t, store.CreateSession(ctx, s))
+	d.broken.Store(true)
+	_, readErr := store.Session(ctx, s.AppID, s.ID)
+	_, unknownErr := store.Session(ctx, s.AppID, "unknown")
+	_, listErr := store.SubjectSessions(ctx, s.AppID, s.Subject, base)
+	_, revokeErr := store.RevokeSubject(ctx, s.AppID, s.Subject, base)
+	_, purgeErr := store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 1)
+	for _, err := range []error{
+		readErr, unknownErr, listErr, revokeErr, purgeErr,
+		store.CreateSession(ctx, newSession("another")),
+		store.Rotate(ctx, s.TokenID, successor(s)),
+		store.RevokeSession(ctx, s.AppID, s.ID, base),
+	} {
+		require.ErrorIs(t, err, errBroken)
+	}
+	d.broken.Store(false)
+	got, err := store.Session(ctx, s.AppID, s.ID)
+	require.NoError(t, err)
+	require.Equal(t, s, got)
 }
 
 // TestKeyStoreLaws is the same for renew.KeyStore.
