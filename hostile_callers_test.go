@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -119,6 +120,41 @@ func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 			requireServerFault(t, err)
 			require.ErrorIs(t, err, errOutage)
 			f.renew(first)
+		})
+	}
+}
+
+// The promise: where no pair can be made, there is no session either.
+func TestIssueThatFailsLeavesNoSession(t *testing.T) {
+	for name, c := range map[string]struct {
+		config fixtureConfig
+		sabotage func(f *fixture)
+	}{
+		"no signing key": {
+			config: fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore {
+				return &brokenKeys{KeyStore: s, signing: func(*renew.SigningKey) (*renew.SigningKey, error) { return nil, renew.ErrKeyNotFound }}
+			}},
+		},
+		"a signing key that is nil": {
+			config: fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore {
+				return &brokenKeys{KeyStore: s, signing: func(*renew.SigningKey) (*renew.SigningKey, error) { return nil, nil }}
+			}},
+		},
+		"a clock past what a ULID can hold": {
+			sabotage: func(f *fixture) { f.clock.now = time.Date(20000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := c.config.new(t)
+			if c.sabotage != nil {
+				c.sabotage(f)
+			}
+			f.hooks.calls()
+			b, err := f.Issue(f.ctx, f.issueRequest())
+			require.Nil(t, b)
+			requireServerFault(t, err)
+			require.Equal(t, [4]int64{}, f.hooks.calls())
+			require.Empty(t, f.events.take())
 		})
 	}
 }
