@@ -21,64 +21,64 @@ var contextCases = []testCase[*tokens]{
 
 // onDoneContext returns a case that runs f with a context that was cancelled and
 // with one whose deadline has passed.
-func onDoneContext(f func(e *tokenEnv, ctx context.Context)) func(e *tokenEnv) {
+func onDoneContext(f func(ctx context.Context, e *tokenEnv)) func(e *tokenEnv) {
 	return func(e *tokenEnv) {
 		cancelled, cancel := context.WithCancel(e.ctx)
 		cancel()
-		f(e, cancelled)
+		f(cancelled, e)
 		late, cancel := context.WithDeadline(e.ctx, time.Now().Add(-time.Second))
 		defer cancel()
-		f(e, late)
+		f(late, e)
 	}
 }
 
-func wantContextError(e *tokenEnv, ctx context.Context, method string, err error) {
+func wantContextError(ctx context.Context, e *tokenEnv, method string, err error) {
 	wantError(e, method+" with a context that is done", err, ctx.Err())
 }
 
-func createDone(e *tokenEnv, ctx context.Context) {
+func createDone(ctx context.Context, e *tokenEnv) {
 	s := newSession(e)
-	wantContextError(e, ctx, "CreateSession", e.a.CreateSession(ctx, s))
-	if _, err := e.b.Session(e.ctx, s.AppID, s.ID); !errors.Is(err, renew.ErrSessionNotFound) {
+	wantContextError(ctx, e, "CreateSession", e.a.CreateSession(ctx, s))
+	if _, err := e.b.Session(e.ctx, s.AppID, s.ID); !errors.Is(err, renew.ErrSessionNotFound) { //nolint:contextcheck // ctx is done
 		e.failf("expected CreateSession with a context that is done to store nothing\nthe store answers %v for the session", err)
 	}
 }
 
-func sessionDone(e *tokenEnv, ctx context.Context) {
+func sessionDone(ctx context.Context, e *tokenEnv) {
 	s := created(e)
 	_, err := e.a.Session(ctx, s.AppID, s.ID)
-	wantContextError(e, ctx, "Session", err)
+	wantContextError(ctx, e, "Session", err)
 }
 
-func rotateDone(e *tokenEnv, ctx context.Context) {
+func rotateDone(ctx context.Context, e *tokenEnv) {
 	s := created(e)
-	wantContextError(e, ctx, "Rotate", e.a.Rotate(ctx, s.TokenID, successor(s)))
+	wantContextError(ctx, e, "Rotate", e.a.Rotate(ctx, s.TokenID, successor(s)))
 	unchanged(e, s, "Rotate with a context that is done")
 }
 
-func revokeDone(e *tokenEnv, ctx context.Context) {
+func revokeDone(ctx context.Context, e *tokenEnv) {
 	s := created(e)
-	wantContextError(e, ctx, "RevokeSession", e.a.RevokeSession(ctx, s.AppID, s.ID, revokedAt))
+	wantContextError(ctx, e, "RevokeSession", e.a.RevokeSession(ctx, s.AppID, s.ID, revokedAt))
 	unchanged(e, s, "RevokeSession with a context that is done")
 }
 
-func subjectDone(e *tokenEnv, ctx context.Context) {
+func subjectDone(ctx context.Context, e *tokenEnv) {
 	h := asSubjects(e, e.a)
 	s := created(e)
 	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.NotBefore)
-	wantContextError(e, ctx, "SubjectSessions", err)
+	wantContextError(ctx, e, "SubjectSessions", err)
 	_, err = h.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
-	wantContextError(e, ctx, "RevokeSubject", err)
+	wantContextError(ctx, e, "RevokeSubject", err)
 	unchanged(e, s, "RevokeSubject with a context that is done")
 }
 
-func purgeDone(e *tokenEnv, ctx context.Context) {
+func purgeDone(ctx context.Context, e *tokenEnv) {
 	h := asPurger(e, e.a)
 	s := longEnded(e)
 	create(e, s)
 	was := read(e, e.a, s)
 	_, err := h.DeleteExpired(ctx, horizon, 1<<20)
-	wantContextError(e, ctx, "DeleteExpired", err)
+	wantContextError(ctx, e, "DeleteExpired", err)
 	unchanged(e, was, "DeleteExpired with a context that is done")
 }
 

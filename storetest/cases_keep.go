@@ -176,13 +176,16 @@ func keepsAudience(e *tokenEnv) {
 }
 
 func keepsRetryProof(e *tokenEnv) {
-	for start := 0; start < 256; start += 32 {
+	var b byte
+	for range 256 / 32 {
+		first := b
 		s := newSession(e)
 		s.RetryProof = nil
-		for b := start; b < start+32; b++ {
-			s.RetryProof = append(s.RetryProof, byte(b))
+		for range 32 {
+			s.RetryProof = append(s.RetryProof, b)
+			b++
 		}
-		keeps(e, fmt.Sprintf("a retry proof of the bytes %#x to %#x", start, start+31), s)
+		keeps(e, fmt.Sprintf("a retry proof of the bytes %#x to %#x", first, first+31), s)
 	}
 	s := newSession(e)
 	s.RetryProof = bytes.Repeat([]byte{0}, 32)

@@ -137,7 +137,7 @@ type client struct {
 }
 
 func (w *workload) client(number int, seed uint64, h *tokens) *client {
-	c := &client{workload: w, number: number, handle: h, random: rand.New(rand.NewPCG(seed, 1))}
+	c := &client{workload: w, number: number, handle: h, random: newRandom(seed, 1)}
 	for _, s := range w.sessions {
 		c.seen = append(c.seen, s.Clone())
 	}

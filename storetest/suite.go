@@ -76,7 +76,7 @@ func WithCrash(crash func(tb testing.TB)) Option {
 }
 
 func newConfig(opts []Option) config {
-	c := config{slowness: 1, effort: 1, budget: raceBudget, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()}
+	c := config{slowness: 1, effort: 1, budget: raceBudget, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -223,7 +223,7 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 
 func (s *suite[H]) caseSeed(law, name string) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %s/%s", s.seed, law, name)
+	_, _ = fmt.Fprintf(h, "%d %s/%s", s.seed, law, name) // a hash takes all
 	return h.Sum64()
 }
 
@@ -286,7 +286,12 @@ func (e *env[H]) openHandle() (h H) {
 }
 
 // random returns the case's source of random choices.
-func (e *env[H]) random() *rand.Rand { return rand.New(rand.NewPCG(e.seed, 0)) }
+func (e *env[H]) random() *rand.Rand { return newRandom(e.seed, 0) }
+
+// newRandom returns a source that makes the same choices for the same seed.
+func newRandom(seed, stream uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, stream)) //nolint:gosec // choices must be repeatable, not secret
+}
 
 // failf records a failure: what was expected and what the store did. The case
 // goes on; fatalf ends it.
@@ -352,9 +357,9 @@ func (y yielding) Done() <-chan struct{} {
 // has failed, the case ends.
 func (e *env[H]) race(n int, f func(i int)) {
 	var finished sync.WaitGroup
-	var ready, running atomic.Int32
+	var ready, running atomic.Int64
 	start := make(chan struct{})
-	together := int32(min(n, runtime.GOMAXPROCS(0)))
+	together := int64(min(n, runtime.GOMAXPROCS(0)))
 	for i := range n {
 		finished.Go(func() {
 			ready.Add(1)

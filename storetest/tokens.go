@@ -190,7 +190,7 @@ func successor(s renew.Session) renew.Session {
 	next.IssuedAt = s.IssuedAt.Add(time.Hour)
 	next.NotBefore = s.NotBefore.Add(time.Hour)
 	next.ExpiresAt = s.ExpiresAt.Add(time.Hour)
-	next.RetryProof = bytes.Repeat([]byte{byte(next.Generation)}, 32)
+	next.RetryProof = bytes.Repeat([]byte{byte(next.Generation & 0xff)}, 32)
 	next.IP, next.UserAgent = "192.0.2.7", fmt.Sprintf("storetest/1.0 (renewal %d)", next.Generation)
 	return next
 }
@@ -291,7 +291,7 @@ var errorNames = []struct {
 
 func errorName(err error) string {
 	for _, known := range errorNames {
-		if known.err == err {
+		if errors.Is(err, known.err) {
 			return known.name
 		}
 	}

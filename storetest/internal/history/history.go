@@ -251,7 +251,7 @@ func (s *search) take(i, first int) {
 
 // key names a situation: which operations are placed, and the state after them.
 func (s *search) key(now state) string {
-	key := binary.AppendUvarint(nil, uint64(s.first))
+	key := binary.AppendVarint(nil, int64(s.first))
 	key = binary.AppendVarint(key, now.revoked)
 	if now.exists {
 		key = append(key, 1)

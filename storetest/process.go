@@ -1,0 +1,432 @@
+package storetest
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// processVariable tells a test binary that it is to serve a store, and which.
+const processVariable = "RENEW_STORETEST_PROCESS"
+
+// ServeProcess turns a process that [StartProcess] has started into one that
+// holds a store, and never returns there. Everywhere else it does nothing. Call
+// it first in TestMain:
+//
+//	func TestMain(m *testing.M) {
+//		storetest.ServeProcess(func(file string) (renew.TokenStore, error) { return Open(file) })
+//		os.Exit(m.Run())
+//	}
+//
+// open opens the store by the name that StartProcess was given, such as a file
+// or a directory; after a crash it is called in a new process with the same
+// name. What the store prints goes to standard error.
+func ServeProcess(open func(name string) (renew.TokenStore, error)) {
+	name, set := os.LookupEnv(processVariable)
+	if !set {
+		return
+	}
+	out := os.Stdout
+	os.Stdout = os.Stderr
+	if err := serve(os.Stdin, out, func() (renew.TokenStore, error) { return open(name) }); err != nil {
+		fmt.Fprintln(os.Stderr, "storetest: store process:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Process is another process of the test's own binary, which holds a store. It
+// makes law T13 testable for a store that lives inside the process that uses it,
+// and runs every other law across a process boundary. It is safe for concurrent
+// use.
+type Process struct {
+	name string
+	mu   sync.Mutex
+	conn *connection
+}
+
+// StartProcess starts a process that holds the store of this name; see
+// [ServeProcess]. The process ends with the test.
+func StartProcess(tb testing.TB, name string) *Process {
+	tb.Helper()
+	p := &Process{name: name}
+	p.start(tb)
+	tb.Cleanup(func() { p.current().kill() })
+	return p
+}
+
+// Open returns a handle on the store, for [TestTokenStore]. It is a
+// [renew.SubjectStore] and a [renew.Purger] if the store is one. A handle is
+// dead after a crash.
+func (p *Process) Open(tb testing.TB) renew.TokenStore {
+	c := p.current()
+	h := remote{c}
+	switch {
+	case c.hello.Subjects && c.hello.Purges:
+		return struct {
+			renew.TokenStore
+			renew.SubjectStore
+			renew.Purger
+		}{h, h, h}
+	case c.hello.Subjects:
+		return struct {
+			renew.TokenStore
+			renew.SubjectStore
+		}{h, h}
+	case c.hello.Purges:
+		return struct {
+			renew.TokenStore
+			renew.Purger
+		}{h, h}
+	}
+	return struct{ renew.TokenStore }{h}
+}
+
+// Crash kills the process with SIGKILL, in the middle of whatever it does, and
+// starts another on the same store. It is for [WithCrash].
+func (p *Process) Crash(tb testing.TB) {
+	tb.Helper()
+	p.current().kill()
+	p.start(tb)
+}
+
+func (p *Process) current() *connection {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn
+}
+
+func (p *Process) start(tb testing.TB) {
+	tb.Helper()
+	c, err := startProcess(p.name)
+	if err != nil {
+		tb.Fatalf("storetest: start a process for the store: %v; does TestMain call storetest.ServeProcess first?", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conn = c
+}
+
+// What goes over the pipes, as gob.
+
+// hello is the first thing that a process says.
+type hello struct {
+	Error            string // the store cannot be opened
+	Subjects, Purges bool   // the optional interfaces that it has
+}
+
+// request is a call, or the end of the context of one.
+type request struct {
+	ID      uint64
+	Cancel  bool
+	Expired bool // the context's error is DeadlineExceeded
+	Method  string
+	Session renew.Session
+	Text    [2]string
+	At      time.Time
+	Limit   int
+}
+
+type response struct {
+	ID       uint64
+	Error    string
+	Is       []int // positions in errorNames
+	Session  renew.Session
+	Sessions []renew.Session
+	N        int
+}
+
+// remoteError is an error of the process's store. It matches the errors of
+// errorNames that the store's error does.
+type remoteError struct {
+	text string
+	is   []error
+}
+
+func (e *remoteError) Error() string   { return e.text }
+func (e *remoteError) Unwrap() []error { return e.is }
+
+func (r *response) setError(err error) {
+	if err == nil {
+		return
+	}
+	r.Error = err.Error()
+	for i, known := range errorNames {
+		if errors.Is(err, known.err) {
+			r.Is = append(r.Is, i)
+		}
+	}
+}
+
+func (r *response) error() error {
+	if r.Error == "" {
+		return nil
+	}
+	e := &remoteError{text: r.Error}
+	for _, i := range r.Is {
+		e.is = append(e.is, errorNames[i].err)
+	}
+	return e
+}
+
+// serve answers requests until in ends.
+func serve(in io.Reader, out io.Writer, open func() (renew.TokenStore, error)) error {
+	enc, dec := gob.NewEncoder(out), gob.NewDecoder(in)
+	store, err := open()
+	if err != nil {
+		return enc.Encode(hello{Error: err.Error()})
+	}
+	var greeting hello
+	_, greeting.Subjects = store.(renew.SubjectStore)
+	_, greeting.Purges = store.(renew.Purger)
+	if err := enc.Encode(greeting); err != nil {
+		return err
+	}
+	s := &server{store: store, enc: enc, cancels: map[uint64]context.CancelFunc{}}
+	for {
+		var r request
+		if err := dec.Decode(&r); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		s.take(r)
+	}
+}
+
+// server calls the store. It never stops reading to write: both pipes might be
+// full.
+type server struct {
+	store   renew.TokenStore
+	sending sync.Mutex
+	enc     *gob.Encoder
+
+	mu      sync.Mutex
+	cancels map[uint64]context.CancelFunc
+}
+
+func (s *server) take(r request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Method == "" { // the end of a context
+		if cancel := s.cancels[r.ID]; cancel != nil {
+			cancel()
+		}
+		return
+	}
+	ctx := context.Background()
+	if r.Expired {
+		past, cancel := context.WithDeadline(ctx, time.Unix(0, 0))
+		defer cancel()
+		ctx = past
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	if r.Cancel {
+		cancel()
+	}
+	s.cancels[r.ID] = cancel
+	go s.answer(ctx, r)
+}
+
+func (s *server) answer(ctx context.Context, r request) {
+	resp := response{ID: r.ID}
+	resp.setError(s.call(ctx, r, &resp))
+	s.mu.Lock()
+	s.cancels[r.ID]()
+	delete(s.cancels, r.ID)
+	s.mu.Unlock()
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	if err := s.enc.Encode(resp); err != nil {
+		fmt.Fprintln(os.Stderr, "storetest: store process:", err)
+	}
+}
+
+func (s *server) call(ctx context.Context, r request, resp *response) (err error) {
+	switch r.Method {
+	case "CreateSession":
+		return s.store.CreateSession(ctx, r.Session)
+	case "Session":
+		resp.Session, err = s.store.Session(ctx, r.Text[0], r.Text[1])
+	case "Rotate":
+		return s.store.Rotate(ctx, r.Text[0], r.Session)
+	case "RevokeSession":
+		return s.store.RevokeSession(ctx, r.Text[0], r.Text[1], r.At)
+	case "SubjectSessions":
+		resp.Sessions, err = s.store.(renew.SubjectStore).SubjectSessions(ctx, r.Text[0], r.Text[1], r.At)
+	case "RevokeSubject":
+		resp.N, err = s.store.(renew.SubjectStore).RevokeSubject(ctx, r.Text[0], r.Text[1], r.At)
+	case "DeleteExpired":
+		resp.N, err = s.store.(renew.Purger).DeleteExpired(ctx, r.At, r.Limit)
+	default:
+		err = fmt.Errorf("unknown method %q", r.Method)
+	}
+	return err
+}
+
+// connection is the parent's end of the pipes.
+type connection struct {
+	cmd     *exec.Cmd
+	hello   hello
+	sending sync.Mutex
+	enc     *gob.Encoder
+
+	mu      sync.Mutex
+	last    uint64
+	waiting map[uint64]chan response
+	ended   error // why no more answers come
+
+	gone chan struct{} // closed when the process has ended
+}
+
+func startProcess(name string) (*connection, error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(context.Background(), binary) //nolint:gosec // the test itself, which kill ends
+	cmd.Env = append(os.Environ(), processVariable+"="+name)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &connection{cmd: cmd, enc: gob.NewEncoder(in), waiting: map[uint64]chan response{}, gone: make(chan struct{})}
+	dec := gob.NewDecoder(out)
+	err = dec.Decode(&c.hello)
+	go c.receive(dec)
+	if err == nil && c.hello.Error != "" {
+		err = errors.New(c.hello.Error)
+	}
+	if err != nil {
+		c.kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// receive hands out answers until the process ends.
+func (c *connection) receive(dec *gob.Decoder) {
+	var err error
+	for err == nil {
+		var r response
+		if err = dec.Decode(&r); err == nil {
+			c.mu.Lock()
+			answer := c.waiting[r.ID]
+			delete(c.waiting, r.ID)
+			c.mu.Unlock()
+			answer <- r
+		}
+	}
+	c.mu.Lock()
+	c.ended = fmt.Errorf("the store's process has ended: %w", err)
+	for id, answer := range c.waiting {
+		answer <- response{Error: c.ended.Error()}
+		delete(c.waiting, id)
+	}
+	c.mu.Unlock()
+	_ = c.cmd.Wait() // it was killed, or says why on standard error
+	close(c.gone)
+}
+
+func (c *connection) kill() {
+	_ = c.cmd.Process.Kill() // an error: it has ended already
+	<-c.gone
+}
+
+// call sends a request and waits for its answer. The end of ctx is passed on:
+// when to give up is the store's to decide.
+func (c *connection) call(ctx context.Context, r request) (response, error) {
+	r.Cancel, r.Expired = ctx.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded)
+	answer, err := c.expect(&r)
+	if err != nil {
+		return response{}, err
+	}
+	if err := c.send(r); err != nil {
+		return response{}, err // the process ends, and receive forgets the request
+	}
+	defer context.AfterFunc(ctx, func() {
+		_ = c.send(request{ID: r.ID, Cancel: true}) // an error: there is nothing left to cancel
+	})()
+	resp := <-answer
+	err = resp.error()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = &remoteError{err.Error(), []error{ctx.Err()}}
+	}
+	return resp, err
+}
+
+// expect gives the request its number, under which the answer comes.
+func (c *connection) expect(r *request) (answer chan response, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != nil {
+		return nil, c.ended
+	}
+	c.last++
+	r.ID = c.last
+	answer = make(chan response, 1)
+	c.waiting[r.ID] = answer
+	return answer, nil
+}
+
+func (c *connection) send(r request) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	return c.enc.Encode(r)
+}
+
+// remote is a handle on the store of a process.
+type remote struct{ *connection }
+
+func (h remote) CreateSession(ctx context.Context, s renew.Session) error {
+	_, err := h.call(ctx, request{Method: "CreateSession", Session: s})
+	return err
+}
+
+func (h remote) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	r, err := h.call(ctx, request{Method: "Session", Text: [2]string{appID, sessionID}})
+	return r.Session, err
+}
+
+func (h remote) Rotate(ctx context.Context, from string, next renew.Session) error {
+	_, err := h.call(ctx, request{Method: "Rotate", Text: [2]string{from}, Session: next})
+	return err
+}
+
+func (h remote) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	_, err := h.call(ctx, request{Method: "RevokeSession", Text: [2]string{appID, sessionID}, At: at})
+	return err
+}
+
+func (h remote) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	r, err := h.call(ctx, request{Method: "SubjectSessions", Text: [2]string{appID, subject}, At: at})
+	return r.Sessions, err
+}
+
+func (h remote) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+	r, err := h.call(ctx, request{Method: "RevokeSubject", Text: [2]string{appID, subject}, At: at})
+	return r.N, err
+}
+
+func (h remote) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+	r, err := h.call(ctx, request{Method: "DeleteExpired", At: before, Limit: limit})
+	return r.N, err
+}
