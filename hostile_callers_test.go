@@ -127,7 +127,7 @@ func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 // The promise: where no pair can be made, there is no session either.
 func TestIssueThatFailsLeavesNoSession(t *testing.T) {
 	for name, c := range map[string]struct {
-		config fixtureConfig
+		config   fixtureConfig
 		sabotage func(f *fixture)
 	}{
 		"no signing key": {
@@ -157,4 +157,35 @@ func TestIssueThatFailsLeavesNoSession(t *testing.T) {
 			require.Empty(t, f.events.take())
 		})
 	}
+}
+
+// The promise: once a token is genuine, its refusal says which session it is
+// about, though nothing was read.
+func TestErrorsNameTheSession(t *testing.T) {
+	f := fixtureConfig{app: func(a *renew.App) { a.RefreshNotBefore = time.Minute }}.new(t)
+	b := f.issue()
+	requireNamed := func(err error) {
+		t.Helper()
+		var about *renew.SessionError
+		require.ErrorAs(t, err, &about)
+		require.Equal(t, [3]string{f.app.ID, b.SessionID, b.TokenID}, [3]string{about.AppID, about.SessionID, about.TokenID})
+		require.Contains(t, err.Error(), b.SessionID)
+	}
+	f.events.take()
+	_, err := f.Renew(f.ctx, f.request(b))
+	requireRefused(t, err, renew.ReasonTooEarly)
+	requireNamed(err)
+	events := f.events.take()
+	require.Len(t, events, 1)
+	require.Equal(t, [2]string{b.SessionID, b.TokenID}, [2]string{events[0].SessionID, events[0].TokenID})
+	f.clock.Move(time.Minute)
+	f.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
+		return renew.Session{}, errOutage
+	}
+	_, err = f.Renew(f.ctx, f.request(b))
+	requireServerFault(t, err)
+	requireNamed(err)
+	_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+	requireServerFault(t, err)
+	requireNamed(err)
 }
