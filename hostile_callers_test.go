@@ -189,3 +189,49 @@ func TestErrorsNameTheSession(t *testing.T) {
 	requireServerFault(t, err)
 	requireNamed(err)
 }
+
+// The promise: a store that mixes sessions up renews none of them, and proves
+// none of them alive.
+func TestStoreThatReturnsAnotherSession(t *testing.T) {
+	for name, change := range map[string]func(s *renew.Session, other renew.Session){
+		"of another ID":          func(s *renew.Session, other renew.Session) { s.ID = other.ID },
+		"of another app":         func(s *renew.Session, _ renew.Session) { s.AppID = "app_2" },
+		"altogether":             func(s *renew.Session, other renew.Session) { *s = other },
+		"an empty one":           func(s *renew.Session, _ renew.Session) { *s = renew.Session{} },
+		"of an ID in lower case": func(s *renew.Session, _ renew.Session) { s.ID = strings.ToLower(s.ID) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			b, other := f.issue(), f.issue()
+			f.hooks.session = func(_ context.Context, do func() (renew.Session, error)) (renew.Session, error) {
+				s, err := do()
+				change(&s, f.session(other))
+				return s, err
+			}
+			_, err := f.Renew(f.ctx, f.request(b))
+			requireServerFault(t, err)
+			_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+			requireServerFault(t, err)
+			require.Equal(t, [2]int64{0, 0}, [2]int64{f.hooks.rotates.Load(), f.hooks.revokes.Load()})
+			f.hooks.session = nil
+			f.renew(b)
+			f.renew(other)
+		})
+	}
+}
+
+// The promise: a session whose token ID is the greatest that there is has no
+// successor, and is not rotated to itself.
+func TestGreatestTokenIDHasNoSuccessor(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+	made.session.TokenID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+	require.NoError(t, f.store.Rotate(f.ctx, b.TokenID, made.session))
+	req := f.request(b)
+	req.RefreshToken = made.withPayload(made.claims().String())
+	_, err := f.Renew(f.ctx, req)
+	requireServerFault(t, err)
+	require.Zero(t, f.hooks.rotates.Load())
+	require.Equal(t, made.session.TokenID, f.session(b).TokenID)
+}
