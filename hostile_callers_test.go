@@ -235,3 +235,22 @@ func TestGreatestTokenIDHasNoSuccessor(t *testing.T) {
 	require.Zero(t, f.hooks.rotates.Load())
 	require.Equal(t, made.session.TokenID, f.session(b).TokenID)
 }
+
+// The promise: a kid that no key can have is not looked up, or a store that is
+// lenient about case or spaces would be asked for what only looks like its key.
+func TestKeyIDsAreCheckedBeforeTheStoreIsAsked(t *testing.T) {
+	keys := &countedKeys{calls: map[string]int{}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
+	b := f.issue()
+	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+	id := f.key.VerificationKey().KeyID()
+	for _, kid := range []string{"", strings.ToLower(id), id + " ", " " + id, id[:25], id + "0", "../" + id, "x' OR '1'='1", `\u0000`, "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"} {
+		req := f.request(b)
+		req.RefreshToken = made.withHeader(made.header(f.key).with("kid", quote(kid)).String())
+		keys.calls = map[string]int{}
+		_, err := f.Renew(f.ctx, req)
+		requireRefused(t, err, renew.ReasonUnknownKey)
+		require.Equal(t, map[string]int{"App": 1}, keys.calls, kid)
+	}
+	f.renew(b)
+}
