@@ -254,3 +254,26 @@ func TestKeyIDsAreCheckedBeforeTheStoreIsAsked(t *testing.T) {
 	}
 	f.renew(b)
 }
+
+// The promise: what made a key store fail is kept for the log.
+func TestCauseOfAKeyStoresFailureIsKept(t *testing.T) {
+	fail := false
+	broken := &brokenKeys{
+		verification: func(k *renew.VerificationKey) (*renew.VerificationKey, error) {
+			if fail {
+				return nil, errOutage
+			}
+			return k, nil
+		},
+	}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { broken.KeyStore = s; return broken }}.new(t)
+	b := f.issue()
+	fail = true
+	_, err := f.Renew(f.ctx, f.request(b))
+	requireServerFault(t, err)
+	require.ErrorIs(t, err, errOutage)
+	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+	require.ErrorIs(t, err, errOutage)
+	fail = false
+	f.renew(b)
+}
