@@ -349,3 +349,23 @@ func TestClaimsAsAStoreMayWriteThem(t *testing.T) {
 		})
 	}
 }
+
+// A refresh token without sid belongs to the session whose ID is its jid: so
+// tokens of other issuers are taken over.
+func TestTokenWithoutSidBelongsToTheSessionOfItsID(t *testing.T) {
+	f := newFixture(t)
+	s := fuzzSession()
+	s.ID = s.TokenID
+	require.NoError(t, f.store.CreateSession(f.ctx, s))
+	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: s}
+	req := renew.RenewRequest{
+		AppID: f.app.ID, RefreshToken: made.withPayload(made.claims().without("sid").String()), IP: testIP, UserAgent: testAgent,
+	}
+	second, err := f.Renew(f.ctx, req)
+	require.NoError(t, err)
+	require.Equal(t, s.ID, second.SessionID)
+	require.Equal(t, s.ID, claims(t, second.RefreshToken)["sid"])
+	_, err = f.Renew(f.ctx, req)
+	requireRefused(t, err, renew.ReasonSuperseded)
+	f.renew(second)
+}
