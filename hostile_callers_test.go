@@ -277,3 +277,55 @@ func TestCauseOfAKeyStoresFailureIsKept(t *testing.T) {
 	fail = false
 	f.renew(b)
 }
+
+// sharingKeys is a KeyStore that hands out one App to all, as its contract
+// allows: what it returns is to be read.
+type sharingKeys struct {
+	renew.KeyStore
+	shared renew.App
+}
+
+func (s *sharingKeys) App(context.Context, string) (renew.App, error) { return s.shared, nil }
+
+// The promise: what a hook does to its copy of the app is done to the copy.
+func TestHookCannotChangeTheApp(t *testing.T) {
+	keys := &sharingKeys{}
+	f := fixtureConfig{
+		keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys },
+		opts: []renew.Option{renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+			clear(rn.App.KeyHashes)
+			return nil
+		})},
+	}.new(t)
+	keys.shared = f.app
+	f.renew(f.issue())
+	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+}
+
+// The promise: a retry that cannot be signed is the server's fault, and can be
+// repeated.
+func TestRetryThatCannotBeSigned(t *testing.T) {
+	fail := false
+	broken := &brokenKeys{signing: func(k *renew.SigningKey) (*renew.SigningKey, error) {
+		if fail {
+			return nil, errOutage
+		}
+		return k, nil
+	}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { broken.KeyStore = s; return broken }}.new(t)
+	first := f.issue()
+	second, err := f.renewWith(first, testKey1)
+	require.NoError(t, err)
+	fail = true
+	f.events.take()
+	b, err := f.renewWith(first, testKey1)
+	require.Nil(t, b)
+	requireServerFault(t, err)
+	require.ErrorIs(t, err, errOutage)
+	require.Empty(t, f.events.take())
+	fail = false
+	again, err := f.renewWith(first, testKey1)
+	require.NoError(t, err)
+	requireSamePair(t, second, again)
+	f.renew(again)
+}
