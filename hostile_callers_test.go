@@ -3,6 +3,7 @@ package renew_test
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"strings"
@@ -328,4 +329,17 @@ func TestRetryThatCannotBeSigned(t *testing.T) {
 	require.NoError(t, err)
 	requireSamePair(t, second, again)
 	f.renew(again)
+}
+
+// What a session keeps of an idempotency key is its hash, and nothing of none.
+func TestSessionKeepsOnlyAHashOfTheIdempotencyKey(t *testing.T) {
+	f := newFixture(t)
+	first := f.issue()
+	require.Nil(t, f.session(first).RetryProof)
+	second, err := f.renewWith(first, testKey1)
+	require.NoError(t, err)
+	hash := sha256.Sum256([]byte(testKey1))
+	require.Equal(t, hash[:], f.session(first).RetryProof)
+	f.renew(second)
+	require.Nil(t, f.session(first).RetryProof)
 }
