@@ -45,10 +45,10 @@ type child struct {
 	appKey string
 }
 
-// startChild starts a server and returns when it has its sessions. procs is the
-// number of cores that it may use; zero: all.
-func startChild(ctx context.Context, procs int, config childConfig) (*child, error) {
-	cmd, err := childCommand(ctx, procs, config)
+// startChild starts a server and returns when it has its sessions. env is added
+// to its environment, such as oneCore.
+func startChild(ctx context.Context, config childConfig, env ...string) (*child, error) {
+	cmd, err := childCommand(ctx, config, env...)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,10 @@ func startChild(ctx context.Context, procs int, config childConfig) (*child, err
 	return c, nil
 }
 
-func childCommand(ctx context.Context, procs int, config childConfig) (*exec.Cmd, error) {
+// oneCore has a child run on one core at a time.
+const oneCore = "GOMAXPROCS=1"
+
+func childCommand(ctx context.Context, config childConfig, env ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -84,10 +87,7 @@ func childCommand(ctx context.Context, procs int, config childConfig) (*exec.Cmd
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), childVariable+"="+string(encoded))
-	if procs > 0 {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("GOMAXPROCS=%d", procs))
-	}
+	cmd.Env = append(append(os.Environ(), env...), childVariable+"="+string(encoded))
 	cmd.Stderr = os.Stderr
 	return cmd, nil
 }
@@ -125,13 +125,17 @@ func (c *child) usage(ctx context.Context) (u usage, err error) {
 
 // login starts a session, to be renewed over the socket.
 func (c *child) login(ctx context.Context) (renewal, error) {
+	return c.loginAt(ctx, "/app/"+appID+"/renew")
+}
+
+func (c *child) loginAt(ctx context.Context, path string) (renewal, error) {
 	var token string
 	if err := c.ask(ctx, "login", &token); err != nil {
 		return nil, err
 	}
 	client := &http.Client{Transport: &http.Transport{}} // a connection of its own, kept alive
 	return func(ctx context.Context) error {
-		next, err := post(ctx, client, c.url, c.appKey, token)
+		next, err := post(ctx, client, c.url+path, c.appKey, token)
 		if err == nil {
 			token = next
 		}
@@ -145,7 +149,7 @@ func post(ctx context.Context, client *http.Client, url, appKey, token string) (
 	if err != nil {
 		return "", err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/app/"+appID+"/renew", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}
@@ -197,6 +201,7 @@ type server struct {
 	backend *backend
 	renewer *renew.Renewer
 	limit   renewal
+	answer  []byte    // of a renewal
 	perItem int64     // bytes per session
 	kept    []renewal // sessions to renew, in random order
 	next    int
@@ -216,6 +221,13 @@ func newServer(ctx context.Context, config childConfig) (*server, error) {
 		return nil, err
 	}
 	if s.limit, err = limit.login(ctx); err != nil {
+		return nil, err
+	}
+	bundle, err := s.renewer.Issue(ctx, issueRequest(0))
+	if err != nil {
+		return nil, err
+	}
+	if s.answer, err = json.Marshal(bundle); err != nil {
 		return nil, err
 	}
 	return s, s.fill(ctx, config.Live)
@@ -264,6 +276,7 @@ func (s *server) renewing(bundle *renew.Bundle) renewal {
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/app/", httpadapter.New(s.renewer))
+	mux.HandleFunc("/bench/bare", s.bare)
 	for question, answer := range map[string]func(*http.Request) (any, error){
 		"usage":      func(req *http.Request) (any, error) { return ownUsage(req.Context()) },
 		"login":      s.login,
@@ -291,6 +304,18 @@ func (s *server) login(req *http.Request) (any, error) {
 		return nil, err
 	}
 	return bundle.RefreshToken, nil
+}
+
+// bare is what net/http leaves of the limit: a request and an answer of the size
+// of a renewal's, and nothing between them but the limit.
+func (s *server) bare(w http.ResponseWriter, req *http.Request) {
+	_, err := io.Copy(io.Discard, req.Body)
+	if err := errors.Join(err, s.limit(req.Context())); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(s.answer) // the client notices
 }
 
 // measureLimit reaches the limit n times.

@@ -11,9 +11,9 @@ import (
 // loadConfig makes a child a client: so many connections that renew over HTTP,
 // one session each, one request after the other, for so long.
 type loadConfig struct {
-	URL, AppKey string
-	Connections int
-	For         time.Duration
+	URL, Path, AppKey string
+	Connections       int
+	For               time.Duration
 }
 
 // loadResult is what a client did.
@@ -29,7 +29,7 @@ func (c loadConfig) run(ctx context.Context) error {
 	sessions := make([]renewal, c.Connections)
 	for i := range sessions {
 		var err error
-		if sessions[i], err = server.login(ctx); err != nil {
+		if sessions[i], err = server.loginAt(ctx, c.Path); err != nil {
 			return err
 		}
 		if err := sessions[i](ctx); err != nil { // connects
@@ -63,7 +63,7 @@ func (c loadConfig) run(ctx context.Context) error {
 
 // runLoad has a client of its own process, on one core, renew.
 func runLoad(ctx context.Context, c loadConfig) (result loadResult, err error) {
-	cmd, err := childCommand(ctx, 1, childConfig{Load: &c})
+	cmd, err := childCommand(ctx, childConfig{Load: &c}, oneCore)
 	if err != nil {
 		return loadResult{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/jwtrenew/renew"
 )
@@ -70,7 +71,7 @@ func (b *bench) systems(ctx context.Context) error {
 }
 
 func (b *bench) overHTTP(ctx context.Context) (system, error) {
-	c, err := startChild(ctx, 1, childConfig{Kind: inMemory})
+	c, err := startChild(ctx, childConfig{Kind: inMemory}, oneCore)
 	if err != nil {
 		return system{}, err
 	}
@@ -174,48 +175,80 @@ func (b *bench) signing(ctx context.Context) error {
 	return t.print(b.out)
 }
 
-// http loads a server of one core from a client of another, and compares what it
-// renews with what the limit lets one core renew, in the same process.
+// http loads servers of one core from a client of another, and compares what they
+// renew with what the limit lets one core renew, in the same process.
 func (b *bench) http(ctx context.Context) error {
-	const connections, limits = 16, 1000
-	server, err := startChild(ctx, 1, childConfig{Kind: inMemory})
+	var contenders []*loaded
+	for _, one := range []struct {
+		name, path string
+		env        []string
+	}{
+		{"limit behind net/http, nothing else", "/bench/bare", []string{oneCore}},
+		{"renewal", "/app/" + appID + "/renew", []string{oneCore}},
+		{"renewal, GOGC=400", "/app/" + appID + "/renew", []string{oneCore, "GOGC=400"}},
+	} {
+		server, err := startChild(ctx, childConfig{Kind: inMemory}, one.env...)
+		if err != nil {
+			return err
+		}
+		defer server.stop()
+		contenders = append(contenders, &loaded{name: one.name, path: one.path, server: server})
+	}
+	for round := range max(b.rounds/5, 5) {
+		for i := range contenders {
+			if err := contenders[(round+i)%len(contenders)].round(ctx, b.load); err != nil {
+				return err
+			}
+		}
+	}
+	t := newTable(fmt.Sprintf("Over HTTP on a socket: a server on one core, %d connections from another process", connections),
+		"", "CPU", "per second by CPU", "share of the limit", "per second by the clock", "p50", "p99")
+	limit := contenders[0]
+	t.add("limit, in the server's process", duration(median(limit.limit)), perSecond(median(limit.limit)), percent(1), "", "", "")
+	for _, c := range contenders {
+		t.add(c.name, duration(median(c.cpu)), perSecond(median(c.cpu)), percent(median(c.share)), perSecond(median(c.wall)),
+			duration(percentile(c.latency, 50)), duration(percentile(c.latency, 99)))
+	}
+	t.note("The servers run with GOMAXPROCS=1, and so does their client. CPU is the server process's alone: net/http, the kernel's part of its system calls and garbage collection included. The share is of the limit as measured in the same server's process just before. By the clock, server and client also compete with whatever else the machine runs.")
+	return t.print(b.out)
+}
+
+// connections is how many clients a server has at once.
+const connections = 16
+
+// loaded is a server under load.
+type loaded struct {
+	name, path                       string
+	server                           *child
+	limit, cpu, wall, share, latency []float64
+}
+
+// round measures the limit, then loads the server.
+func (l *loaded) round(ctx context.Context, load time.Duration) error {
+	var limit work
+	if err := l.server.ask(ctx, "limit?n=1000", &limit); err != nil {
+		return err
+	}
+	before, err := l.server.usage(ctx)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	var limitCPU, limitWall, cpu, wall, shareCPU, shareWall, latency []float64
-	for range max(b.rounds/5, 5) {
-		var limit work
-		if err := server.ask(ctx, fmt.Sprintf("limit?n=%d", limits), &limit); err != nil {
-			return err
-		}
-		before, err := server.usage(ctx)
-		if err != nil {
-			return err
-		}
-		result, err := runLoad(ctx, loadConfig{URL: server.url, AppKey: server.appKey, Connections: connections, For: b.load})
-		if err != nil {
-			return err
-		}
-		after, err := server.usage(ctx)
-		if err != nil {
-			return err
-		}
-		// The first renewal of each connection counts: its CPU time does too.
-		eachCPU := float64(after.CPU-before.CPU) / float64(result.Renewals+connections)
-		eachWall := float64(result.Took) / float64(result.Renewals)
-		limitCPU, limitWall = append(limitCPU, limit.CPU), append(limitWall, limit.Wall)
-		cpu, wall = append(cpu, eachCPU), append(wall, eachWall)
-		shareCPU, shareWall = append(shareCPU, limit.CPU/eachCPU), append(shareWall, limit.Wall/eachWall)
-		latency = append(latency, result.Latency...)
+	result, err := runLoad(ctx, loadConfig{URL: l.server.url, Path: l.path, AppKey: l.server.appKey, Connections: connections, For: load})
+	if err != nil {
+		return err
 	}
-	t := newTable("Over HTTP on a socket: server on one core, 16 connections from another process", "", "CPU", "per second by CPU", "per second by the clock")
-	t.add("limit, in the server's process", duration(median(limitCPU)), perSecond(median(limitCPU)), perSecond(median(limitWall)))
-	t.add("renewal", duration(median(cpu)), perSecond(median(cpu)), perSecond(median(wall)))
-	t.add("share of the limit", "", percent(median(shareCPU)), percent(median(shareWall)))
-	t.note("The server runs with GOMAXPROCS=1, and so does its client. CPU is the server process's alone, net/http, the kernel's part of its system calls and garbage collection included. By the clock the two also compete with whatever else the machine runs. Latency with %d connections: p50 %s, p99 %s.",
-		connections, duration(percentile(latency, 50)), duration(percentile(latency, 99)))
-	return t.print(b.out)
+	after, err := l.server.usage(ctx)
+	if err != nil {
+		return err
+	}
+	// The first request of each connection is counted with the others: its CPU
+	// time is.
+	cpu := float64(after.CPU-before.CPU) / float64(result.Renewals+connections)
+	l.limit, l.cpu = append(l.limit, limit.CPU), append(l.cpu, cpu)
+	l.share = append(l.share, limit.CPU/cpu)
+	l.wall = append(l.wall, float64(result.Took)/float64(result.Renewals))
+	l.latency = append(l.latency, result.Latency...)
+	return nil
 }
 
 // databasesAtLoad says how many renewals a database does for 16 clients, and what
@@ -293,7 +326,7 @@ func (b *bench) growthOf(ctx context.Context, kind storeKind) error {
 		if err != nil {
 			return err
 		}
-		if servers[i], err = startChild(ctx, 0, childConfig{Kind: kind, DSN: dsn, Live: live}); err != nil {
+		if servers[i], err = startChild(ctx, childConfig{Kind: kind, DSN: dsn, Live: live}); err != nil {
 			return err
 		}
 		defer servers[i].stop()
@@ -346,7 +379,7 @@ func (b *bench) age(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		server, err := startChild(ctx, 0, childConfig{Kind: kind, DSN: dsn, Live: keptSessions})
+		server, err := startChild(ctx, childConfig{Kind: kind, DSN: dsn, Live: keptSessions})
 		if err != nil {
 			return err
 		}
