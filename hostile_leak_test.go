@@ -44,17 +44,23 @@ func (r *recorder) String() string {
 	return r.text.String()
 }
 
+func (r *recorder) printf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text.WriteString(fmt.Sprintf(format, args...))
+}
+
 // event writes an event in all the ways in which it may be written.
 func (r *recorder) event(_ context.Context, e renew.Event) {
 	encoded, err := json.Marshal(e)
 	must(err)
-	fmt.Fprintf(r, "%s\n%+v\n%#v\n", encoded, e, e)
+	r.printf("%s\n%+v\n%#v\n", encoded, e, e)
 }
 
 // err writes an error and all that it wraps, in all ways.
 func (r *recorder) err(err error) {
 	for ; err != nil; err = errors.Unwrap(err) {
-		fmt.Fprintf(r, "%v\n%+v\n%#v\n", err, err, err)
+		r.printf("%v\n%+v\n%#v\n", err, err, err)
 		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, one := range many.Unwrap() {
 				r.err(one)
@@ -225,12 +231,12 @@ func (s *leakScenario) post(appID, appKey, token string, change func(*http.Reque
 	}
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(s.t, err)
-	defer res.Body.Close()
+	defer func() { require.NoError(s.t, res.Body.Close()) }()
 	answer, err := io.ReadAll(res.Body)
 	require.NoError(s.t, err)
-	fmt.Fprintln(s.recorder, res.Status, res.Header)
+	s.recorder.printf("%s %v\n", res.Status, res.Header)
 	if res.StatusCode != http.StatusOK {
-		fmt.Fprintf(s.recorder, "%s\n", answer)
+		s.recorder.printf("%s\n", answer)
 		return nil
 	}
 	var b renew.Bundle

@@ -245,7 +245,6 @@ func saltless(key *rsa.PrivateKey, input string) []byte {
 		}
 	}
 	block[0] &= 0x7f
-	encoded := append(append(block, hash...), 0xbc)
-	m := new(big.Int).SetBytes(encoded)
+	m := new(big.Int).SetBytes(slices.Concat(block, hash, []byte{0xbc}))
 	return m.Exp(m, key.D, key.N).FillBytes(make([]byte, 256))
 }

@@ -194,7 +194,7 @@ func must(err error) {
 }
 
 func hashOf(alg renew.Algorithm) crypto.Hash {
-	switch alg[len(alg)-3:] {
+	switch string(alg[len(alg)-3:]) {
 	case "384":
 		return crypto.SHA384
 	case "512":
@@ -332,7 +332,7 @@ func (w *hostileWorld) post(t *testing.T, token string) (status int, body string
 	req.Header.Set("Content-Type", "application/json")
 	res, err := w.server.Client().Do(req)
 	require.NoError(t, err)
-	defer res.Body.Close()
+	defer func() { require.NoError(t, res.Body.Close()) }()
 	answer, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	return res.StatusCode, string(answer)
@@ -344,8 +344,9 @@ func reads(reason renew.Reason) int64 {
 	switch reason {
 	case renew.ReasonExpired, renew.ReasonUnknownSession, renew.ReasonSuperseded, ahead:
 		return 1
+	default:
+		return 0
 	}
-	return 0
 }
 
 // isGenuine reports whether a token that is refused for this reason is a refresh

@@ -59,7 +59,7 @@ func newService(t *testing.T, alg renew.Algorithm) *service {
 	t.Cleanup(server.Close)
 	res, err := server.Client().Get(server.URL + "/app/app_1/jwks.json")
 	require.NoError(t, err)
-	defer res.Body.Close()
+	defer func() { require.NoError(t, res.Body.Close()) }()
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)

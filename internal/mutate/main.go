@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -57,20 +58,32 @@ func mutantSkips(id string) bool { return mutantAlive == id+".a" }
 
 func main() {
 	log.SetFlags(0)
-	skip := flag.String("skip", "^$", "tests that are not run")
-	late := flag.String("late", "^$", "tests that are run only where the others find nothing")
-	timeout := flag.Duration("timeout", 2*time.Minute, "how long the tests of one mutant may take")
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() (err error) {
+	r := &runner{}
+	flag.StringVar(&r.skip, "skip", "^$", "tests that are not run")
+	flag.StringVar(&r.late, "late", "^$", "tests that are run only where the others find nothing")
+	flag.DurationVar(&r.timeout, "timeout", 2*time.Minute, "how long the tests of one mutant may take")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		log.Fatal("usage: mutate [flags] file.go ...")
+		return errors.New("usage: mutate [flags] file.go ...")
 	}
 	dir, err := os.MkdirTemp("", "mutate")
-	check(err)
-	defer os.RemoveAll(dir)
-	r := &runner{binary: filepath.Join(dir, "tests"), skip: *skip, late: *late, timeout: *timeout}
-	mutants := build(dir, r.binary, flag.Args())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	r.binary = filepath.Join(dir, "tests")
+	mutants, err := build(dir, r.binary, flag.Args())
+	if err != nil {
+		return err
+	}
 	if !r.passes("") {
-		log.Fatal("the tests must pass while no mutant is alive")
+		return errors.New("the tests must pass while no mutant is alive")
 	}
 	survived := 0
 	for _, m := range mutants {
@@ -80,12 +93,7 @@ func main() {
 		}
 	}
 	fmt.Printf("%d mutants: %d caught, %d survived\n", len(mutants), len(mutants)-survived, survived)
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
+	return nil
 }
 
 type runner struct {
@@ -98,7 +106,7 @@ func (r *runner) passes(id string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
 	defer cancel()
 	for _, args := range [][]string{{"-test.skip", r.skip + "|" + r.late}, {"-test.skip", r.skip, "-test.run", r.late}} {
-		tests := exec.CommandContext(ctx, r.binary, append(args, "-test.failfast")...)
+		tests := exec.CommandContext(ctx, r.binary, append(args, "-test.failfast")...) //nolint:gosec // it is what this command compiled
 		tests.Env = append(os.Environ(), alive+"="+id)
 		if tests.Run() != nil {
 			return false
@@ -111,35 +119,48 @@ func (r *runner) passes(id string) bool {
 type mutant struct{ id, where, what string }
 
 // build compiles the tests of the package with every mutant of its files in it.
-func build(dir, binary string, paths []string) []mutant {
+func build(dir, binary string, paths []string) ([]mutant, error) {
 	var all []mutant
 	replace := map[string]string{}
-	put := func(path, text string) {
-		copied := filepath.Join(dir, filepath.Base(path))
-		check(os.WriteFile(copied, []byte(text), 0o600))
+	put := func(path, text string) error {
 		absolute, err := filepath.Abs(path)
-		check(err)
-		replace[absolute] = copied
+		if err != nil {
+			return err
+		}
+		replace[absolute] = filepath.Join(dir, filepath.Base(path))
+		return os.WriteFile(replace[absolute], []byte(text), 0o600) //nolint:gosec // in a directory of its own
 	}
 	name := ""
 	for _, path := range paths {
-		source, err := os.ReadFile(path)
-		check(err)
+		source, err := os.ReadFile(path) //nolint:gosec // what its user names
+		if err != nil {
+			return nil, err
+		}
 		f := &file{path: path, source: source, files: token.NewFileSet()}
 		tree, err := parser.ParseFile(f.files, path, source, parser.SkipObjectResolution)
-		check(err)
+		if err != nil {
+			return nil, err
+		}
 		name = tree.Name.Name
-		put(path, f.rewrite(tree))
+		if err := put(path, f.rewrite(tree)); err != nil {
+			return nil, err
+		}
 		all = append(all, f.mutants...)
 	}
-	put("mutants_alive.go", fmt.Sprintf(support, name))
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	check(err)
-	check(os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
-	compile := exec.Command("go", "test", "-c", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
+	if err := put("mutants_alive.go", fmt.Sprintf(support, name)); err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return nil, err
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, encoded, 0o600); err != nil {
+		return nil, err
+	}
+	compile := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", binary, ".") //nolint:gosec,noctx // it ends by itself
 	compile.Stderr = os.Stderr
-	check(compile.Run())
-	return all
+	return all, compile.Run()
 }
 
 // file is a source file that is being rewritten.
@@ -259,10 +280,10 @@ func (f *file) mutate(n ast.Node, is role) (text string, rewritten bool) {
 // others returns what else could stand for a binary expression that is a bool.
 func (f *file) others(b *ast.BinaryExpr) []string {
 	x, y := f.text(b.X), f.text(b.Y)
-	switch b.Op {
-	case token.LAND:
+	if b.Op == token.LAND {
 		return []string{x, y, x + " || " + y}
-	case token.LOR:
+	}
+	if b.Op == token.LOR {
 		return []string{x, y, "(" + x + ") && (" + y + ")"}
 	}
 	other, known := map[token.Token]string{
