@@ -30,6 +30,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,6 +69,7 @@ func run() (err error) {
 	r := &runner{}
 	flag.StringVar(&r.skip, "skip", "^$", "tests that are not run")
 	flag.StringVar(&r.late, "late", "^$", "tests that are run only where the others find nothing")
+	only := flag.String("only", "", "mutants that are tried, by what is printed of them")
 	flag.DurationVar(&r.timeout, "timeout", 2*time.Minute, "how long the tests of one mutant may take")
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -82,6 +85,11 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	mutants = slices.DeleteFunc(mutants, func(m mutant) bool { return !wanted.MatchString(m.String()) })
 	if !r.passes("") {
 		return errors.New("the tests must pass while no mutant is alive")
 	}
@@ -89,7 +97,7 @@ func run() (err error) {
 	for _, m := range mutants {
 		if r.passes(m.id) {
 			survived++
-			fmt.Printf("%s: %s\n", m.where, m.what)
+			fmt.Println(m)
 		}
 	}
 	fmt.Printf("%d mutants: %d caught, %d survived\n", len(mutants), len(mutants)-survived, survived)
@@ -117,6 +125,8 @@ func (r *runner) passes(id string) bool {
 
 // mutant is one way to break the source.
 type mutant struct{ id, where, what string }
+
+func (m mutant) String() string { return m.where + ": " + m.what }
 
 // build compiles the tests of the package with every mutant of its files in it.
 func build(dir, binary string, paths []string) ([]mutant, error) {
