@@ -21,8 +21,8 @@ type databases struct {
 	files   int
 }
 
-func startDatabases() (*databases, error) {
-	h := &host{}
+func startDatabases(ctx context.Context) (*databases, error) {
+	h := &host{ctx: ctx}
 	d := &databases{host: h, servers: map[string]*dbtest.Server{}}
 	for _, start := range []struct {
 		name  string
@@ -74,9 +74,10 @@ func (d *databases) open(ctx context.Context, kind storeKind) (*backend, error) 
 	return openBackend(ctx, kind, dsn)
 }
 
-// host stands in for a test, which is what starts servers.
+// host stands in for a test, which is what dbtest starts servers for.
 type host struct {
-	testing.TB // nil: only what is below is called
+	testing.TB // nil: dbtest calls only what is below
+	ctx        context.Context
 	tempDir    string
 	cleanups   []func()
 }
@@ -86,13 +87,20 @@ type (
 	skipped string
 )
 
-func (h *host) Helper()           {}
+func (h *host) Helper()                  {}
+func (h *host) Name() string             { return "bench" }
+func (h *host) Context() context.Context { return h.ctx }
+func (h *host) TempDir() string          { return h.dir() }
+func (h *host) Log(...any)               {}
+func (h *host) Logf(string, ...any)      {}
+
 func (h *host) Cleanup(f func())  { h.cleanups = append(h.cleanups, f) }
 func (h *host) Fatal(args ...any) { panic(failed(fmt.Sprint(args...))) }
+func (h *host) Skip(args ...any)  { panic(skipped(fmt.Sprint(args...))) }
+
 func (h *host) Fatalf(format string, args ...any) {
 	panic(failed(fmt.Sprintf(format, args...)))
 }
-func (h *host) Skip(args ...any) { panic(skipped(fmt.Sprint(args...))) }
 
 // try runs f, which may give up as a test does.
 func (h *host) try(f func()) (why string, err error) {

@@ -93,7 +93,7 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 		b.block, b.rounds, b.load = 10*time.Millisecond, 20, 300*time.Millisecond
 		b.live, b.growth, b.renewals = []int{1_000, 100_000}, 50, 1_000
 	}
-	if b.databases, err = startDatabases(); err != nil {
+	if b.databases, err = startDatabases(ctx); err != nil {
 		return err
 	}
 	defer b.databases.stop()

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // Every section measures, on every store that is installed, and prints a table
 // in which no number is missing.
 func TestEverySectionPrintsItsTable(t *testing.T) {
-	databases, err := startDatabases()
+	databases, err := startDatabases(t.Context())
 	require.NoError(t, err)
 	defer databases.stop()
 	for _, s := range sections {
@@ -52,7 +52,7 @@ func TestEverySectionPrintsItsTable(t *testing.T) {
 
 // A renewal is one SELECT and one UPDATE, counted at the driver.
 func TestStatementsPerRenewal(t *testing.T) {
-	databases, err := startDatabases()
+	databases, err := startDatabases(t.Context())
 	require.NoError(t, err)
 	defer databases.stop()
 	for _, kind := range []storeKind{inSQLite, inPostgreSQL, inMariaDB} {
