@@ -343,3 +343,25 @@ func TestSessionKeepsOnlyAHashOfTheIdempotencyKey(t *testing.T) {
 	f.renew(second)
 	require.Nil(t, f.session(first).RetryProof)
 }
+
+// failingCreate is a TokenStore that creates no session.
+type failingCreate struct {
+	*memstore.Store
+	err error
+}
+
+func (s failingCreate) CreateSession(context.Context, renew.Session) error { return s.err }
+
+// The promise: nobody is given tokens of a session that was not stored.
+func TestIssueWithoutASessionGivesNoTokens(t *testing.T) {
+	for _, cause := range []error{errOutage, renew.ErrSessionExists, context.Canceled} {
+		f := newFixture(t)
+		r, err := renew.New(f.store, failingCreate{f.store, cause}, renew.WithEventFunc(f.events.add))
+		require.NoError(t, err)
+		b, err := r.Issue(f.ctx, f.issueRequest())
+		require.Nil(t, b)
+		requireServerFault(t, err)
+		require.ErrorIs(t, err, cause)
+		require.Empty(t, f.events.take())
+	}
+}
