@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -16,6 +17,7 @@ import (
 type Faulty struct {
 	store renew.TokenStore
 	plan  func(Call) Fault
+	late  sync.WaitGroup
 }
 
 var _ renew.TokenStore = (*Faulty)(nil)
@@ -53,38 +55,53 @@ type Fault struct {
 	// Lose is returned once the call is done, in place of its answer; nil: the
 	// answer is returned.
 	Lose error
+	// Late is returned at once, and the call is done afterwards, as when a
+	// database goes on with what a client has given up; nil: it is done first.
+	// Its context does not end any more, and [Faulty.Wait] waits for it.
+	Late error
 }
+
+// Wait returns when every call that was to be done late is done.
+func (f *Faulty) Wait() { f.late.Wait() }
 
 // CreateSession calls the store's, or fails.
 func (f *Faulty) CreateSession(ctx context.Context, s renew.Session) error {
-	return f.call(ctx, Call{CreateSession, s.AppID, s.ID}, func() error { return f.store.CreateSession(ctx, s) })
+	s = s.Clone() // it may be stored late
+	return f.call(ctx, Call{CreateSession, s.AppID, s.ID}, func(ctx context.Context) error {
+		return f.store.CreateSession(ctx, s)
+	})
 }
 
 // Session calls the store's, or fails.
-func (f *Faulty) Session(ctx context.Context, appID, sessionID string) (s renew.Session, err error) {
-	err = f.call(ctx, Call{ReadSession, appID, sessionID}, func() error {
-		s, err = f.store.Session(ctx, appID, sessionID)
+func (f *Faulty) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+	answer := make(chan renew.Session, 1)
+	err := f.call(ctx, Call{ReadSession, appID, sessionID}, func(ctx context.Context) error {
+		s, err := f.store.Session(ctx, appID, sessionID)
+		answer <- s
 		return err
 	})
 	if err != nil {
 		return renew.Session{}, err
 	}
-	return s, nil
+	return <-answer, nil
 }
 
 // Rotate calls the store's, or fails.
 func (f *Faulty) Rotate(ctx context.Context, from string, next renew.Session) error {
-	return f.call(ctx, Call{Rotate, next.AppID, next.ID}, func() error { return f.store.Rotate(ctx, from, next) })
+	next = next.Clone()
+	return f.call(ctx, Call{Rotate, next.AppID, next.ID}, func(ctx context.Context) error {
+		return f.store.Rotate(ctx, from, next)
+	})
 }
 
 // RevokeSession calls the store's, or fails.
 func (f *Faulty) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	return f.call(ctx, Call{RevokeSession, appID, sessionID}, func() error {
+	return f.call(ctx, Call{RevokeSession, appID, sessionID}, func(ctx context.Context) error {
 		return f.store.RevokeSession(ctx, appID, sessionID, at)
 	})
 }
 
-func (f *Faulty) call(ctx context.Context, c Call, do func() error) error {
+func (f *Faulty) call(ctx context.Context, c Call, do func(context.Context) error) error {
 	fault := f.plan(c)
 	if fault.Delay > 0 {
 		timer := time.NewTimer(fault.Delay)
@@ -98,7 +115,11 @@ func (f *Faulty) call(ctx context.Context, c Call, do func() error) error {
 	if fault.Fail != nil {
 		return fault.Fail
 	}
-	err := do()
+	if fault.Late != nil {
+		f.late.Go(func() { _ = do(context.WithoutCancel(ctx)) }) // its answer comes too late
+		return fault.Late
+	}
+	err := do(ctx)
 	if fault.Lose != nil {
 		return fault.Lose
 	}
