@@ -365,3 +365,30 @@ func TestIssueWithoutASessionGivesNoTokens(t *testing.T) {
 		require.Empty(t, f.events.take())
 	}
 }
+
+// failingSubjects is a SubjectStore that is down, in the middle of it.
+type failingSubjects struct{ *memstore.Store }
+
+func (failingSubjects) SubjectSessions(context.Context, string, string, time.Time) ([]renew.Session, error) {
+	return nil, errOutage
+}
+
+func (failingSubjects) RevokeSubject(context.Context, string, string, time.Time) (int, error) {
+	return 1, errOutage
+}
+
+// The promise: sessions that may not have been revoked are not reported as
+// revoked.
+func TestSubjectStoreThatFails(t *testing.T) {
+	f := newFixture(t)
+	r, err := renew.New(f.store, failingSubjects{f.store}, renew.WithEventFunc(f.events.add))
+	require.NoError(t, err)
+	n, err := r.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
+	requireServerFault(t, err)
+	require.ErrorIs(t, err, errOutage)
+	require.Equal(t, 1, n)
+	require.Empty(t, f.events.take())
+	_, err = r.Sessions(f.ctx, f.app.ID, "user@example.com")
+	requireServerFault(t, err)
+	require.ErrorIs(t, err, errOutage)
+}
