@@ -391,4 +391,12 @@ func TestSubjectStoreThatFails(t *testing.T) {
 	_, err = r.Sessions(f.ctx, f.app.ID, "user@example.com")
 	requireServerFault(t, err)
 	require.ErrorIs(t, err, errOutage)
+	for _, who := range [][2]string{{"\x00", "user@example.com"}, {f.app.ID, "\xff"}, {"", ""}} { // no store is asked for these
+		sessions, err := r.Sessions(f.ctx, who[0], who[1])
+		require.NoError(t, err)
+		require.Empty(t, sessions)
+		n, err := r.RevokeSubject(f.ctx, who[0], who[1])
+		require.NoError(t, err)
+		require.Zero(t, n)
+	}
 }
