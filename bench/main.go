@@ -1,7 +1,7 @@
 // Command bench measures what a renewal costs, and prints it beside the limit
 // that the cryptography sets, a renewal written by hand, and other libraries.
 //
-//	go run ./bench            # everything; about a quarter of an hour
+//	go run ./bench            # everything; about ten minutes
 //	go run ./bench -quick     # everything in little; two minutes on two cores
 //	go run ./bench -only http # one section
 //
@@ -86,11 +86,11 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 		}
 	}
 	b := &bench{
-		out: out, block: 25 * time.Millisecond, rounds: 100, load: time.Second,
+		out: out, block: 100 * time.Millisecond, rounds: 40, load: time.Second,
 		live: []int{1_000, 100_000, 1_000_000}, growth: 200, renewals: 10_000,
 	}
 	if *quick {
-		b.block, b.rounds, b.load = 10*time.Millisecond, 20, 300*time.Millisecond
+		b.block, b.rounds, b.load = 50*time.Millisecond, 10, 300*time.Millisecond
 		b.live, b.growth, b.renewals = []int{1_000, 100_000}, 50, 1_000
 	}
 	if b.databases, err = startDatabases(ctx); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -77,39 +78,38 @@ func newContender(ctx context.Context, s system, renewers int, block time.Durati
 		}
 		c.sessions = append(c.sessions, session)
 	}
+	// The quickest of three tells: a busy machine makes any one slow.
 	for {
-		began := time.Now()
-		if err := c.run(ctx); err != nil {
-			return nil, err
+		quickest := time.Duration(math.MaxInt64)
+		for range 3 {
+			began := time.Now()
+			if err := c.renew(ctx); err != nil {
+				return nil, err
+			}
+			quickest = min(quickest, time.Since(began))
 		}
-		if time.Since(began) >= block/2 {
-			c.samples = nil
+		if quickest >= block/2 {
 			return c, nil
 		}
 		c.each *= 2
 	}
 }
 
-// run renews for one block and keeps what it took.
+// run renews for one block and keeps what it took. It begins with no garbage of
+// others, and is long enough to pay for its own.
 func (c *contender) run(ctx context.Context) error {
+	runtime.GC()
 	before, err := c.usage(ctx)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	errs := make([]error, len(c.sessions))
-	if len(c.sessions) == 1 {
-		errs[0] = repeat(ctx, c.sessions[0], c.each)
-	} else {
-		var all sync.WaitGroup
-		for i, session := range c.sessions {
-			all.Go(func() { errs[i] = repeat(ctx, session, c.each) })
-		}
-		all.Wait()
+	if err := c.renew(ctx); err != nil {
+		return err
 	}
 	wall := time.Since(began)
 	after, err := c.usage(ctx)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err != nil {
 		return err
 	}
 	n := float64(c.each * len(c.sessions))
@@ -120,6 +120,20 @@ func (c *contender) run(ctx context.Context) error {
 		bytes:  float64(after.Bytes-before.Bytes) / n,
 	})
 	return nil
+}
+
+// renew renews each session so many times, all sessions at once.
+func (c *contender) renew(ctx context.Context) error {
+	if len(c.sessions) == 1 {
+		return repeat(ctx, c.sessions[0], c.each)
+	}
+	errs := make([]error, len(c.sessions))
+	var all sync.WaitGroup
+	for i, session := range c.sessions {
+		all.Go(func() { errs[i] = repeat(ctx, session, c.each) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func repeat(ctx context.Context, f renewal, n int) error {

@@ -194,7 +194,7 @@ func (b *bench) http(ctx context.Context) error {
 		defer server.stop()
 		contenders = append(contenders, &loaded{name: one.name, path: one.path, server: server})
 	}
-	for round := range max(b.rounds/5, 5) {
+	for round := range max(b.rounds/2, 5) {
 		for i := range contenders {
 			if err := contenders[(round+i)%len(contenders)].round(ctx, b.load); err != nil {
 				return err
