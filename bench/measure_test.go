@@ -47,6 +47,39 @@ func TestByHandRefusesAUsedToken(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// What README.md says of fosite: a used token ends the session, and every used
+// token is kept.
+func TestFositeIsWhatTheReadmeSays(t *testing.T) {
+	provider, store, err := newFosite()
+	require.NoError(t, err)
+	first, err := fositeLogin(t.Context(), provider)
+	require.NoError(t, err)
+	last := first
+	for range 10 {
+		last, err = fositeRenew(t.Context(), provider, last)
+		require.NoError(t, err)
+	}
+	require.Len(t, store.RefreshTokens, 11)
+	_, err = fositeRenew(t.Context(), provider, first)
+	require.Error(t, err)
+	_, err = fositeRenew(t.Context(), provider, last)
+	require.Error(t, err, "the session goes on")
+}
+
+// What README.md says of zitadel/oidc: a used token is refused and ends nothing.
+func TestZitadelIsWhatTheReadmeSays(t *testing.T) {
+	provider, store, err := newZitadel()
+	require.NoError(t, err)
+	first, err := zitadelLogin(t.Context(), store)
+	require.NoError(t, err)
+	second, err := zitadelRenew(t.Context(), provider, first)
+	require.NoError(t, err)
+	_, err = zitadelRenew(t.Context(), provider, first)
+	require.Error(t, err)
+	_, err = zitadelRenew(t.Context(), provider, second)
+	require.NoError(t, err, "the session has ended")
+}
+
 func TestMedianAndPercentile(t *testing.T) {
 	values := []float64{5, 1, 4, 2, 3}
 	require.InDelta(t, 3, median(values), 0)

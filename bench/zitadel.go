@@ -23,38 +23,48 @@ import (
 // an ID token. It verifies no signature and makes two. A used token is refused
 // and ends nothing; a lost answer loses the session.
 func onZitadel() (system, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return system{}, err
-	}
-	client := storage.NativeClient("app")
-	store := &zitadelStorage{
-		Storage: storage.NewStorageWithClients(storage.NewUserStore(issuer), map[string]*storage.Client{"app": client}),
-		key:     zitadelKey{key},
-	}
-	provider, err := op.NewProvider(&op.Config{CodeMethodS256: true, GrantTypeRefreshToken: true}, store, op.StaticIssuer(issuer))
+	provider, store, err := newZitadel()
 	if err != nil {
 		return system{}, err
 	}
 	return system{name: "zitadel/oidc", login: func(ctx context.Context) (renewal, error) {
-		ctx = op.ContextWithIssuer(ctx, issuer)
-		request, err := store.CreateAuthRequest(ctx, &oidc.AuthRequest{
-			ClientID: "app", Scopes: oidc.SpaceDelimitedArray{oidc.ScopeOpenID, oidc.ScopeOfflineAccess}, ResponseType: oidc.ResponseTypeCode,
-		}, "id1")
-		if err != nil {
-			return nil, err
-		}
-		_, refresh, _, err := store.CreateAccessAndRefreshTokens(ctx, request, "")
+		refresh, err := zitadelLogin(ctx, store)
 		return func(ctx context.Context) error {
 			if err == nil {
-				refresh, err = zitadelRenew(op.ContextWithIssuer(ctx, issuer), provider, refresh)
+				refresh, err = zitadelRenew(ctx, provider, refresh)
 			}
 			return err
 		}, err
 	}}, nil
 }
 
+func newZitadel() (*op.Provider, *zitadelStorage, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	clients := map[string]*storage.Client{"app": storage.NativeClient("app")}
+	store := &zitadelStorage{
+		Storage: storage.NewStorageWithClients(storage.NewUserStore(issuer), clients),
+		key:     zitadelKey{key},
+	}
+	provider, err := op.NewProvider(&op.Config{CodeMethodS256: true, GrantTypeRefreshToken: true}, store, op.StaticIssuer(issuer))
+	return provider, store, err
+}
+
+func zitadelLogin(ctx context.Context, store *zitadelStorage) (refresh string, err error) {
+	request, err := store.CreateAuthRequest(ctx, &oidc.AuthRequest{
+		ClientID: "app", Scopes: oidc.SpaceDelimitedArray{oidc.ScopeOpenID, oidc.ScopeOfflineAccess}, ResponseType: oidc.ResponseTypeCode,
+	}, "id1")
+	if err != nil {
+		return "", err
+	}
+	_, refresh, _, err = store.CreateAccessAndRefreshTokens(ctx, request, "")
+	return refresh, err
+}
+
 func zitadelRenew(ctx context.Context, provider *op.Provider, refresh string) (string, error) {
+	ctx = op.ContextWithIssuer(ctx, issuer)
 	request, client, err := op.ValidateRefreshTokenRequest(ctx, &oidc.RefreshTokenRequest{RefreshToken: refresh, ClientID: "app"}, provider)
 	if err != nil {
 		return "", fmt.Errorf("zitadel/oidc: %w", err)
