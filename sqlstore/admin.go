@@ -385,7 +385,7 @@ func (s *KeyStore) Reencrypt(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // after an error; below it is closed and checked
 	for rows.Next() {
 		var k privateKey
 		if err := rows.Scan(&k.appID, &k.id, &k.algorithm, &k.ciphertext); err != nil {
@@ -445,7 +445,7 @@ func (s *KeyStore) changeOnce(ctx context.Context, appID string, f func(*sql.Tx,
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // nothing is left to roll back after a commit
+	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
 	if _, err := tx.ExecContext(ctx, s.config.sql(lockApp), appID); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if run, isWorker := workers[os.Getenv(workerVariable)]; isWorker {
 		os.Exit(run())
 	}
-	mysql.SetLogger(&mysql.NopLogger{}) // it tells of every connection that a test cuts
+	_ = mysql.SetLogger(&mysql.NopLogger{}) // it tells of every connection that a test cuts
 	code := m.Run()
 	postgreSQL.Stop()
 	mariaDB.Stop()
@@ -99,7 +99,7 @@ func (d *database) openDSN(tb testing.TB, dsn string) *sql.DB {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { db.Close() })
+	tb.Cleanup(func() { _ = db.Close() })
 	limitPool(db)
 	return db
 }
@@ -118,7 +118,7 @@ func (d *database) openWatched(tb testing.TB) (*sql.DB, *watch) {
 	w := &watch{}
 	db := sql.OpenDB(&watchedConnector{plain.Driver(), d.dsn, w})
 	limitPool(db)
-	tb.Cleanup(func() { db.Close() })
+	tb.Cleanup(func() { _ = db.Close() })
 	return db, w
 }
 
@@ -176,7 +176,7 @@ func (d *database) tokenStore(tb testing.TB, db *sql.DB, opts ...sqlstore.Option
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { store.Close() })
+	tb.Cleanup(func() { _ = store.Close() })
 	return store
 }
 
@@ -191,7 +191,7 @@ func (d *database) keyStoreWith(tb testing.TB, db *sql.DB, e sqlstore.Encrypter,
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { store.Close() })
+	tb.Cleanup(func() { _ = store.Close() })
 	return store
 }
 

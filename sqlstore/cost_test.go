@@ -132,7 +132,7 @@ func explain(t *testing.T, d *database, db *sql.DB, statement string, args ...an
 	prefix := map[sqlstore.Dialect]string{sqlstore.SQLite: "EXPLAIN QUERY PLAN ", sqlstore.PostgreSQL: "EXPLAIN ", sqlstore.MySQL: "EXPLAIN "}[d.dialect]
 	rows, err := db.Query(prefix+statement, args...)
 	require.NoError(t, err)
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	columns, err := rows.Columns()
 	require.NoError(t, err)
 	var plan strings.Builder
@@ -245,6 +245,7 @@ func size(t *testing.T, d *database, db *sql.DB) int {
 		return count(t, db, "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
 	case sqlstore.PostgreSQL:
 		return count(t, db, "SELECT pg_total_relation_size('renew_sessions')")
+	default:
 	}
 	_, err := db.Exec("ANALYZE TABLE renew_sessions")
 	require.NoError(t, err)

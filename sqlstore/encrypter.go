@@ -86,7 +86,7 @@ func newAESKey(key []byte) (aesKey, error) {
 
 func (e *aesEncrypter) Encrypt(_ context.Context, plaintext, associatedData []byte) ([]byte, error) {
 	key := e.keys[0]
-	return key.aead.Seal(key.id[:], nil, plaintext, associatedData), nil
+	return key.aead.Seal(key.id[:], nil, plaintext, associatedData), nil //nolint:gosec // it draws the nonce
 }
 
 func (e *aesEncrypter) Decrypt(_ context.Context, ciphertext, associatedData []byte) ([]byte, error) {
@@ -110,7 +110,7 @@ func (e *aesEncrypter) Decrypt(_ context.Context, ciphertext, associatedData []b
 func associatedData(appID, keyID, algorithm string) []byte {
 	data := []byte("renew sqlstore: private key")
 	for _, part := range []string{appID, keyID, algorithm} {
-		data = binary.BigEndian.AppendUint32(data, uint32(len(part)))
+		data = binary.BigEndian.AppendUint64(data, uint64(len(part)))
 		data = append(data, part...)
 	}
 	return data

@@ -24,12 +24,12 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "renew.db")+"?_pragma=busy_timeout(2000)")
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	if err := sqlstore.Migrate(ctx, db, sqlstore.SQLite); err != nil {
 		log.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer tokens.Close()
+	defer func() { _ = tokens.Close() }()
 
 	encryptionKey := make([]byte, sqlstore.EncryptionKeyBytes)
 	rand.Read(encryptionKey) // yours comes from where you keep secrets
@@ -49,7 +49,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer keys.Close()
+	defer func() { _ = keys.Close() }()
 
 	_, hash := renew.NewAppKey()
 	if err := keys.CreateApp(ctx, renew.App{ID: "shop", Issuer: "shop.example", KeyHashes: []renew.AppKeyHash{hash}}); err != nil {

@@ -106,8 +106,7 @@ func (s *KeyStore) prepare(ctx context.Context) error {
 		{&s.readKey, readVerificationKey},
 		{&s.listKeys, listVerificationKeys},
 	} {
-		var err error
-		if *p.stmt, err = s.prepared.prepare(ctx, s.db, s.config.sql(p.query)); err != nil {
+		if err := s.prepared.prepare(ctx, s.db, s.config.sql(p.query), p.stmt); err != nil {
 			return err
 		}
 	}
@@ -320,7 +319,7 @@ func (s *KeyStore) readKeys(ctx context.Context, appID string) ([]*renew.Verific
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
 	var keys []*renew.VerificationKey
 	found := false
 	for rows.Next() {

@@ -7,7 +7,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -128,8 +127,9 @@ func (c config) exclusively(ctx context.Context, db *sql.DB, f func(execer) erro
 		return exclusivelySQLite(ctx, db, f)
 	case MySQL:
 		return exclusivelyMySQL(ctx, db, name, f)
+	default:
+		return exclusivelyPostgreSQL(ctx, db, name, f)
 	}
-	return exclusivelyPostgreSQL(ctx, db, name, f)
 }
 
 // exclusivelyPostgreSQL takes a lock that ends with the transaction, so that it
@@ -139,10 +139,8 @@ func exclusivelyPostgreSQL(ctx context.Context, db *sql.DB, name string, f func(
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() // nothing is left to roll back after a commit
-	key := fnv.New64a()
-	key.Write([]byte(name))
-	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(key.Sum64())); err != nil {
+	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name); err != nil {
 		return fmt.Errorf("wait for others that migrate: %w", err)
 	}
 	if err := f(tx); err != nil {
@@ -160,7 +158,7 @@ func exclusivelyMySQL(ctx context.Context, db *sql.DB, name string, f func(exece
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it goes back to the pool
 	for got := (sql.NullInt64{}); got.Int64 != 1; {
 		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 1)", name).Scan(&got); err != nil {
 			return fmt.Errorf("wait for others that migrate: %w", err)
@@ -183,7 +181,7 @@ func exclusivelySQLite(ctx context.Context, db *sql.DB, f func(execer) error) er
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it goes back to the pool
 	for _, statement := range []string{"PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE"} {
 		if err := untilNotBusy(ctx, func() error {
 			_, err := conn.ExecContext(ctx, statement)
@@ -209,7 +207,7 @@ func cleanUp(ctx context.Context, conn *sql.Conn, statement string) error {
 	defer cancel()
 	_, err := conn.ExecContext(ctx, statement)
 	if err != nil {
-		conn.Raw(func(any) error { return driver.ErrBadConn })
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
 	"strings"
@@ -31,7 +30,7 @@ func TestMigrateAtOnce(t *testing.T) {
 			output, err := cmd.StdoutPipe()
 			require.NoError(t, err)
 			require.NoError(t, cmd.Start())
-			t.Cleanup(func() { cmd.Process.Kill() })
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
 			require.True(t, bufio.NewScanner(output).Scan(), "the process is not ready")
 			begin[i], finish[i] = input, cmd.Wait
 		}
@@ -67,7 +66,7 @@ func appliedVersions(t *testing.T, db *sql.DB, table string) (all []int) {
 	t.Helper()
 	rows, err := db.Query("SELECT version FROM " + table + " ORDER BY version")
 	require.NoError(t, err)
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var v int
 		require.NoError(t, rows.Scan(&v))
@@ -206,11 +205,9 @@ func holdMigrationLock(t *testing.T, d *database) (release func()) {
 	t.Helper()
 	conn, err := d.open(t).Conn(t.Context())
 	require.NoError(t, err)
-	key := fnv.New64a()
-	key.Write([]byte("renew_schema"))
 	lock := map[sqlstore.Dialect]string{
 		sqlstore.SQLite:     "BEGIN IMMEDIATE",
-		sqlstore.PostgreSQL: fmt.Sprintf("SELECT pg_advisory_lock(%d)", int64(key.Sum64())),
+		sqlstore.PostgreSQL: "SELECT pg_advisory_lock(hashtextextended('renew_schema', 0))",
 		sqlstore.MySQL:      "SELECT GET_LOCK('renew_schema', 0)",
 	}[d.dialect]
 	_, err = conn.ExecContext(t.Context(), lock)
@@ -221,7 +218,7 @@ func holdMigrationLock(t *testing.T, d *database) (release func()) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, conn.Raw(func(c any) error { return c.(interface{ Close() error }).Close() }))
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 

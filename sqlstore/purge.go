@@ -76,7 +76,7 @@ func (s *TokenStore) readDue(ctx context.Context, before int64, size int) (ended
 	if err != nil {
 		return nil, nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
 	for rows.Next() {
 		var key sessionKey
 		var hasEnded bool

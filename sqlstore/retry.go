@@ -29,7 +29,7 @@ func retry(ctx context.Context, idempotent bool, f func() error) error {
 			return err
 		}
 		// Those who ran into each other must not meet again.
-		timer := time.NewTimer(pause/2 + rand.N(pause))
+		timer := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // no secret
 		select {
 		case <-ctx.Done():
 			timer.Stop()

@@ -133,6 +133,7 @@ func (c config) sql(statement string) string {
 		least = "MIN"
 	case MySQL:
 		count = ", writes = writes + 1"
+	default:
 	}
 	statement = strings.NewReplacer(
 		"{sessions}", c.prefix+"sessions",
@@ -159,13 +160,15 @@ func (c config) sql(statement string) string {
 // that has not seen it yet.
 type statements []*sql.Stmt
 
-func (s *statements) prepare(ctx context.Context, db *sql.DB, query string) (*sql.Stmt, error) {
-	stmt, err := db.PrepareContext(ctx, query)
+// prepare sets stmt. Whoever owns s closes all of them together.
+func (s *statements) prepare(ctx context.Context, db *sql.DB, query string, stmt **sql.Stmt) error {
+	prepared, err := db.PrepareContext(ctx, query) //nolint:sqlclosecheck // close does
 	if err != nil {
-		return nil, fmt.Errorf("prepare a statement (has Migrate been run, with the same table prefix?): %w", err)
+		return fmt.Errorf("prepare a statement (has Migrate been run, with the same table prefix?): %w", err)
 	}
-	*s = append(*s, stmt)
-	return stmt, nil
+	*s = append(*s, prepared)
+	*stmt = prepared
+	return nil
 }
 
 func (s statements) close() error {
@@ -195,6 +198,7 @@ func (c config) checkConnection(ctx context.Context, db *sql.DB) error {
 		if encoding != "UTF8" {
 			return fmt.Errorf("the database's encoding is %s, but must be UTF8 to keep every name", encoding)
 		}
+	default: // MySQL's columns are binary
 	}
 	return nil
 }

@@ -89,8 +89,7 @@ func (s *TokenStore) prepare(ctx context.Context) error {
 		{&s.revokeSubject, revokeAllOfSubject},
 		{&s.due, dueSessions},
 	} {
-		var err error
-		if *p.stmt, err = s.prepared.prepare(ctx, s.db, s.config.sql(p.query)); err != nil {
+		if err := s.prepared.prepare(ctx, s.db, s.config.sql(p.query), p.stmt); err != nil {
 			return err
 		}
 	}
@@ -240,7 +239,7 @@ func (s *TokenStore) readSubject(ctx context.Context, appID, subject string, at 
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
 	var sessions []renew.Session
 	for rows.Next() {
 		var r row

@@ -84,7 +84,7 @@ func (w *watch) result(query string, result driver.Result, err error) (driver.Re
 
 func (w *watch) rows(query string, rows driver.Rows, err error) (driver.Rows, error) {
 	if err == nil && w.lost(query) {
-		rows.Close()
+		_ = rows.Close()
 		return nil, io.ErrUnexpectedEOF
 	}
 	return rows, err

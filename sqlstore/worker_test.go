@@ -128,9 +128,9 @@ func (w *worker) read(lines *bufio.Scanner) {
 
 // kill ends the process with SIGKILL, whatever it is doing.
 func (w *worker) kill() {
-	w.cmd.Process.Kill()
-	w.reading.Wait() // Wait closes the output that read reads
-	w.cmd.Wait()
+	_ = w.cmd.Process.Kill() // an error: it has ended already
+	w.reading.Wait()         // Wait closes the output that read reads
+	_ = w.cmd.Wait()         // it was killed
 }
 
 func (w *worker) renew(ctx context.Context, token, idempotencyKey string) (answer, error) {
@@ -149,7 +149,7 @@ func (w *worker) renew(ctx context.Context, token, idempotencyKey string) (answe
 		return answer{}, err
 	}
 	w.write.Lock()
-	w.input.Write(append(line, '\n')) // to a process that is gone: read says so
+	_, _ = w.input.Write(append(line, '\n')) // to a process that is gone: read says so
 	w.write.Unlock()
 	select {
 	case <-ctx.Done():
@@ -197,7 +197,7 @@ func renewWorker() int {
 			line, _ := json.Marshal(r.answer(ctx, request)) // strings and a number
 			write.Lock()
 			defer write.Unlock()
-			os.Stdout.Write(append(line, '\n'))
+			_, _ = os.Stdout.Write(append(line, '\n'))
 		})
 	}
 	calls.Wait()
@@ -248,7 +248,7 @@ func migrateWorker() int {
 		return 1
 	}
 	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	if err := sqlstore.Migrate(context.Background(), db, dialect); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", strings.TrimSpace(err.Error()))
 		return 1

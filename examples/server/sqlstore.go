@@ -156,10 +156,10 @@ func encryptionKey(p place) ([]byte, error) {
 // keyFile reads the key, or makes one if there is none.
 func keyFile(name string) (string, error) {
 	key := make([]byte, sqlstore.EncryptionKeyBytes)
-	rand.Read(key) // never fails
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	rand.Read(key)                                                           // never fails
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names it
 	if errors.Is(err, fs.ErrExist) {
-		text, err := os.ReadFile(name)
+		text, err := os.ReadFile(name) //nolint:gosec // as above
 		return string(text), err
 	}
 	if err != nil {

@@ -120,7 +120,7 @@ func start(tb testing.TB, k kind) *Server {
 	s := &Server{kind: k, dir: dir}
 	initialize, _, err := k.find(dir)
 	if err != nil {
-		os.RemoveAll(dir)
+		_ = os.RemoveAll(dir) // it is empty
 		missing(tb, fmt.Sprintf("%s is not installed (%v): %s", k.name, err, k.install))
 	}
 	if err := giveAway(dir, k.users); err != nil {
@@ -181,7 +181,7 @@ func (s *Server) wait(p *process, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		err := db.PingContext(ctx)
@@ -229,7 +229,7 @@ func (s *Server) Stop() {
 		s.process.kill()
 		s.process = nil
 	}
-	os.RemoveAll(s.dir)
+	_ = os.RemoveAll(s.dir) // of what stays, the system clears its temporary files
 }
 
 // Driver is the name under which the driver is registered.
@@ -242,9 +242,9 @@ func (s *Server) NewDatabase(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	name := fmt.Sprintf("test_%d", s.databases.Add(1))
-	if _, err := db.Exec("CREATE DATABASE " + name); err != nil {
+	if _, err := db.ExecContext(tb.Context(), "CREATE DATABASE "+name); err != nil {
 		tb.Fatal(err)
 	}
 	return name
@@ -278,7 +278,7 @@ func (s *Server) Command(tb testing.TB, name string, args ...string) *exec.Cmd {
 			missing(tb, fmt.Sprintf("%s is not installed: %s", name, s.kind.install))
 		}
 	}
-	return exec.Command(path, args...)
+	return command(path, args...)
 }
 
 // Dir is where the server keeps its files.
@@ -304,14 +304,14 @@ var postgreSQL = kind{
 			return nil, nil, err
 		}
 		data := filepath.Join(dir, "data")
-		initialize = exec.Command(filepath.Join(filepath.Dir(bin), "initdb"), "-D", data, "-U", "postgres",
+		initialize = command(filepath.Join(filepath.Dir(bin), "initdb"), "-D", data, "-U", "postgres",
 			"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 		// A locale whose order is not that of bytes shows where an order was
 		// left to the database.
-		if help, _ := exec.Command(initialize.Path, "--help").Output(); strings.Contains(string(help), "--icu-locale") {
+		if help, _ := command(initialize.Path, "--help").Output(); strings.Contains(string(help), "--icu-locale") {
 			initialize.Args = append(initialize.Args, "--locale-provider=icu", "--icu-locale=en-US")
 		}
-		serve = exec.Command(bin, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=200")
+		serve = command(bin, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=200")
 		return initialize, serve, nil
 	},
 }
@@ -339,14 +339,19 @@ var mariaDB = kind{
 			return nil, nil, err
 		}
 		data := "--datadir=" + filepath.Join(dir, "data")
-		initialize = exec.Command(installer, "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db")
-		serve = exec.Command(bin, "--no-defaults", data, "--socket="+filepath.Join(dir, "socket"), "--skip-networking",
+		initialize = command(installer, "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db")
+		serve = command(bin, "--no-defaults", data, "--socket="+filepath.Join(dir, "socket"), "--skip-networking",
 			"--pid-file="+filepath.Join(dir, "pid"), "--tmpdir="+dir, "--innodb-buffer-pool-size=128M", "--max-connections=200",
 			// Without the binary log InnoDB shows a commit to others before it is
 			// on the disk, and a crash in between takes back what was seen.
 			"--log-bin="+filepath.Join(dir, "data", "binlog"), "--sync-binlog=1", "--server-id=1")
 		return initialize, serve, nil
 	},
+}
+
+// command runs what findBinary has found.
+func command(path string, args ...string) *exec.Cmd {
+	return exec.Command(path, args...) //nolint:gosec,noctx // the installed server, which a test ends by itself
 }
 
 // findBinary looks in PATH, then in the folders that match the patterns, the

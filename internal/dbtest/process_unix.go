@@ -22,11 +22,11 @@ type process struct {
 // startProcess starts the command and keeps the thread that started it for as
 // long as it runs: Linux ends the process when that thread ends.
 func startProcess(cmd *exec.Cmd, logFile string) (*process, error) {
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in our own folder
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the process has its own
 	cmd.Stdout, cmd.Stderr = log, log
 	dieWithParent(cmd.SysProcAttr)
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -39,7 +39,7 @@ func startProcess(cmd *exec.Cmd, logFile string) (*process, error) {
 		if err != nil {
 			return
 		}
-		cmd.Wait() // a killed process is what this is for
+		_ = cmd.Wait() // a killed process is what this is for
 		close(p.done)
 	}()
 	return p, <-started
@@ -58,9 +58,9 @@ func (p *process) ended() bool {
 // of for each connection.
 func (p *process) kill() {
 	children := childrenOf(p.cmd.Process.Pid)
-	p.cmd.Process.Kill()
+	_ = p.cmd.Process.Kill() // an error: it has ended already, and so below
 	for _, child := range children {
-		syscall.Kill(child, syscall.SIGKILL)
+		_ = syscall.Kill(child, syscall.SIGKILL)
 	}
 	<-p.done
 }
@@ -92,7 +92,7 @@ func runAs(cmd *exec.Cmd, users []string) error {
 	if err != nil {
 		return err
 	}
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
 	return nil
 }
 
@@ -105,20 +105,21 @@ func giveAway(dir string, users []string) error {
 	if err != nil {
 		return err
 	}
-	return os.Chown(dir, uid, gid)
+	return os.Chown(dir, int(uid), int(gid))
 }
 
-func lookup(users []string) (uid, gid int, err error) {
+func lookup(users []string) (uid, gid uint32, err error) {
 	for _, name := range users {
 		u, err := user.Lookup(name)
 		if err != nil {
 			continue
 		}
-		if uid, err = strconv.Atoi(u.Uid); err != nil {
+		wideUID, err := strconv.ParseUint(u.Uid, 10, 32)
+		if err != nil {
 			return 0, 0, err
 		}
-		gid, err = strconv.Atoi(u.Gid)
-		return uid, gid, err
+		wideGID, err := strconv.ParseUint(u.Gid, 10, 32)
+		return uint32(wideUID), uint32(wideGID), err
 	}
 	return 0, 0, fmt.Errorf("this process is root, and there is no user %s to run the server as", strings.Join(users, " or "))
 }

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync"
@@ -22,7 +23,7 @@ type Proxy struct {
 
 func newProxy(tb testing.TB, socket string) *Proxy {
 	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func (p *Proxy) Cut() int {
 	defer p.mu.Unlock()
 	n := len(p.open) / 2
 	for conn := range p.open {
-		conn.Close()
+		_ = conn.Close()
 	}
 	clear(p.open)
 	return n
@@ -52,7 +53,7 @@ func (p *Proxy) close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.listener.Close()
+	_ = p.listener.Close()
 	p.Cut()
 	p.wait.Wait()
 }
@@ -68,20 +69,27 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("unix", p.socket)
+	defer func() { _ = client.Close() }()
+	server, err := new(net.Dialer).DialContext(context.Background(), "unix", p.socket)
 	if err != nil {
 		return
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	if !p.add(client, server) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { io.Copy(server, client); server.Close() })
-	both.Go(func() { io.Copy(client, server); client.Close() })
+	both.Go(func() { pass(server, client) })
+	both.Go(func() { pass(client, server) })
 	both.Wait()
 	p.remove(client, server)
+}
+
+// pass copies until either side ends, and ends the other. How they end is what
+// this is for, and no error.
+func pass(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
 }
 
 func (p *Proxy) add(conns ...net.Conn) bool {
