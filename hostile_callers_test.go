@@ -400,3 +400,54 @@ func TestSubjectStoreThatFails(t *testing.T) {
 		require.Zero(t, n)
 	}
 }
+
+// The promise: an app ID that no app can have is an unknown app, and no store is
+// asked for it.
+func TestAppIDsThatNoAppCanHave(t *testing.T) {
+	keys := &countedKeys{calls: map[string]int{}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
+	b := f.issue()
+	keys.calls = map[string]int{}
+	lister, err := renew.New(failingLister{f.store}, f.store)
+	require.NoError(t, err)
+	for _, appID := range []string{"", "\x00", "a\nb", "\xff", strings.Repeat("a", 256)} {
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, appID, f.appKey), renew.ErrAppNotFound)
+		_, err = f.VerifyAuthToken(f.ctx, appID, b.AuthToken)
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		require.ErrorIs(t, f.Revoke(f.ctx, appID, b.AuthToken), renew.ErrAppNotFound)
+		_, err = lister.KeySet(f.ctx, appID)
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+	}
+	require.Empty(t, keys.calls)
+}
+
+// The promise: settings that a store should never have kept are the server's
+// fault. Without an issuer, a token without one would match.
+func TestAppOfAStoreIsValidated(t *testing.T) {
+	for name, change := range map[string]func(a *renew.App){
+		"no issuer":              func(a *renew.App) { a.Issuer = "" },
+		"a negative lifetime":    func(a *renew.App) { a.RefreshTTL = -time.Hour },
+		"a lifetime too fine":    func(a *renew.App) { a.AuthTTL = time.Millisecond },
+		"never good":             func(a *renew.App) { a.RefreshNotBefore = 24 * time.Hour },
+		"an issuer of two lines": func(a *renew.App) { a.Issuer = "a\nb" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := &brokenKeys{}
+			f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { broken.KeyStore = s; return broken }}.new(t)
+			b := f.issue()
+			made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+			broken.app = func(a *renew.App) error { change(a); return nil }
+			f.hooks.calls()
+			req := f.request(b)
+			req.RefreshToken = made.withPayload(made.claims().without("iss").String())
+			_, err := f.Renew(f.ctx, req)
+			requireServerFault(t, err)
+			_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+			requireServerFault(t, err)
+			requireServerFault(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+			_, err = f.Issue(f.ctx, f.issueRequest())
+			requireServerFault(t, err)
+			require.Equal(t, [4]int64{}, f.hooks.calls())
+		})
+	}
+}
