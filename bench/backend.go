@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -152,12 +153,7 @@ func (b *backend) multiplyRows(ctx context.Context, sessionID string, n int) err
 		series, id = "WITH series (n) AS (SELECT generate_series(%d, %d))", "'%s' || lpad(n::text, 16, '0')"
 	}
 	id = fmt.Sprintf(id, sessionID[:10])
-	rows, err := b.db.QueryContext(ctx, "SELECT * FROM renew_sessions WHERE 1 = 0")
-	if err != nil {
-		return err
-	}
-	columns, err := rows.Columns()
-	rows.Close()
+	columns, err := b.columns(ctx)
 	if err != nil {
 		return err
 	}
@@ -168,6 +164,17 @@ func (b *backend) multiplyRows(ctx context.Context, sessionID string, n int) err
 		" INSERT INTO renew_sessions ("+strings.Join(columns, ", ")+") SELECT "+values+
 		" FROM renew_sessions CROSS JOIN series WHERE id = '"+sessionID+"'")
 	return err
+}
+
+// columns are those of a session, in their order.
+func (b *backend) columns(ctx context.Context) ([]string, error) {
+	rows, err := b.db.QueryContext(ctx, "SELECT * FROM renew_sessions WHERE 1 = 0")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	return columns, errors.Join(err, rows.Err())
 }
 
 // size is what the sessions take: the heap's for memory, the table's and its
@@ -192,7 +199,7 @@ func (b *backend) size(ctx context.Context) (bytes int64, err error) {
 		runtime.GC()
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		bytes = int64(m.HeapAlloc)
+		bytes = int64(m.HeapAlloc) //nolint:gosec // far below 1<<63
 	}
 	return bytes, err
 }
