@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,12 +241,19 @@ func rotationsAtOnce(e *keyEnv) {
 		createApp(e, app)
 		rotateKey(e, e.a, app.ID)
 		ids := make([]string, clients)
-		e.race(clients, func(i int) {
-			if id, err := tryRotateKey(e, e.handle(i), app.ID); err == nil {
-				ids[i] = id
+		var rotated atomic.Int32
+		e.race(clients+2, func(i int) {
+			if i < clients {
+				defer rotated.Add(1)
+				if id, err := tryRotateKey(e, e.handle(i), app.ID); err == nil {
+					ids[i] = id
+				}
+				return
 			}
-			if _, err := e.handle(i).signingKey(e, e.ctx, app.ID); errors.Is(err, renew.ErrKeyNotFound) {
-				e.fatalf("expected an active key at every moment of a rotation\nthe store returned the error %q", err)
+			for rotated.Load() < clients {
+				if _, err := e.handle(i).signingKey(e, e.ctx, app.ID); errors.Is(err, renew.ErrKeyNotFound) {
+					e.fatalf("expected an active key at every moment of a rotation\nthe store returned the error %q", err)
+				}
 			}
 		})
 		a, errA := e.a.signingKey(e, e.ctx, app.ID)

@@ -154,7 +154,7 @@ func (s *suite[H]) test(t *testing.T) {
 					if !c.serial {
 						t.Parallel()
 					}
-					s.run(t, l, c).report(t)
+					s.run(t, l, c).report(t, s.seed)
 				})
 			}
 		})
@@ -167,13 +167,18 @@ type result struct {
 	skipped  string
 }
 
-func (r result) report(t *testing.T) {
+func (r result) report(t *testing.T, seed uint64) {
 	for _, failure := range r.failures {
-		t.Error(failure)
+		t.Errorf("%s\n  %s", failure, again(t.Name(), seed))
 	}
 	if len(r.failures) == 0 && r.skipped != "" {
 		t.Skip(r.skipped)
 	}
+}
+
+// again says how to run a case again with the same random choices.
+func again(name string, seed uint64) string {
+	return fmt.Sprintf("run it again with %s=%d go test -run '%s'", seedVariable, seed, name)
 }
 
 // run runs one case in a goroutine of its own, and gives up on it when the store
@@ -191,7 +196,6 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 		hooks:   make(chan func(testing.TB)),
 		aborted: aborted,
 		law:     l.id,
-		name:    c.name,
 		seed:    s.caseSeed(l.id, c.name),
 		app:     "storetest-" + newID(),
 		suite:   s,
@@ -236,7 +240,6 @@ type env[H any] struct {
 	app     string
 	log     *callLog
 	law     string
-	name    string
 	seed    uint64
 	suite   *suite[H]
 	hooks   chan func(testing.TB)
@@ -333,8 +336,7 @@ func (e *env[H]) result(law, usually string) result {
 	r := result{skipped: e.skipped}
 	for _, failure := range e.failures {
 		failure = strings.ReplaceAll(failure, "\n", "\n  ")
-		r.failures = append(r.failures, fmt.Sprintf("law %s: %s\n  %s\n  this usually means: %s\n  random choices: repeat them with %s=%d and -run '%s/%s'",
-			e.law, law, failure, usually, seedVariable, e.config.seed, e.law, e.name))
+		r.failures = append(r.failures, fmt.Sprintf("law %s: %s\n  %s\n  this usually means: %s", e.law, law, failure, usually))
 	}
 	return r
 }
