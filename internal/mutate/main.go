@@ -73,7 +73,7 @@ func run() (err error) {
 	flag.DurationVar(&r.timeout, "timeout", 2*time.Minute, "how long the tests of one mutant may take")
 	flag.Parse()
 	if flag.NArg() == 0 {
-		return errors.New("usage: mutate [flags] file.go ...")
+		return errors.New("no source file is named; -h lists the flags")
 	}
 	dir, err := os.MkdirTemp("", "mutate")
 	if err != nil {
