@@ -451,3 +451,31 @@ func TestAppOfAStoreIsValidated(t *testing.T) {
 		})
 	}
 }
+
+// The limits of an idempotency key, to the byte.
+func TestIdempotencyKeysAtTheLimits(t *testing.T) {
+	visible := ""
+	for c := byte('!'); c <= '~'; c++ {
+		visible += string(rune(c))
+	}
+	for key, good := range map[string]bool{
+		visible:                  true,
+		strings.Repeat("k", 16):  true,
+		strings.Repeat("k", 255): true,
+		strings.Repeat("k", 15):  false,
+		strings.Repeat("k", 256): false,
+		visible + " ":            false,
+		visible + "\x7f":         false,
+		visible + "\u00e9":       false,
+	} {
+		f := newFixture(t)
+		_, err := f.renewWith(f.issue(), key)
+		if good {
+			require.NoError(t, err, key)
+			continue
+		}
+		var invalid *renew.ValidationError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, "Idempotency-Key", invalid.Fields[0].Field)
+	}
+}
