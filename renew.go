@@ -571,8 +571,7 @@ func proof(idempotencyKey string) []byte {
 // isProvedBy reports whether the last renewal was made with this idempotency
 // key.
 func (s Session) isProvedBy(idempotencyKey string) bool {
-	return len(s.RetryProof) > 0 && idempotencyKey != "" &&
-		subtle.ConstantTimeCompare(s.RetryProof, proof(idempotencyKey)) == 1
+	return idempotencyKey != "" && subtle.ConstantTimeCompare(s.RetryProof, proof(idempotencyKey)) == 1
 }
 
 // mint signs the session's current pair with the app's active key.
@@ -790,7 +789,7 @@ func (r *Renewer) app(ctx context.Context, appID string) (App, error) {
 	if err := app.Validate(); err != nil {
 		return App{}, fmt.Errorf("app %q: %w", appID, err)
 	}
-	if r.leeway > 0 && (r.leeway >= app.authTTL() || r.leeway >= app.refreshTTL()) {
+	if r.leeway >= app.authTTL() || r.leeway >= app.refreshTTL() {
 		return App{}, fmt.Errorf("app %q: WithLeeway is %v, not below the lifetimes of its tokens", appID, r.leeway)
 	}
 	return app, nil
