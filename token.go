@@ -153,11 +153,8 @@ func mint(ctx context.Context, app App, key *SigningKey, s Session) (*Bundle, er
 		RefreshNotBefore: s.NotBefore,
 		RefreshExpiresAt: s.ExpiresAt,
 	}
-	if b.AuthToken, err = key.sign(ctx, auth); err != nil {
-		return nil, fmt.Errorf("auth token: %w", err)
-	}
-	if b.RefreshToken, err = key.sign(ctx, refresh); err != nil {
-		return nil, fmt.Errorf("refresh token: %w", err)
+	if b.AuthToken, b.RefreshToken, err = key.signBoth(ctx, auth, refresh); err != nil {
+		return nil, err
 	}
 	return b, nil
 }
