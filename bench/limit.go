@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jwtrenew/renew"
 )
@@ -33,7 +34,19 @@ var algorithms = []struct {
 // limitOf is what no renewal can do without: one signature to verify and two to
 // make, by the standard library, of digests that are there already. It is the
 // least that any library can take, and no renewal.
-func limitOf(alg renew.Algorithm) (system, error) {
+func limitOf(alg renew.Algorithm) (system, error) { return limitWith(alg, 0, oneAfterTheOther) }
+
+func oneAfterTheOther(sign func() error) error { return errors.Join(sign(), sign()) }
+
+func atTheSameTime(sign func() error) error {
+	other := make(chan error, 1)
+	go func() { other <- sign() }()
+	return errors.Join(sign(), <-other)
+}
+
+// limitWith has the two signatures made as twice does, by a signer that is so far
+// away.
+func limitWith(alg renew.Algorithm, away time.Duration, twice func(sign func() error) error) (system, error) {
 	key, err := renew.GenerateSigningKey(alg)
 	if err != nil {
 		return system{}, err
@@ -46,16 +59,18 @@ func limitOf(alg renew.Algorithm) (system, error) {
 	if err != nil {
 		return system{}, err
 	}
+	signOnce := func() error {
+		if away > 0 {
+			time.Sleep(away)
+		}
+		_, err := sign()
+		return err
+	}
 	once := func(context.Context) error {
 		if !verify(signature) {
 			return errors.New("limit: the signature does not verify")
 		}
-		for range 2 {
-			if _, err := sign(); err != nil {
-				return err
-			}
-		}
-		return nil
+		return twice(signOnce)
 	}
 	return system{
 		name:  "limit: verify and two signs, standard library",
@@ -97,33 +112,4 @@ func primitives(alg renew.Algorithm, signer crypto.Signer) (sign func() ([]byte,
 		return nil, nil, fmt.Errorf("limit: a %T is no key", pub)
 	}
 	return sign, verify, nil
-}
-
-// concurrentLimitOf is limitOf with both signatures made at the same time.
-func concurrentLimitOf(alg renew.Algorithm) (system, error) {
-	key, err := renew.GenerateSigningKey(alg)
-	if err != nil {
-		return system{}, err
-	}
-	sign, verify, err := primitives(alg, key.Signer())
-	if err != nil {
-		return system{}, err
-	}
-	signature, err := sign()
-	if err != nil {
-		return system{}, err
-	}
-	once := func(context.Context) error {
-		if !verify(signature) {
-			return errors.New("limit: the signature does not verify")
-		}
-		other := make(chan error, 1)
-		go func() {
-			_, err := sign()
-			other <- err
-		}()
-		_, err := sign()
-		return errors.Join(err, <-other)
-	}
-	return system{name: "at the same time", login: func(context.Context) (renewal, error) { return once, nil }}, nil
 }

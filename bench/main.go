@@ -31,6 +31,7 @@ type bench struct {
 	out       io.Writer
 	block     time.Duration // how long a contender runs before it is the next one's turn
 	rounds    int
+	pairs     int           // limits and renewals, one by one
 	load      time.Duration // how long clients load a server in one round
 	live      []int         // live sessions, for growth
 	growth    int           // renewals of each size of store in a round
@@ -43,6 +44,7 @@ var sections = []struct {
 	name string
 	run  func(*bench, context.Context) error
 }{
+	{"limit", (*bench).limit},
 	{"systems", (*bench).systems},
 	{"algorithms", (*bench).algorithms},
 	{"renewers", (*bench).renewers},
@@ -86,11 +88,11 @@ func run(ctx context.Context, out io.Writer, args []string) (err error) {
 		}
 	}
 	b := &bench{
-		out: out, block: 100 * time.Millisecond, rounds: 40, load: time.Second,
+		out: out, block: 100 * time.Millisecond, rounds: 40, pairs: 20_000, load: time.Second,
 		live: []int{1_000, 100_000, 1_000_000}, growth: 200, renewals: 10_000,
 	}
 	if *quick {
-		b.block, b.rounds, b.load = 50*time.Millisecond, 10, 300*time.Millisecond
+		b.block, b.rounds, b.pairs, b.load = 50*time.Millisecond, 10, 3000, 300*time.Millisecond
 		b.live, b.growth, b.renewals = []int{1_000, 100_000}, 50, 1_000
 	}
 	if b.databases, err = startDatabases(ctx); err != nil {
@@ -121,6 +123,7 @@ func (b *bench) report(ctx context.Context, quick bool, chosen []string) error {
 	for _, why := range b.databases.missing {
 		fmt.Fprintf(b.out, "\nNot measured: %s\n", why)
 	}
+	busyBefore := busy()
 	for _, s := range sections {
 		if !slices.Contains(chosen, s.name) {
 			continue
@@ -129,5 +132,17 @@ func (b *bench) report(ctx context.Context, quick bool, chosen []string) error {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
+	fmt.Fprintf(b.out, "\nProcesses that wanted a core, in the minute before: %s at the start, %s at the end.\n", busyBefore, busy())
 	return nil
+}
+
+// busy is the system's load average, where it tells: how many processes want a
+// core. With more of them than cores, only ratios mean something.
+func busy() string {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	average, _, _ := strings.Cut(string(content), " ")
+	return average
 }

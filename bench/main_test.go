@@ -35,7 +35,7 @@ func TestEverySectionPrintsItsTable(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			var out bytes.Buffer
 			b := &bench{
-				out: &out, block: time.Millisecond, rounds: 2, load: 20 * time.Millisecond,
+				out: &out, block: time.Millisecond, rounds: 2, pairs: 10, load: 20 * time.Millisecond,
 				live: []int{10, 30}, growth: 5, renewals: 20, databases: databases,
 			}
 			require.NoError(t, s.run(b, t.Context()))
