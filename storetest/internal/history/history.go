@@ -85,12 +85,13 @@ func (s state) create(op Op) (state, bool) {
 		return created, !s.exists
 	case Exists:
 		return s, s.exists
-	default:
+	case Unknown:
 		if !s.exists {
 			return created, true
 		}
 		return s, true
 	}
+	return s, false
 }
 
 func (s state) rotate(op Op) (state, bool) {
@@ -103,12 +104,13 @@ func (s state) rotate(op Op) (state, bool) {
 		return s, !can
 	case NotFound:
 		return s, !s.exists
-	default:
+	case Unknown:
 		if can {
 			return rotated, true
 		}
 		return s, true
 	}
+	return s, false
 }
 
 func (s state) revoke(op Op) (state, bool) {
@@ -121,9 +123,10 @@ func (s state) revoke(op Op) (state, bool) {
 		return revoked, s.exists
 	case NotFound:
 		return s, !s.exists
-	default:
+	case Unknown:
 		return revoked, true
 	}
+	return s, false
 }
 
 func (s state) read(op Op) bool {
@@ -132,9 +135,8 @@ func (s state) read(op Op) bool {
 		return s.exists && s.token == op.Token && s.revoked == op.Revoked
 	case NotFound:
 		return !s.exists
-	default:
-		return true
 	}
+	return op.Answer == Unknown
 }
 
 // Check looks for an order that explains all operations of a history, which
