@@ -12,7 +12,9 @@ import (
 
 // TestTokenStore shows that the store keeps the laws of renew.TokenStore. It
 // lives in one process, so that both handles are one value; law T13 is for
-// durable stores.
+// durable stores. Fifty times over, as races want it:
+//
+//	go test -race -shuffle=on -count=50 -run '^(TestTokenStore|TestKeyStore)$' ./memstore
 func TestTokenStore(t *testing.T) {
 	store := memstore.New()
 	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store })

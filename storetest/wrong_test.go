@@ -665,14 +665,14 @@ var readers = []wrongStore{
 			sound: s,
 			create: func(ctx context.Context, session renew.Session) error {
 				defer wrote(keyOf(session))
-				defer replicate(s.backing, session, 0)
+				defer replicate(session, 0)
 				return s.CreateSession(ctx, session)
 			},
 			rotate: func(ctx context.Context, from string, next renew.Session) error {
 				err := s.Rotate(ctx, from, next)
 				if err == nil {
 					wrote(keyOf(next))
-					replicate(s.backing, next, time.Millisecond)
+					replicate(next, time.Millisecond)
 				}
 				return err
 			},
@@ -713,27 +713,21 @@ var readers = []wrongStore{
 	}},
 }
 
-// A replica holds each session as it was before the last replication.
-var replicas sync.Map // of *backing and rowKey to renew.Session
+// replicas holds each session, by app and ID, as it was at the last replication.
+// No two backings have a session of one ID.
+var replicas sync.Map
 
-type replicaKey struct {
-	*backing
-	rowKey
-}
-
-func replicate(b *backing, s renew.Session, lag time.Duration) {
+func replicate(s renew.Session, lag time.Duration) {
 	s = normal(s)
-	key := replicaKey{nil, keyOf(s)} // session IDs are unique among backings
-	_ = b
 	if lag == 0 {
-		replicas.LoadOrStore(key, s)
+		replicas.LoadOrStore(keyOf(s), s)
 		return
 	}
-	time.AfterFunc(lag, func() { replicas.Store(key, s) })
+	time.AfterFunc(lag, func() { replicas.Store(keyOf(s), s) })
 }
 
 func replica(s renew.Session) renew.Session {
-	if old, ok := replicas.Load(replicaKey{nil, keyOf(s)}); ok {
+	if old, ok := replicas.Load(keyOf(s)); ok {
 		old := old.(renew.Session).Clone()
 		old.RevokedAt = s.RevokedAt
 		return old
@@ -904,8 +898,8 @@ var waiters = []wrongStore{
 	}},
 }
 
-// sharers are stores that share memory with their callers. rows keeps, or hands
-// out, what share makes of a session.
+// sharing returns a handle that shares memory with its callers: in and out put
+// into a clone what is not cloned on the way in and on the way out.
 func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
 	mix := func(f func(shared, cloned *renew.Session), s renew.Session) renew.Session {
 		cloned := s.Clone()
@@ -960,6 +954,7 @@ func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
 	}
 }
 
+// sharers are stores that share memory with their callers.
 var sharers = []wrongStore{
 	{name: "keeps the audience that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Audience = shared.Audience }, nil)},
 	{name: "keeps the claims that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Claims = shared.Claims }, nil)},
@@ -1212,7 +1207,7 @@ var sufferers = []wrongStore{
 	}},
 }
 
-// listWhere returns a handle whose SubjectSessions returns what match says.
+// listIf returns a handle whose SubjectSessions returns what match says.
 func listIf(match func(row renew.Session, appID, subject string, at time.Time) bool) func(sound) *patched {
 	return func(s sound) *patched {
 		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
@@ -1287,10 +1282,7 @@ var listers = []wrongStore{
 		return list, nil
 	})},
 	{name: "does not move a session to another subject", law: "S1", handle: func(s sound) *patched {
-		var mu sync.Mutex
 		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-			mu.Lock()
-			defer mu.Unlock()
 			return s.listWhere(ctx, func(row renew.Session) bool {
 				// It is listed under the subject that it was created with.
 				return row.AppID == appID && row.Live(at) && (row.Subject == subject || row.Subject == "another subject" && subject == "subject")
