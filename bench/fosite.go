@@ -26,12 +26,14 @@ import (
 // token, deactivates the old pair and stores the new one. It verifies no
 // signature and makes one; it ends the session when a used token comes back, and
 // keeps every used token. A lost answer loses the session.
+//
+// Each session has a storage of its own: several at once race inside it.
 func onFosite() (system, error) {
-	provider, _, err := newFosite()
-	if err != nil {
-		return system{}, err
-	}
 	return system{name: "ory/fosite", login: func(ctx context.Context) (renewal, error) {
+		provider, _, err := newFosite()
+		if err != nil {
+			return nil, err
+		}
 		refresh, err := fositeLogin(ctx, provider)
 		return func(ctx context.Context) error {
 			if err == nil {

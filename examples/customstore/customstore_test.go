@@ -16,6 +16,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// slowness is for a disk that others keep busy: bbolt waits for it at every write.
+var slowness = storetest.WithSlowness(10)
+
 // TestLaws holds the store to every law that needs no crash. One process alone
 // may have a bbolt file open, so that both handles are one store. An outage of a
 // database in the same process is a file that is closed.
@@ -27,14 +30,14 @@ func TestLaws(t *testing.T) {
 		return func() { *store = *open(tb, file) }
 	})
 	t.Cleanup(func() { closeStore(t, store) })
-	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store }, outage)
+	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store }, slowness, outage)
 }
 
 // TestCrash holds the store to every law across the border of a process, which
 // is killed in the middle of its work.
 func TestCrash(t *testing.T) {
 	process := storetest.StartProcess(t, filepath.Join(t.TempDir(), "sessions.db"))
-	storetest.TestTokenStore(t, process.Open, storetest.WithCrash(process.Crash))
+	storetest.TestTokenStore(t, process.Open, slowness, storetest.WithCrash(process.Crash))
 }
 
 func open(tb testing.TB, file string) *customstore.Store {
