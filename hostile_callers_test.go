@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,9 +103,9 @@ func TestKeySetWithANilKeyIsTheServersFault(t *testing.T) {
 // The promise: both tokens of a pair are signed, or there is no pair.
 func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 	honest := generate(t, renew.ES256)
-	for name, failing := range map[string]int{"the first signature": 1, "the second signature": 2} {
+	for name, failing := range map[string]int64{"the first signature": 1, "the second signature": 2} {
 		t.Run(name, func(t *testing.T) {
-			signed := 0
+			var signed atomic.Int64
 			signer := &remoteSigner{Signer: honest.Signer()}
 			key, err := renew.NewSigningKey(fuzzKeyID, renew.ES256, signer)
 			require.NoError(t, err)
@@ -112,7 +113,7 @@ func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
 			first := f.issue()
 			signer.sign = func(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-				if signed++; signed == failing {
+				if signed.Add(1) == failing {
 					return nil, errOutage
 				}
 				return honest.Signer().Sign(random, digest, opts)

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,13 +244,13 @@ func TestPSSSaltIsOfTheHashsLength(t *testing.T) {
 	require.NoError(t, err)
 	f := newFixture(t)
 	require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, remote, f.clock.Now()))
-	asked := 0
+	var asked atomic.Int64
 	signer.sign = func(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-		asked = o.(*rsa.PSSOptions).SaltLength
+		asked.Store(int64(o.(*rsa.PSSOptions).SaltLength))
 		return key.Signer().Sign(r, digest, o)
 	}
 	f.issue()
-	require.Equal(t, rsa.PSSSaltLengthEqualsHash, asked)
+	require.Equal(t, int64(rsa.PSSSaltLengthEqualsHash), asked.Load())
 	// A salt of another length is a valid PSS signature, and none of PS256.
 	signer.sign = func(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
 		return key.Signer().Sign(r, digest, &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256})
