@@ -319,8 +319,9 @@ type SigningKey struct {
 // algorithm's hash, for EdDSA with the message; for the PS algorithms with
 // [rsa.PSSOptions] that ask for a salt of the hash's length (RFC 7518 section
 // 3.5). A signer that is not one of the standard library's private keys runs in
-// a goroutine of its own, so that one that blocks is left behind when the
-// context is done, and its signatures are verified before they are used.
+// goroutines of its own, for both tokens of a pair at the same time, so that one
+// that blocks is left behind when the context is done, and its signatures are
+// verified before they are used.
 func NewSigningKey(keyID string, alg Algorithm, signer crypto.Signer) (*SigningKey, error) {
 	if isNil(signer) {
 		return nil, errors.New("signing key: the signer is nil")
