@@ -385,13 +385,12 @@ func (k *SigningKey) VerificationKey() *VerificationKey { return k.verification 
 // has to store it.
 func (k *SigningKey) Signer() crypto.Signer { return k.signer }
 
-// signBoth signs a pair, both at the same time where that pays: a signer that is
-// waited for is waited for once, and of two RSA signatures, which are slow, a
-// caller waits for one where a processor is free, and as many are made in a
-// second where none is. With the quick algorithms a second goroutine costs more
-// than it saves (bench, section signing).
+// signBoth signs a pair. A signer that is waited for makes both signatures at the
+// same time, so that it is waited for once. One in memory makes them one after the
+// other: a second goroutine waits for a core, and costs more than it saves
+// (bench, section signing).
 func (k *SigningKey) signBoth(ctx context.Context, auth, refresh []byte) (authToken, refreshToken string, err error) {
-	if !k.remote && !families[k.verification.alg].rsa {
+	if !k.remote {
 		if authToken, err = k.sign(ctx, auth); err != nil {
 			return "", "", err
 		}
