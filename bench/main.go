@@ -1,7 +1,7 @@
 // Command bench measures what a renewal costs, and prints it beside the limit
 // that the cryptography sets, a renewal written by hand, and other libraries.
 //
-//	go run ./bench            # everything; about ten minutes
+//	go run ./bench            # everything; a quarter of an hour
 //	go run ./bench -quick     # everything in little; two minutes on two cores
 //	go run ./bench -only http # one section
 //
