@@ -256,12 +256,14 @@ func clearRevocations(db *sql.DB) error {
 	return err
 }
 
-// waitForLock returns when a statement of the database waits for a lock.
+// waitForLock returns when a statement of the database waits for a lock. It asks
+// five times a second: InnoDB answers from a cache that it brings up to date only
+// when nobody has read it for 100 ms.
 func waitForLock(t *testing.T, d *database, db *sql.DB) {
 	t.Helper()
 	query := "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 	if d.dialect == sqlstore.MySQL {
 		query = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
 	}
-	require.Eventually(t, func() bool { return count(t, db, query) > 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, query) > 0 }, 30*time.Second, 200*time.Millisecond)
 }
