@@ -56,6 +56,7 @@ func hostileShapes() []hostileToken {
 			{"one byte", "truncated", func(s []byte) []byte { return s[:1] }},
 			{"a zero after", "extended", func(s []byte) []byte { return append(s, 0) }},
 			{"a zero before", "extended", func(s []byte) []byte { return append([]byte{0}, s...) }},
+			{"a zero in the middle", "extended: the same S, where all that follows R is S", func(s []byte) []byte { return slices.Insert(s, len(s)/2, 0) }},
 			{"twice", "extended", func(s []byte) []byte { return append(s, s...) }},
 			{"zeros", "a signature that is good for everything where zero is not refused", func(s []byte) []byte { return make([]byte, len(s)) }},
 			{"ones", "numbers past every modulus", func(s []byte) []byte { return []byte(strings.Repeat("\xff", len(s))) }},
