@@ -232,6 +232,7 @@ type VerificationKey struct {
 	id      string
 	alg     Algorithm
 	public  crypto.PublicKey
+	size    int    // of a signature, in bytes
 	encoded string // base64 of the PEM
 }
 
@@ -254,6 +255,7 @@ func NewVerificationKey(keyID string, alg Algorithm, pub crypto.PublicKey) (*Ver
 		id:      keyID,
 		alg:     alg,
 		public:  pub,
+		size:    signatureSize(pub),
 		encoded: base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})),
 	}, nil
 }
@@ -288,8 +290,8 @@ func (k *VerificationKey) verifies(input, signature []byte) bool {
 	}
 	switch pub := k.public.(type) {
 	case *ecdsa.PublicKey: // R and S, both as long as the curve's order (RFC 7518 section 3.4)
-		n := (f.curve.Params().BitSize + 7) / 8
-		return len(signature) == 2*n &&
+		n := k.size / 2
+		return len(signature) == k.size &&
 			ecdsa.Verify(pub, digest, new(big.Int).SetBytes(signature[:n]), new(big.Int).SetBytes(signature[n:]))
 	case *rsa.PublicKey:
 		if f.pss {
@@ -300,6 +302,17 @@ func (k *VerificationKey) verifies(input, signature []byte) bool {
 		return ed25519.Verify(pub, input, signature)
 	}
 	return false
+}
+
+// signatureSize returns how many bytes a signature has that pub verifies.
+func signatureSize(pub crypto.PublicKey) int {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return pub.Size()
+	case *ecdsa.PublicKey:
+		return 2 * ((pub.Params().BitSize + 7) / 8)
+	}
+	return ed25519.SignatureSize
 }
 
 // SigningKey is a key that signs. It is immutable and safe for concurrent use.
@@ -412,8 +425,8 @@ func (k *SigningKey) signBoth(ctx context.Context, auth, refresh []byte) (authTo
 
 // sign returns the compact JWS of claims.
 func (k *SigningKey) sign(ctx context.Context, claims []byte) (string, error) {
-	const room = 1 + 4*minRSABits/8/3 + 1 // a dot, and a signature in base64; larger keys have append make more
-	token := make([]byte, 0, len(k.header)+base64.RawURLEncoding.EncodedLen(len(claims))+room)
+	size := len(k.header) + base64.RawURLEncoding.EncodedLen(len(claims)) + len(".") + base64.RawURLEncoding.EncodedLen(k.verification.size)
+	token := make([]byte, 0, size)
 	token = append(token, k.header...)
 	token = base64.RawURLEncoding.AppendEncode(token, claims)
 	signature, err := k.signature(ctx, token)

@@ -123,18 +123,17 @@ func decode(body []byte) (renew.RenewRequest, wrongFields, error) {
 	}
 	var renewal renew.RenewRequest
 	wrong := wrongFields{}
-	for field, value := range map[string]*string{
-		fieldRefreshToken: &renewal.RefreshToken,
-		fieldIP:           &renewal.IP,
-		fieldUserAgent:    &renewal.UserAgent,
-	} {
-		raw, given := members[field]
+	for _, m := range []struct {
+		field string
+		value *string
+	}{{fieldRefreshToken, &renewal.RefreshToken}, {fieldIP, &renewal.IP}, {fieldUserAgent, &renewal.UserAgent}} {
+		raw, given := members[m.field]
 		if !given {
 			continue // Renew will miss it
 		}
 		var ok bool
-		if *value, ok = strictjson.String(raw); !ok {
-			wrong[field] = "is not a string"
+		if *m.value, ok = strictjson.String(raw); !ok {
+			wrong[m.field] = "is not a string"
 		}
 	}
 	return renewal, wrong, nil

@@ -32,7 +32,7 @@ func Object(data []byte, names ...string) (map[string]json.RawMessage, error) {
 	if !unicodeText(data) {
 		return nil, ErrEncoding
 	}
-	rest := bytes.TrimLeft(data, space)
+	rest := skip(data, 0)
 	if len(rest) == 0 || rest[0] != '{' || !json.Valid(data) {
 		return nil, ErrSyntax
 	}
@@ -60,13 +60,16 @@ func isVariant(name string, names []string) bool {
 		slices.ContainsFunc(names, func(known string) bool { return strings.EqualFold(name, known) })
 }
 
-// The functions below walk through text that [json.Valid] has found in order, and
-// rely on it.
-
-const space = " \t\r\n"
-
 // skip leaves out n bytes, and the white space after them.
-func skip(text []byte, n int) []byte { return bytes.TrimLeft(text[n:], space) }
+func skip(text []byte, n int) []byte {
+	for n < len(text) && (text[n] == ' ' || text[n] == '\t' || text[n] == '\r' || text[n] == '\n') {
+		n++
+	}
+	return text[n:]
+}
+
+// The two functions below walk through text that [json.Valid] has found in order,
+// and rely on it.
 
 // stringEnd returns where the string ends that text begins with.
 func stringEnd(text []byte) int {
