@@ -172,19 +172,20 @@ type family struct {
 	curve elliptic.Curve // ECDSA
 	rsa   bool
 	pss   bool
+	slow  bool        // a signature takes many times what a goroutine costs
 	hash  crypto.Hash // zero: the message itself is signed
 }
 
 var families = map[Algorithm]family{
-	RS256: {rsa: true, hash: crypto.SHA256},
-	RS384: {rsa: true, hash: crypto.SHA384},
-	RS512: {rsa: true, hash: crypto.SHA512},
-	PS256: {rsa: true, pss: true, hash: crypto.SHA256},
-	PS384: {rsa: true, pss: true, hash: crypto.SHA384},
-	PS512: {rsa: true, pss: true, hash: crypto.SHA512},
+	RS256: {rsa: true, slow: true, hash: crypto.SHA256},
+	RS384: {rsa: true, slow: true, hash: crypto.SHA384},
+	RS512: {rsa: true, slow: true, hash: crypto.SHA512},
+	PS256: {rsa: true, pss: true, slow: true, hash: crypto.SHA256},
+	PS384: {rsa: true, pss: true, slow: true, hash: crypto.SHA384},
+	PS512: {rsa: true, pss: true, slow: true, hash: crypto.SHA512},
 	ES256: {curve: elliptic.P256(), hash: crypto.SHA256},
 	ES384: {curve: elliptic.P384(), hash: crypto.SHA384},
-	ES512: {curve: elliptic.P521(), hash: crypto.SHA512},
+	ES512: {curve: elliptic.P521(), slow: true, hash: crypto.SHA512},
 	EdDSA: {},
 }
 
@@ -331,10 +332,10 @@ type SigningKey struct {
 // The signer must be safe for concurrent use. It is called with a digest of the
 // algorithm's hash, for EdDSA with the message; for the PS algorithms with
 // [rsa.PSSOptions] that ask for a salt of the hash's length (RFC 7518 section
-// 3.5). A signer that is not one of the standard library's private keys runs in
-// goroutines of its own, for both tokens of a pair at the same time, so that one
-// that blocks is left behind when the context is done, and its signatures are
-// verified before they are used.
+// 3.5). A signer that is not one of the standard library's private keys is called
+// in goroutines of its own, for both tokens of a pair at the same time, so that
+// one that blocks is left behind when the context is done, and its signatures
+// are verified before they are used. A panic of a signer is an error.
 func NewSigningKey(keyID string, alg Algorithm, signer crypto.Signer) (*SigningKey, error) {
 	if isNil(signer) {
 		return nil, errors.New("signing key: the signer is nil")
@@ -398,12 +399,12 @@ func (k *SigningKey) VerificationKey() *VerificationKey { return k.verification 
 // has to store it.
 func (k *SigningKey) Signer() crypto.Signer { return k.signer }
 
-// signBoth signs a pair. A signer that is waited for makes both signatures at the
-// same time, so that it is waited for once. One in memory makes them one after the
-// other: a second goroutine waits for a core, and costs more than it saves
-// (bench, section signing).
+// signBoth signs a pair, both at the same time where that pays: a signer that is
+// waited for is waited for once, and of two slow signatures a caller waits for one
+// where a core is free, while as many are made in a second where none is. A quick
+// signature costs less than the second goroutine does (bench, section signing).
 func (k *SigningKey) signBoth(ctx context.Context, auth, refresh []byte) (authToken, refreshToken string, err error) {
-	if !k.remote {
+	if !k.remote && !families[k.verification.alg].slow {
 		if authToken, err = k.sign(ctx, auth); err != nil {
 			return "", "", err
 		}
@@ -440,13 +441,14 @@ func (k *SigningKey) sign(ctx context.Context, claims []byte) (string, error) {
 	return string(base64.RawURLEncoding.AppendEncode(token, signature)), nil
 }
 
+// signature has the signer sign. It does not wait for a remote one once the
+// context is done.
 func (k *SigningKey) signature(ctx context.Context, input []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	alg := jose.SignatureAlgorithm(k.verification.alg)
 	if !k.remote {
-		return k.jose.SignPayload(input, alg)
+		return k.signNow(input)
 	}
 	type result struct {
 		signature []byte
@@ -454,16 +456,8 @@ func (k *SigningKey) signature(ctx context.Context, input []byte) ([]byte, error
 	}
 	done := make(chan result, 1)
 	go func() {
-		var r result
-		// Out here a panic would end the process: go-jose panics where an
-		// ECDSA signer returns numbers larger than its curve.
-		defer func() {
-			if p := recover(); p != nil {
-				r = result{err: errors.New("the signer panicked")}
-			}
-			done <- r
-		}()
-		r.signature, r.err = k.jose.SignPayload(input, alg)
+		signature, err := k.signNow(input)
+		done <- result{signature, err}
 	}()
 	select {
 	case <-ctx.Done():
@@ -471,6 +465,18 @@ func (k *SigningKey) signature(ctx context.Context, input []byte) ([]byte, error
 	case r := <-done:
 		return r.signature, r.err
 	}
+}
+
+// signNow turns a panic into an error: in a goroutine of this package it would end
+// the process. A signer may panic, and go-jose does where an ECDSA signer returns
+// numbers larger than its curve.
+func (k *SigningKey) signNow(input []byte) (signature []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			signature, err = nil, errors.New("the signer panicked")
+		}
+	}()
+	return k.jose.SignPayload(input, jose.SignatureAlgorithm(k.verification.alg))
 }
 
 // pssSigner asks for the salt that RFC 7518 section 3.5 demands, where

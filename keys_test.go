@@ -197,6 +197,32 @@ func TestSignerThatFailsLeavesTheTokenGood(t *testing.T) {
 	}
 }
 
+// The promise: a private key that cannot sign is the server's fault, and ends
+// nothing else. The standard library answers some of these with a panic.
+func TestPrivateKeyWithoutItsSecret(t *testing.T) {
+	for _, alg := range algorithms {
+		var half crypto.Signer
+		switch key := generate(t, alg).Signer().(type) {
+		case *rsa.PrivateKey:
+			half = &rsa.PrivateKey{PublicKey: key.PublicKey}
+		case *ecdsa.PrivateKey:
+			half = &ecdsa.PrivateKey{PublicKey: key.PublicKey}
+		default: // an Ed25519 key is one text, and its public half a part of it
+			continue
+		}
+		t.Run(string(alg), func(t *testing.T) {
+			key, err := renew.NewSigningKey(ulid.Make().String(), alg, half)
+			require.NoError(t, err)
+			f := newFixture(t)
+			first := f.issue()
+			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
+			_, err = f.Renew(f.ctx, f.request(first))
+			requireServerFault(t, err)
+			require.Equal(t, first.TokenID, f.session(first).TokenID)
+		})
+	}
+}
+
 func TestSignerThatBlocksEndsWithTheContext(t *testing.T) {
 	honest, err := renew.GenerateSigningKey(renew.ES256)
 	require.NoError(t, err)
