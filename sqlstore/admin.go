@@ -351,9 +351,12 @@ func (s *KeyStore) RevokeKey(ctx context.Context, appID, keyID string, at time.T
 // at the given time, revoked ones too, and returns how many. A token of a
 // deleted key is refused as one of an unknown key.
 //
-// Take [renew.WithLeeway] off the time, and as long as a renewal may take: one
-// that was under way at the rotation may sign with the old key a little later.
-// Being late costs nothing but rows.
+// Being late costs nothing but rows, so take something off the time:
+// [renew.WithLeeway]; as long as a renewal may take, because one that was under
+// way at the rotation may sign with the old key a little later; and the longest
+// RefreshTTL, if clients repeat requests ([renew.WithRetryWindow], idempotency
+// keys). The token that such a client presents may have expired since it was
+// used, and is answered while its successor is good, if its key is still there.
 func (s *KeyStore) DeleteExpiredKeys(ctx context.Context, now time.Time) (int, error) {
 	defer s.clear()
 	var n int64
