@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,27 +100,36 @@ func TestKeySetWithANilKeyIsTheServersFault(t *testing.T) {
 	requireServerFault(t, err)
 }
 
-// The promise: both tokens of a pair are signed, or there is no pair.
+// The promise: both tokens of a pair are signed, or there is no pair. An EdDSA
+// signer sees what it signs.
 func TestSignerThatFailsForOneOfThePair(t *testing.T) {
-	honest := generate(t, renew.ES256)
-	for name, failing := range map[string]int64{"the first signature": 1, "the second signature": 2} {
-		t.Run(name, func(t *testing.T) {
-			var signed atomic.Int64
+	honest := generate(t, renew.EdDSA)
+	for _, failing := range []struct {
+		name    string
+		refresh bool
+	}{{"the auth token", false}, {"the refresh token", true}} {
+		t.Run(failing.name, func(t *testing.T) {
 			signer := &remoteSigner{Signer: honest.Signer()}
-			key, err := renew.NewSigningKey(fuzzKeyID, renew.ES256, signer)
+			key, err := renew.NewSigningKey(fuzzKeyID, renew.EdDSA, signer)
 			require.NoError(t, err)
 			f := newFixture(t)
 			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
 			first := f.issue()
-			signer.sign = func(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-				if signed.Add(1) == failing {
+			signer.sign = func(random io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+				_, payload, _ := strings.Cut(string(message), ".")
+				claims, err := base64.RawURLEncoding.DecodeString(payload)
+				if err != nil {
+					return nil, err
+				}
+				if strings.Contains(string(claims), `"type":"refresh"`) == failing.refresh {
 					return nil, errOutage
 				}
-				return honest.Signer().Sign(random, digest, opts)
+				return honest.Signer().Sign(random, message, opts)
 			}
 			_, err = f.Renew(f.ctx, f.request(first))
 			requireServerFault(t, err)
 			require.ErrorIs(t, err, errOutage)
+			signer.sign = nil
 			f.renew(first)
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,6 +132,12 @@ func TestKeysOfNoUseAreRefusedWhenTheyAreMade(t *testing.T) {
 			require.ErrorContains(t, err, c.says)
 		})
 	}
+	t.Run("RSA keys of the least and the most bits are good", func(t *testing.T) {
+		for _, bits := range []int{2048, 8192} {
+			_, err := renew.NewVerificationKey(id, renew.RS256, rsaKey(bits))
+			require.NoError(t, err, bits)
+		}
+	})
 	t.Run("a nil signer", func(t *testing.T) {
 		_, err := renew.NewSigningKey(id, renew.ES256, nil)
 		require.ErrorContains(t, err, "nil")
@@ -244,6 +251,32 @@ func TestSignerThatBlocksEndsWithTheContext(t *testing.T) {
 	requireServerFault(t, err)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, first.TokenID, f.session(first).TokenID)
+}
+
+// The promise: a signer that is waited for is waited for once. One that answers
+// no call before it has two of them could make no pair otherwise.
+func TestRemoteSignerMakesBothSignaturesAtTheSameTime(t *testing.T) {
+	for _, alg := range algorithms {
+		t.Run(string(alg), func(t *testing.T) {
+			honest := generate(t, alg)
+			signer := &remoteSigner{Signer: honest.Signer()}
+			key, err := renew.NewSigningKey(ulid.Make().String(), alg, signer)
+			require.NoError(t, err)
+			f := newFixture(t)
+			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
+			ctx, cancel := context.WithTimeout(f.ctx, 10*time.Second)
+			defer cancel()
+			var pair sync.WaitGroup
+			pair.Add(2)
+			signer.sign = func(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+				pair.Done()
+				pair.Wait()
+				return honest.Signer().Sign(random, digest, opts)
+			}
+			_, err = f.Issue(ctx, f.issueRequest())
+			require.NoError(t, err)
+		})
+	}
 }
 
 func TestContextThatIsDoneSignsNothing(t *testing.T) {

@@ -223,7 +223,7 @@ type role int
 const (
 	other     role = iota
 	condition      // of an if, a for or a case
-	header         // an assignment before a condition, which cannot be left out
+	header         // a statement before a condition or of a select's case, which cannot be left out
 )
 
 // mark marks the parts of a statement.
@@ -246,6 +246,8 @@ func mark(n ast.Node, roles map[ast.Node]role) {
 		}
 	case *ast.TypeSwitchStmt:
 		roles[n.Init], roles[n.Assign] = header, header
+	case *ast.CommClause:
+		roles[n.Comm] = header
 	}
 }
 
