@@ -305,6 +305,9 @@ type signed struct {
 	signature []byte
 }
 
+// canonicalBase64 refuses bits that say nothing (RFC 4648 section 3.5).
+var canonicalBase64 = base64.RawURLEncoding.Strict()
+
 // split takes a compact JWS apart and checks all that can be checked without a
 // key. The header chooses nothing: it names a key, and says again which
 // algorithm that key has.
@@ -326,7 +329,7 @@ func split(compact string, kind tokenKind) (signed, error) {
 	var decoded [3][]byte
 	for i, segment := range segments {
 		var err error
-		decoded[i], err = base64.RawURLEncoding.Strict().DecodeString(segment)
+		decoded[i], err = canonicalBase64.DecodeString(segment)
 		if err != nil || len(decoded[i]) == 0 {
 			return malformed("a segment is empty or not canonical base64url")
 		}
