@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -184,6 +185,7 @@ func TestSignerThatFailsLeavesTheTokenGood(t *testing.T) {
 					return asn1.Marshal(struct{ R, S *big.Int }{huge, huge})
 				}, nil},
 				{"a panic", func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { panic("signer") }, nil},
+				{"the end of its goroutine", func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { runtime.Goexit(); return nil, nil }, nil},
 				{"a signature of something else", func(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
 					wrong := append([]byte(nil), digest...)
 					wrong[0] ^= 1
