@@ -90,7 +90,7 @@ func ExampleRenewer_Renew() {
 	}
 	// Output:
 	// <nil>
-	// superseded just now
+	// superseded
 }
 
 // A client that repeats a request with its idempotency key gets the answer that

@@ -39,7 +39,7 @@ func fuzzSession() renew.Session {
 	start := epoch.Truncate(time.Second)
 	return renew.Session{
 		AppID: "app_1", ID: fuzzSessionID, Subject: "user@example.com", CreatedAt: epoch,
-		TokenID: fuzzTokenID, IssuedAt: epoch, NotBefore: start, ExpiresAt: start.Add(renew.DefaultRefreshTTL),
+		TokenID: fuzzTokenID, IssuedAt: epoch, RefreshNotBefore: start, RefreshExpiresAt: start.Add(renew.DefaultRefreshTTL),
 		IP: testIP, UserAgent: testAgent,
 	}
 }
@@ -107,7 +107,7 @@ func FuzzToken(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		w := newFuzzWorld(t, renew.App{})
+		w := newFuzzWorld(t, renew.App{}, renew.WithReuseRevocation(false))
 		require.NoError(t, w.store.Store.CreateSession(w.ctx, fuzzSession()))
 		presentAnything(t, w, token)
 	})
@@ -131,7 +131,7 @@ func FuzzSignedToken(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
-		w := newFuzzWorld(t, renew.App{})
+		w := newFuzzWorld(t, renew.App{}, renew.WithReuseRevocation(false))
 		require.NoError(t, w.store.Store.CreateSession(w.ctx, fuzzSession()))
 		presentAnything(t, w, made.sign(made.es(), header, payload))
 	})
@@ -331,31 +331,33 @@ type model struct {
 	revoked   bool
 }
 
-// outcome says what becomes of pair i if it is presented: renewed, retried, or the
-// reason for a refusal.
-func (m *model) outcome(i int, key string, now time.Time) string {
+// outcome says what becomes of pair i if it is presented: renewed, retried, an
+// invalid request, or the reason for a rejection. overtaken means that it could
+// have been renewed or retried when it was presented.
+func (m *model) outcome(i int, key string, now time.Time, overtaken bool) string {
 	p, last := m.pairs[i], len(m.pairs)-1
-	expired := !now.Before(p.exp)
 	switch {
-	case now.Before(p.nbf):
-		return string(renew.ReasonTooEarly)
 	case m.revoked:
 		return string(renew.ReasonRevokedSession)
 	case !m.ends.IsZero() && !now.Before(m.ends):
 		return string(renew.ReasonEndedSession)
-	case i == last && !expired:
-		return renewed
-	case i == last:
+	case i == last && now.Before(p.nbf):
+		return string(renew.ReasonTooEarly)
+	case i == last && !now.Before(p.exp):
 		return string(renew.ReasonExpired)
+	case i == last && key != "" && key == m.key:
+		return keyUsed
+	case i == last:
+		return renewed
 	}
 	age := now.Sub(m.rotatedAt)
-	mayRetry := i == last-1 && (key != "" && key == m.key || m.retryWindow > 0 && age <= m.retryWindow)
+	mayRetry := i == last-1 && (key != "" && key == m.key || m.key == "" && m.retryWindow > 0 && age <= m.retryWindow)
 	switch {
 	case mayRetry && now.Before(m.pairs[last].exp):
 		return retried
-	case mayRetry, expired:
+	case mayRetry:
 		return string(renew.ReasonExpired)
-	case m.reuseLeeway > 0 && age <= m.reuseLeeway:
+	case overtaken, i == last-1 && m.reuseLeeway > 0 && age <= m.reuseLeeway:
 		return string(renew.ReasonSuperseded)
 	}
 	return string(renew.ReasonReused)
@@ -364,6 +366,7 @@ func (m *model) outcome(i int, key string, now time.Time) string {
 const (
 	renewed = "renewed"
 	retried = "retried"
+	keyUsed = "the idempotency key was used before"
 )
 
 // add makes a new current pair.
@@ -395,7 +398,7 @@ func newModelRun(t *testing.T, settings byte) *modelRun {
 		return 0
 	}
 	m := model{retryWindow: pick(1, 5*time.Second), reuseLeeway: pick(2, 10*time.Second), notBefore: pick(4, 2*time.Second), ttl: time.Minute}
-	app := renew.App{RefreshTTL: m.ttl, RefreshNotBefore: m.notBefore, SessionTTL: pick(8, 5*time.Minute)}
+	app := renew.App{AuthTTL: m.ttl / 2, RefreshTTL: m.ttl, RefreshNotBefore: m.notBefore, SessionTTL: pick(8, 5*time.Minute)}
 	w := newFuzzWorld(t, app, renew.WithRetryWindow(m.retryWindow), renew.WithReuseLeeway(m.reuseLeeway))
 	if app.SessionTTL > 0 {
 		m.ends = epoch.Truncate(time.Second).Add(app.SessionTTL)
@@ -418,34 +421,45 @@ func (r *modelRun) step(kind, which, how byte) {
 	if kind%8 < 6 && r.model.pairs[i].refresh == "" {
 		return // nobody has it
 	}
-	outcome := r.model.outcome(i, key, now)
+	outcome := r.model.outcome(i, key, now, false)
+	writes := outcome == renewed || outcome == retried
 	switch kind % 8 {
 	case 0:
 		r.present(i, key)
-	case 1: // the store fails before it rotates
+	case 1: // the store fails before it writes
 		r.store.rotate = func(context.Context, func() error) error { return errOutage }
-		if outcome == renewed {
+		if writes {
 			r.fails(i, key)
 		} else {
 			r.present(i, key)
 		}
-	case 2: // it rotates, and its answer is lost
-		r.store.rotate = func(_ context.Context, do func() error) error { return errors.Join(do(), errOutage) }
-		r.present(i, key)
-	case 3: // it rotates, its answer is lost, and it fails when it is asked
+	case 2: // it writes, and its reply is lost once
+		r.store.rotate = func(_ context.Context, do func() error) error {
+			r.store.rotate = nil
+			return errors.Join(do(), errOutage)
+		}
+		if outcome == retried {
+			r.fails(i, key)
+		} else {
+			r.present(i, key)
+		}
+	case 3: // it writes, its reply is lost, and it fails when it is asked
 		r.store.rotate = func(_ context.Context, do func() error) error {
 			r.store.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
 				return renew.Session{}, errOutage
 			}
 			return errors.Join(do(), errOutage)
 		}
-		if outcome == renewed {
+		switch outcome {
+		case renewed:
 			r.fails(i, key)
 			r.model.add(r.stored().TokenID, key, now)
-		} else {
+		case retried:
+			r.fails(i, key)
+		default:
 			r.present(i, key)
 		}
-	case 4: // another client is quicker, by no more than the store's call
+	case 4: // another request is faster, by no more than the store's call
 		r.store.rotate = func(_ context.Context, do func() error) error {
 			r.store.rotate = nil
 			r.present(i, interloper)
@@ -456,11 +470,7 @@ func (r *modelRun) step(kind, which, how byte) {
 		r.store.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
 			return renew.Session{}, errOutage
 		}
-		if outcome == string(renew.ReasonTooEarly) {
-			r.present(i, key)
-		} else {
-			r.fails(i, key)
-		}
+		r.fails(i, key)
 	case 6: // time passes
 		r.clock.Move(time.Duration(which)*time.Second + time.Duration(how)*4*time.Millisecond)
 	case 7: // a logout, now and then
@@ -483,8 +493,9 @@ func (r *modelRun) present(i int, key string) {
 	r.t.Helper()
 	presented := len(r.model.pairs)
 	now := r.clock.Now()
+	first := r.model.outcome(i, key, now, false)
 	b, err := r.Renew(r.ctx, r.request(i, key))
-	outcome := r.model.outcome(i, key, now)
+	outcome := r.model.outcome(i, key, now, first == renewed || first == retried)
 	about := fmt.Sprintf("pair %d of %d, then %d", i, presented, len(r.model.pairs))
 	switch outcome {
 	case renewed:
@@ -498,6 +509,9 @@ func (r *modelRun) present(i int, key string) {
 		last := &r.model.pairs[len(r.model.pairs)-1]
 		require.Equal(r.t, last.tokenID, b.TokenID)
 		last.refresh = b.RefreshToken
+	case keyUsed:
+		var invalid *renew.ValidationError
+		require.ErrorAs(r.t, err, &invalid, about)
 	default:
 		requireRefused(r.t, err, renew.Reason(outcome))
 		r.model.revoked = r.model.revoked || outcome == string(renew.ReasonReused)
@@ -525,8 +539,8 @@ func (r *modelRun) compare() {
 	s, last := r.stored(), r.model.pairs[len(r.model.pairs)-1]
 	require.Equal(r.t, last.tokenID, s.TokenID)
 	require.Equal(r.t, int64(len(r.model.pairs)-1), s.Generation)
-	require.Equal(r.t, last.nbf, s.NotBefore)
-	require.Equal(r.t, last.exp, s.ExpiresAt)
+	require.Equal(r.t, last.nbf, s.RefreshNotBefore)
+	require.Equal(r.t, last.exp, s.RefreshExpiresAt)
 	require.Equal(r.t, r.model.rotatedAt, s.IssuedAt)
 	require.Equal(r.t, r.model.revoked, !s.RevokedAt.IsZero())
 }

@@ -345,13 +345,13 @@ func TestRetryThatCannotBeSigned(t *testing.T) {
 func TestSessionKeepsOnlyAHashOfTheIdempotencyKey(t *testing.T) {
 	f := newFixture(t)
 	first := f.issue()
-	require.Nil(t, f.session(first).RetryProof)
+	require.Nil(t, f.session(first).IdempotencyKeyHash)
 	second, err := f.renewWith(first, testKey1)
 	require.NoError(t, err)
 	hash := sha256.Sum256([]byte(testKey1))
-	require.Equal(t, hash[:], f.session(first).RetryProof)
+	require.Equal(t, hash[:], f.session(first).IdempotencyKeyHash)
 	f.renew(second)
-	require.Nil(t, f.session(first).RetryProof)
+	require.Nil(t, f.session(first).IdempotencyKeyHash)
 }
 
 // failingCreate is a TokenStore that creates no session.
@@ -383,7 +383,7 @@ func (failingSubjects) SubjectSessions(context.Context, string, string, time.Tim
 	return nil, errOutage
 }
 
-func (failingSubjects) RevokeSubject(context.Context, string, string, time.Time) (int, error) {
+func (failingSubjects) RevokeSubject(context.Context, string, string, time.Time, ...string) (int, error) {
 	return 1, errOutage
 }
 

@@ -151,7 +151,7 @@ func hostileTimes() []hostileToken {
 		hostileToken{"nbf: after exp", "never good, and too early first", renew.ReasonTooEarly, func(f *forge) string {
 			return f.withPayload(f.claims().with("exp", "1").with("nbf", late(f, time.Hour)).String())
 		}},
-		hostileToken{"exp: expired, and another's jid", "expired comes first: it ends nobody's session", renew.ReasonExpired, func(f *forge) string {
+		hostileToken{"exp: expired, and another's jid", "a jid that is older than the session's: used", renew.ReasonReused, func(f *forge) string {
 			return f.withPayload(f.claims().with("exp", "1").with("jid", quote(f.older.TokenID)).String())
 		}},
 	)
@@ -199,7 +199,7 @@ func hostileIDs() []hostileToken {
 	}
 	add("jid: missing", "a reader that checks only what is there", renew.ReasonClaims, func(f *forge) object { return f.claims().without("jid") })
 	add("jid: jti for it", "the RFC's name is not this library's", renew.ReasonClaims, func(f *forge) object { return f.claims().rename("jid", "jti") })
-	add("jid: of an older session", "this session, with another login's token ID", renew.ReasonSuperseded, func(f *forge) object {
+	add("jid: of an older session", "this session, with another login's token ID", renew.ReasonReused, func(f *forge) object {
 		return f.claims().with("jid", quote(f.older.TokenID))
 	})
 	add("jid: of a newer session", "this session, with another login's token ID", ahead, func(f *forge) object {
@@ -211,16 +211,16 @@ func hostileIDs() []hostileToken {
 	add("jid: the greatest", "a token ID that was never given out", ahead, func(f *forge) object {
 		return f.claims().with("jid", `"7ZZZZZZZZZZZZZZZZZZZZZZZZZ"`)
 	})
-	add("jid: zero", "a token ID that was never given out", renew.ReasonSuperseded, func(f *forge) object {
+	add("jid: zero", "a token ID that was never given out", renew.ReasonReused, func(f *forge) object {
 		return f.claims().with("jid", `"00000000000000000000000000"`)
 	})
-	add("jid: the session ID", "an ID of the other kind", renew.ReasonSuperseded, func(f *forge) object {
+	add("jid: the session ID", "an ID of the other kind", renew.ReasonReused, func(f *forge) object {
 		return f.claims().with("jid", quote(min(f.session.ID, f.older.TokenID)))
 	})
 	add("sid: of an older session", "another login of the app, with this one's token ID", ahead, func(f *forge) object {
 		return f.claims().with("sid", quote(f.older.ID))
 	})
-	add("sid: of a newer session", "another login of the app, with this one's token ID", renew.ReasonSuperseded, func(f *forge) object {
+	add("sid: of a newer session", "another login of the app, with this one's token ID", renew.ReasonReused, func(f *forge) object {
 		return f.claims().with("sid", quote(f.newer.ID))
 	})
 	add("sid: of another app's session", "a session of another tenant", renew.ReasonUnknownSession, func(f *forge) object {

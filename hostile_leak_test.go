@@ -144,7 +144,7 @@ func TestNothingWrittenHoldsASecret(t *testing.T) {
 	r := &recorder{}
 	r.captureOutput(t)
 	w := newHostileWorld(t)
-	s := &leakScenario{hostileWorld: w, t: t, recorder: r, secrets: secrets{}}
+	s := &leakScenario{hostileWorld: w, t: t, recorder: r, secrets: secrets{}, keys: map[string]string{}}
 	s.secrets.add("the app key", w.appKey)
 	s.secrets.add("a wrong app key", wrongAppKey)
 	s.secrets.add("an idempotency key", idempotency)
@@ -168,6 +168,7 @@ func TestNothingWrittenHoldsASecret(t *testing.T) {
 	written := r.String()
 	for _, kind := range []renew.EventKind{
 		renew.EventIssued, renew.EventRenewed, renew.EventRetried, renew.EventRejected, renew.EventReused, renew.EventAhead, renew.EventRevoked,
+		renew.EventAuthRejected, renew.EventAppKeyRejected,
 	} {
 		require.Contains(t, written, `"Kind":"`+string(kind)+`"`, "the scenario shows every kind of event")
 	}
@@ -190,6 +191,7 @@ type leakScenario struct {
 	secrets  secrets
 	url      string
 	deny     error
+	keys     map[string]string // idempotency keys
 	last     *renew.Bundle
 	rows     string
 }
@@ -247,7 +249,10 @@ func (s *leakScenario) post(appID, appKey, token string, change func(*http.Reque
 }
 
 func (s *leakScenario) good(b *renew.Bundle) *renew.Bundle {
-	return s.post("app_1", s.appKey, b.RefreshToken, func(r *http.Request) { r.Header.Set("Idempotency-Key", idempotency) })
+	if _, known := s.keys[b.RefreshToken]; !known { // one for each refresh token
+		s.keys[b.RefreshToken] = fmt.Sprintf("%s-%d", idempotency, len(s.keys))
+	}
+	return s.post("app_1", s.appKey, b.RefreshToken, func(r *http.Request) { r.Header.Set("Idempotency-Key", s.keys[b.RefreshToken]) })
 }
 
 // renewals are renewals, retries, theft and logouts.
@@ -258,7 +263,7 @@ func (s *leakScenario) renewals() {
 	require.NotNil(s.t, s.good(first), "a retry")
 	third := s.good(second)
 	require.NotNil(s.t, third)
-	require.Nil(s.t, s.good(first), "superseded")
+	require.Nil(s.t, s.post("app_1", s.appKey, second.RefreshToken, nil), "superseded")
 	s.clock.Move(time.Minute)
 	require.Nil(s.t, s.good(first), "reused")
 	require.Nil(s.t, s.good(third), "revoked")

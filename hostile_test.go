@@ -131,11 +131,11 @@ func (f *forge) claims() object { return refreshClaims("issuer_1", f.session) }
 
 func refreshClaims(issuer string, s renew.Session) object {
 	return object{
-		{"exp", strconv.FormatInt(s.ExpiresAt.Unix(), 10)},
+		{"exp", strconv.FormatInt(s.RefreshExpiresAt.Unix(), 10)},
 		{"iat", strconv.FormatInt(s.IssuedAt.Unix(), 10)},
 		{"iss", quote(issuer)},
 		{"jid", quote(s.TokenID)},
-		{"nbf", strconv.FormatInt(s.NotBefore.Unix(), 10)},
+		{"nbf", strconv.FormatInt(s.RefreshNotBefore.Unix(), 10)},
 		{"sid", quote(s.ID)},
 		{"type", `"refresh"`},
 	}
@@ -243,12 +243,11 @@ type hostileWorld struct {
 	log    *bytes.Buffer
 }
 
-// newHostileWorld has a reuse leeway of an hour: a good signature on an earlier
-// token ID is then refused, where past the leeway it would rightly end the
-// session.
+// newHostileWorld does not revoke for reuse: a valid signature on an earlier token
+// ID would rightly end the session that the next case needs.
 func newHostileWorld(t *testing.T) *hostileWorld {
 	t.Helper()
-	f := newFixture(t, renew.WithReuseLeeway(time.Hour))
+	f := newFixture(t, renew.WithReuseRevocation(false))
 	w := &hostileWorld{fixture: f, forge: &forge{keys: map[renew.Algorithm]*renew.SigningKey{}}, log: &bytes.Buffer{}}
 	add := func(appID string, key *renew.SigningKey) *renew.SigningKey {
 		require.NoError(t, f.store.RotateSigningKey(f.ctx, appID, key, f.clock.Now()))
@@ -339,10 +338,10 @@ func (w *hostileWorld) post(t *testing.T, token string) (status int, body string
 }
 
 // reads is how often the session of a token may be read that is refused for this
-// reason: a token that is not genuine, or too early, costs the store nothing.
+// reason: a token that is not genuine costs the store nothing.
 func reads(reason renew.Reason) int64 {
 	switch reason {
-	case renew.ReasonExpired, renew.ReasonUnknownSession, renew.ReasonSuperseded, ahead:
+	case renew.ReasonTooEarly, renew.ReasonExpired, renew.ReasonUnknownSession, renew.ReasonReused, ahead:
 		return 1
 	default:
 		return 0
@@ -352,7 +351,7 @@ func reads(reason renew.Reason) int64 {
 // isGenuine reports whether a token that is refused for this reason is a refresh
 // token of the app all the same: there is a session to speak of.
 func isGenuine(reason renew.Reason) bool {
-	return reads(reason) > 0 || reason == renew.ReasonTooEarly
+	return reads(reason) > 0
 }
 
 // The promise: whatever is not exactly a good refresh token is refused for its
@@ -418,7 +417,11 @@ func requireRejected(t *testing.T, events []renew.Event, reason renew.Reason) {
 		require.Equal(t, renew.EventAhead, e.Kind)
 		return
 	}
-	require.Equal(t, renew.EventRejected, e.Kind)
+	kind := renew.EventRejected
+	if reason == renew.ReasonReused {
+		kind = renew.EventReused
+	}
+	require.Equal(t, kind, e.Kind)
 	require.Equal(t, reason, e.Reason)
 	if !isGenuine(reason) {
 		require.Equal(t, renew.Event{

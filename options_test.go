@@ -22,10 +22,10 @@ func TestNewRefusesNonsense(t *testing.T) {
 		opt    renew.Option
 		says   string
 	}{
-		{name: "no key store", tokens: store, says: "needs a KeyStore"},
-		{name: "no token store", keys: store, says: "needs a KeyStore"},
-		{name: "a nil pointer for a key store", keys: noStore, tokens: store, says: "needs a KeyStore"},
-		{name: "a nil pointer for a token store", keys: store, tokens: noStore, says: "needs a KeyStore"},
+		{name: "no key store", tokens: store, says: "nil KeyStore or TokenStore"},
+		{name: "no token store", keys: store, says: "nil KeyStore or TokenStore"},
+		{name: "a nil pointer for a key store", keys: noStore, tokens: store, says: "nil KeyStore or TokenStore"},
+		{name: "a nil pointer for a token store", keys: store, tokens: noStore, says: "nil KeyStore or TokenStore"},
 		{name: "no option", keys: store, tokens: store, opt: nil, says: "option is nil"},
 		{name: "no clock", keys: store, tokens: store, opt: renew.WithClock(nil), says: "WithClock"},
 		{name: "a negative leeway", keys: store, tokens: store, opt: renew.WithLeeway(-1), says: "WithLeeway"},
@@ -112,10 +112,6 @@ func TestRequestsOfWrongForm(t *testing.T) {
 		{"no IP address", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "", "" }, true, true},
 		{"an IP address with a port", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "1.1.1.1:80", "1.1.1.1:80" }, true, true},
 		{"an IP address with a zone", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "fe80::1%eth0", "fe80::1%eth0" }, true, true},
-		{"no user agent", "useragent", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.UserAgent, r.UserAgent = "", "" }, true, true},
-		{"a long user agent", "useragent", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.UserAgent, r.UserAgent = long(1025), long(1025) }, true, true},
-		{"a user agent of two lines", "useragent", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.UserAgent, r.UserAgent = "a\r\nb", "a\r\nb" }, true, true},
-		{"a user agent with a C1 control", "useragent", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.UserAgent, r.UserAgent = "a\u0085b", "a\u0085b" }, true, true},
 		{"a short idempotency key", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(15) }, false, true},
 		{"a long idempotency key", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(256) }, false, true},
 		{"an idempotency key with a space", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(16) + " x" }, false, true},
@@ -151,7 +147,7 @@ func TestRequestsOfWrongForm(t *testing.T) {
 		f := newFixture(t)
 		_, err := f.Renew(f.ctx, renew.RenewRequest{IdempotencyKey: "x"})
 		require.EqualError(t, err, "invalid request: app_id is required; refresh_token is required; ip is required; "+
-			"useragent is required; Idempotency-Key is not from 16 to 255 characters long")
+			"Idempotency-Key must be 16 to 255 characters long")
 	})
 	t.Run("the limits themselves are good", func(t *testing.T) {
 		f := newFixture(t)

@@ -97,12 +97,12 @@ func TestRefreshTokenIsGoodFromNbfUntilExp(t *testing.T) {
 	}
 }
 
-func TestTooEarlyTokenReadsNoSession(t *testing.T) {
+func TestTooEarlyTokenWritesNothing(t *testing.T) {
 	f := fixtureConfig{app: func(a *renew.App) { a.RefreshNotBefore = time.Minute }}.new(t)
 	b := f.issue()
 	f.hooks.calls()
 	f.refused(b, renew.ReasonTooEarly)
-	require.Equal(t, [4]int64{}, f.hooks.calls())
+	require.Equal(t, [4]int64{0, 1, 0, 0}, f.hooks.calls())
 }
 
 func TestSessionMustBeAlive(t *testing.T) {
@@ -202,14 +202,31 @@ func TestReuseOfAnyEarlierTokenEndsTheSession(t *testing.T) {
 	require.Equal(t, f.clock.Now(), f.session(third).RevokedAt)
 }
 
-func TestExpiredTokenRevokesNothing(t *testing.T) {
+// The promise: an overnight theft is noticed. The thief has renewed, and the owner
+// comes back when the used copy has expired.
+func TestReuseOfAnExpiredTokenEndsTheSession(t *testing.T) {
+	for name, renewals := range map[string]int{"the predecessor": 1, "an older one": 3} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			first := f.issue()
+			latest := first
+			for range renewals {
+				f.clock.Move(time.Hour / 2)
+				latest = f.renew(latest)
+			}
+			f.clock.Move(first.RefreshExpiresAt.Sub(f.clock.Now()))
+			f.refused(first, renew.ReasonReused)
+			f.refused(latest, renew.ReasonRevokedSession)
+		})
+	}
+}
+
+func TestExpiredTokenThatWasNotUsedRevokesNothing(t *testing.T) {
 	f := newFixture(t)
 	first := f.issue()
-	f.clock.Move(time.Hour)
-	second := f.renew(first)
-	f.clock.Move(renew.DefaultRefreshTTL - time.Hour)
+	f.clock.Move(renew.DefaultRefreshTTL)
 	f.refused(first, renew.ReasonExpired)
-	f.renew(second)
+	require.True(t, f.session(first).RevokedAt.IsZero())
 }
 
 func TestRevocationForReuse(t *testing.T) {
@@ -257,7 +274,7 @@ func TestRetryInsideTheWindow(t *testing.T) {
 		f.hooks.calls()
 		return f, first, second
 	}
-	t.Run("gives the same successor, and writes nothing", func(t *testing.T) {
+	t.Run("gives the same successor, and confirms it with one write", func(t *testing.T) {
 		f, first, second := setUp(t)
 		before := f.session(first)
 		f.clock.Move(window)
@@ -268,7 +285,7 @@ func TestRetryInsideTheWindow(t *testing.T) {
 		require.True(t, again.Retried)
 		requireSamePair(t, second, again)
 		require.Equal(t, before, f.session(first))
-		require.Equal(t, [4]int64{0, 1, 0, 0}, f.hooks.calls())
+		require.Equal(t, [4]int64{0, 1, 1, 0}, f.hooks.calls())
 		f.renew(again)
 	})
 	t.Run("does not make the window slide", func(t *testing.T) {
@@ -295,10 +312,8 @@ func TestRetryInsideTheWindow(t *testing.T) {
 	t.Run("is none once the successor was used", func(t *testing.T) {
 		f, first, second := setUp(t)
 		third := f.renew(second)
-		f.refused(first, renew.ReasonSuperseded)
-		f.renew(third)
-		f.clock.Move(renew.DefaultReuseLeeway + time.Second)
 		f.refused(first, renew.ReasonReused)
+		f.refused(third, renew.ReasonRevokedSession)
 	})
 	t.Run("is none of a revoked session", func(t *testing.T) {
 		f, first, second := setUp(t)
@@ -376,10 +391,10 @@ func TestRetryByIdempotencyKey(t *testing.T) {
 	})
 	t.Run("is none once the successor was used, with whatever key", func(t *testing.T) {
 		f, first, second := setUp(t)
-		_, err := f.renewWith(second, testKey1)
+		_, err := f.renewWith(second, testKey2)
 		require.NoError(t, err)
 		_, err = f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonSuperseded)
+		requireRefused(t, err, renew.ReasonReused)
 	})
 	t.Run("is none of a revoked session", func(t *testing.T) {
 		f, first, _ := setUp(t)
@@ -390,8 +405,8 @@ func TestRetryByIdempotencyKey(t *testing.T) {
 	t.Run("stores the key as a hash only", func(t *testing.T) {
 		f, first, _ := setUp(t)
 		s := f.session(first)
-		require.Len(t, s.RetryProof, 32)
-		require.NotContains(t, string(s.RetryProof), testKey1)
+		require.Len(t, s.IdempotencyKeyHash, 32)
+		require.NotContains(t, string(s.IdempotencyKeyHash), testKey1)
 	})
 }
 
@@ -436,7 +451,7 @@ func TestConflict(t *testing.T) {
 		second := f.renew(first)
 		require.False(t, second.Retried)
 		require.Equal(t, second.TokenID, f.session(first).TokenID)
-		require.Equal(t, [4]int64{0, 2, 2, 0}, f.hooks.calls())
+		require.Equal(t, [4]int64{0, 3, 2, 0}, f.hooks.calls())
 	})
 	t.Run("twice is the server's fault, and the token stays good", func(t *testing.T) {
 		f := newFixture(t)
@@ -503,27 +518,35 @@ func TestConflict(t *testing.T) {
 }
 
 func TestUnclearRotation(t *testing.T) {
-	t.Run("that happened is answered", func(t *testing.T) {
+	t.Run("that happened is confirmed", func(t *testing.T) {
 		f := newFixture(t)
 		first := f.issue()
 		f.hooks.calls()
 		f.hooks.rotate = func(_ context.Context, do func() error) error {
+			f.hooks.rotate = nil
 			require.NoError(t, do())
 			return errOutage
 		}
 		f.events.take()
 		second := f.renew(first)
 		require.Equal(t, second.TokenID, f.session(first).TokenID)
-		require.Equal(t, [4]int64{0, 2, 1, 0}, f.hooks.calls())
+		require.Equal(t, [4]int64{0, 2, 2, 0}, f.hooks.calls())
 		require.Equal(t, []renew.EventKind{renew.EventRenewed}, f.events.kinds())
-		f.hooks.rotate = nil
 		f.renew(second)
 	})
-	t.Run("that did not happen is the server's fault, and the token stays good", func(t *testing.T) {
+	t.Run("that did not happen is repeated once", func(t *testing.T) {
+		f := newFixture(t)
+		first := f.issue()
+		f.hooks.calls()
+		f.hooks.rotate = failTimes(1, errOutage)
+		f.renew(first)
+		require.Equal(t, [4]int64{0, 2, 2, 0}, f.hooks.calls())
+	})
+	t.Run("that does not happen twice is an internal error, and the token stays valid", func(t *testing.T) {
 		f := newFixture(t)
 		first := f.issue()
 		f.events.take()
-		f.hooks.rotate = failTimes(1, errOutage)
+		f.hooks.rotate = failTimes(2, errOutage)
 		_, err := f.Renew(f.ctx, f.request(first))
 		requireServerFault(t, err)
 		require.ErrorIs(t, err, errOutage)
@@ -855,15 +878,33 @@ func TestEvents(t *testing.T) {
 		Kind: renew.EventRejected, Time: f.clock.Now(), AppID: f.app.ID, Reason: renew.ReasonMalformed, IP: testIP, UserAgent: testAgent,
 	}}, f.events.take())
 
-	other := f.issue()
+	one, two, three := f.issue(), f.issue(), f.issue()
 	f.events.take()
-	require.NoError(t, f.Revoke(f.ctx, f.app.ID, other.AuthToken))
-	require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, other.SessionID))
-	_, err := f.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
-	require.NoError(t, err)
+	const subject = "user@example.com"
+	for range 2 { // what is revoked already is no event
+		require.NoError(t, f.Revoke(f.ctx, f.app.ID, one.AuthToken))
+		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, two.SessionID))
+		_, err := f.RevokeSubject(f.ctx, f.app.ID, subject)
+		require.NoError(t, err)
+		require.NoError(t, f.RevokeSubjectSession(f.ctx, f.app.ID, subject, three.SessionID))
+	}
 	require.Equal(t, []renew.Event{
-		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: other.SessionID, TokenID: other.TokenID},
-		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: other.SessionID},
-		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, Subject: "user@example.com"},
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: one.SessionID, TokenID: one.TokenID, Subject: subject},
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: two.SessionID, Subject: subject},
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, Subject: subject},
+	}, f.events.take())
+
+	require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, "not-the-app-key-of-anyone"), renew.ErrInvalidAppKey)
+	require.ErrorIs(t, f.AuthenticateApp(f.ctx, "app_9", f.appKey), renew.ErrAppNotFound)
+	f.clock.Move(2 * time.Hour)
+	_, err := f.VerifyAuthToken(f.ctx, f.app.ID, one.AuthToken)
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, "x")
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	require.Equal(t, []renew.Event{
+		{Kind: renew.EventAppKeyRejected, Time: f.clock.Now().Add(-2 * time.Hour), AppID: f.app.ID},
+		{Kind: renew.EventAppKeyRejected, Time: f.clock.Now().Add(-2 * time.Hour)},
+		{Kind: renew.EventAuthRejected, Time: f.clock.Now(), AppID: f.app.ID, SessionID: one.SessionID, TokenID: one.TokenID, Reason: renew.ReasonExpired},
+		{Kind: renew.EventAuthRejected, Time: f.clock.Now(), Reason: renew.ReasonMalformed},
 	}, f.events.take())
 }

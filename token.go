@@ -1,37 +1,35 @@
 package renew
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/jwtrenew/renew/internal/strictjson"
 )
 
-// Limits of a token. No token that this library makes comes near the size that
-// it accepts.
+// Limits of a token. No token that this library makes comes near the sizes that it
+// accepts.
 const (
+	maxHeaderBytes       = 512
 	maxRefreshTokenBytes = 8 << 10
 	maxAuthTokenBytes    = 96 << 10
 	maxClaimsBytes       = 16 << 10 // custom claims, as JSON
 	maxAudienceBytes     = 4 << 10  // aud, as JSON
 )
 
-// What is fixed in every token.
+// What every token has.
 const (
 	headerType  = "JWT"
 	refreshType = "refresh"
 )
-
-// reserved are the claims that belong to this library. No custom claim has such
-// a name, in whatever case.
-var reserved = []string{"iss", "iat", "nbf", "exp", "jid", "sid", "sub", "aud", "ip", "useragent", "type", "jti"}
 
 // Bundle is a new pair of tokens. It marshals to exactly the documented
 // response: the first four members, in this order.
@@ -108,20 +106,30 @@ func readAudience(aud json.RawMessage) (audience, bool) {
 	return all, true
 }
 
-// mint signs the session's current pair. Everything in it comes from the
-// session but what the app alone knows: the issuer, and the auth token's
-// lifetime.
+// mint signs the session's current pair with the app's active key.
+func (r *Renewer) mint(ctx context.Context, app App, s Session) (*Bundle, error) {
+	key, err := r.keys.SigningKey(ctx, app.ID)
+	if err != nil {
+		return nil, fmt.Errorf("app %q: read signing key: %w", app.ID, err)
+	}
+	if key == nil {
+		return nil, fmt.Errorf("app %q: the key store returned no signing key", app.ID)
+	}
+	return mint(ctx, app, key, s)
+}
+
+// mint signs the session's current pair. Everything in it comes from the session
+// except the issuer and the auth token's lifetime, which come from the app.
 func mint(ctx context.Context, app App, key *SigningKey, s Session) (*Bundle, error) {
-	issuedAt := s.IssuedAt.Truncate(time.Second)
-	authExpiresAt := capAt(issuedAt.Add(app.authTTL()), s.EndsAt)
+	issuedAt := s.IssuedAt.Unix()
 	auth, err := json.Marshal(authPayload{
 		Audience:  s.Audience,
-		ExpiresAt: authExpiresAt.Unix(),
-		IssuedAt:  issuedAt.Unix(),
+		ExpiresAt: app.authExpiresAt(s).Unix(),
+		IssuedAt:  issuedAt,
 		IP:        s.IP,
 		Issuer:    app.Issuer,
 		TokenID:   s.TokenID,
-		NotBefore: issuedAt.Add(app.AuthNotBefore).Unix(),
+		NotBefore: app.authNotBefore(s).Unix(),
 		SessionID: s.ID,
 		Subject:   s.Subject,
 		UserAgent: s.UserAgent,
@@ -133,11 +141,11 @@ func mint(ctx context.Context, app App, key *SigningKey, s Session) (*Bundle, er
 		return nil, fmt.Errorf("auth token: %w", err)
 	}
 	refresh, err := json.Marshal(refreshPayload{
-		ExpiresAt: s.ExpiresAt.Unix(),
-		IssuedAt:  issuedAt.Unix(),
+		ExpiresAt: s.RefreshExpiresAt.Unix(),
+		IssuedAt:  issuedAt,
 		Issuer:    app.Issuer,
 		TokenID:   s.TokenID,
-		NotBefore: s.NotBefore.Unix(),
+		NotBefore: s.RefreshNotBefore.Unix(),
 		SessionID: s.ID,
 		Type:      refreshType,
 	})
@@ -149,14 +157,23 @@ func mint(ctx context.Context, app App, key *SigningKey, s Session) (*Bundle, er
 		PublicKey:        key.verification.encoded,
 		SessionID:        s.ID,
 		TokenID:          s.TokenID,
-		AuthExpiresAt:    authExpiresAt,
-		RefreshNotBefore: s.NotBefore,
-		RefreshExpiresAt: s.ExpiresAt,
+		AuthExpiresAt:    app.authExpiresAt(s),
+		RefreshNotBefore: s.RefreshNotBefore,
+		RefreshExpiresAt: s.RefreshExpiresAt,
 	}
 	if b.AuthToken, b.RefreshToken, err = key.signBoth(ctx, auth, refresh); err != nil {
 		return nil, err
 	}
 	return b, nil
+}
+
+// authNotBefore and authExpiresAt are the times of the session's auth token.
+func (a App) authNotBefore(s Session) time.Time {
+	return s.IssuedAt.Truncate(time.Second).Add(a.AuthNotBefore)
+}
+
+func (a App) authExpiresAt(s Session) time.Time {
+	return capAt(s.IssuedAt.Truncate(time.Second).Add(a.authTTL()), s.EndsAt)
 }
 
 // capAt returns t in whole seconds, and not after end unless that is zero.
@@ -167,98 +184,9 @@ func capAt(t, end time.Time) time.Time {
 	return t.Truncate(time.Second)
 }
 
-// appendClaims returns payload, an object with members, with those of custom
-// added as they stand: no number goes through a float.
-func appendClaims(payload []byte, custom json.RawMessage) ([]byte, error) {
-	if len(custom) == 0 {
-		return payload, nil
-	}
-	members, err := checkClaims(custom)
-	if err != nil || len(members) == 0 {
-		return payload, err
-	}
-	payload[len(payload)-1] = ','
-	return append(payload, bytes.TrimLeft(custom, " \t\r\n")[1:]...), nil
-}
-
-// checkClaims returns the members of custom claims, or says what is wrong with
-// them.
-func checkClaims(custom json.RawMessage) (map[string]json.RawMessage, error) {
-	if len(custom) > maxClaimsBytes {
-		return nil, fmt.Errorf("custom claims are %d bytes of JSON, over %d", len(custom), maxClaimsBytes)
-	}
-	members, err := strictjson.Object(custom)
-	if err != nil {
-		return nil, fmt.Errorf("the JSON of the custom claims %w", err)
-	}
-	for name := range members {
-		if isReserved(name) {
-			return nil, errors.New("a custom claim has a reserved name, or one but for its case")
-		}
-	}
-	return members, nil
-}
-
-func isReserved(name string) bool {
-	return slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) })
-}
-
-// encodeClaims returns the JSON of custom claims; no claims are nil.
-func encodeClaims(claims map[string]any) (json.RawMessage, error) {
-	if len(claims) == 0 {
-		return nil, nil
-	}
-	encoded, err := json.Marshal(claims)
-	if err != nil {
-		return nil, errors.New("custom claims do not marshal to JSON")
-	}
-	// encoding/json writes this escape for bytes that are no UTF-8, and the
-	// character itself where the text has it.
-	if strings.Contains(strings.ReplaceAll(string(encoded), `\\`, ""), `\ufffd`) {
-		return nil, errors.New("custom claims hold text that is not valid UTF-8")
-	}
-	if _, err := checkClaims(encoded); err != nil {
-		return nil, err
-	}
-	return encoded, nil
-}
-
-// decodeClaims is the reverse of encodeClaims, with numbers as json.Number.
-func decodeClaims(encoded json.RawMessage) (map[string]any, error) {
-	claims := map[string]any{}
-	if len(encoded) == 0 {
-		return claims, nil
-	}
-	if _, err := checkClaims(encoded); err != nil {
-		return nil, err
-	}
-	d := json.NewDecoder(bytes.NewReader(encoded))
-	d.UseNumber()
-	if err := d.Decode(&claims); err != nil {
-		return nil, errors.New("custom claims are not a JSON object")
-	}
-	return claims, nil
-}
-
-// AuthClaims is what a verified auth token says.
-type AuthClaims struct {
-	Issuer    string
-	Subject   string
-	Audience  []string
-	IP        string // of the client that the token was given to
-	UserAgent string
-	KeyID     string
-	TokenID   string
-	SessionID string
-	IssuedAt  time.Time
-	NotBefore time.Time
-	ExpiresAt time.Time
-	Claims    map[string]any // custom claims, never nil; numbers are json.Number
-}
-
 // tokenKind is what a token must be where it is presented.
 type tokenKind struct {
-	refused  error // the sentinel of its TokenErrors
+	rejected error // the sentinel of its TokenErrors
 	maxBytes int
 	accepts  func(hasType bool, typ string) bool
 }
@@ -269,12 +197,12 @@ var (
 	eitherKind  = tokenKind{ErrInvalidToken, maxAuthTokenBytes, func(has bool, typ string) bool { return !has || typ == refreshType }}
 )
 
-func (k tokenKind) refuse(reason Reason, detail string) *TokenError {
-	return &TokenError{Reason: reason, Detail: detail, kind: k.refused}
+func (k tokenKind) reject(reason Reason, detail string) *TokenError {
+	return &TokenError{Reason: reason, Detail: detail, kind: k.rejected}
 }
 
-// token is one that a key of the app has signed, with the claims that both kinds
-// have. Its times are not judged yet.
+// token is a token that a key of the app has signed, with the claims that both
+// kinds have. Its times are not judged yet.
 type token struct {
 	kind      tokenKind
 	appID     string
@@ -296,8 +224,8 @@ func (t *token) expired(now time.Time, leeway time.Duration) bool {
 	return !now.Before(t.expiresAt.Add(leeway))
 }
 
-// signed is a compact JWS (RFC 7515 section 3.1) taken apart. No key has
-// vouched for it yet.
+// signed is a compact JWS (RFC 7515 section 3.1) taken apart. Its signature is not
+// verified yet.
 type signed struct {
 	header    header
 	payload   []byte
@@ -305,22 +233,25 @@ type signed struct {
 	signature []byte
 }
 
-// canonicalBase64 refuses bits that say nothing (RFC 4648 section 3.5).
+// canonicalBase64 rejects bits that say nothing (RFC 4648 section 3.5).
 var canonicalBase64 = base64.RawURLEncoding.Strict()
 
 // split takes a compact JWS apart and checks all that can be checked without a
-// key. The header chooses nothing: it names a key, and says again which
+// key. The header is never trusted to choose: it names a key, and says again which
 // algorithm that key has.
 func split(compact string, kind tokenKind) (signed, error) {
 	malformed := func(detail string) (signed, error) {
-		return signed{}, kind.refuse(ReasonMalformed, detail)
+		return signed{}, kind.reject(ReasonMalformed, detail)
 	}
 	if len(compact) > kind.maxBytes {
 		return malformed("it is too long")
 	}
 	segments := strings.SplitN(compact, ".", 4)
 	if len(segments) != 3 {
-		return malformed("it has not three segments")
+		return malformed("it does not have three segments")
+	}
+	if len(segments[0]) > base64.RawURLEncoding.EncodedLen(maxHeaderBytes) {
+		return malformed("its header is too long")
 	}
 	// Decoders skip line breaks, even strict ones.
 	if strings.IndexByte(compact, '\r') >= 0 || strings.IndexByte(compact, '\n') >= 0 {
@@ -342,7 +273,7 @@ func split(compact string, kind tokenKind) (signed, error) {
 	return signed{header: h, payload: decoded[1], input: input, signature: decoded[2]}, nil
 }
 
-// What can be wrong with a header, besides what strictjson finds.
+// What can be wrong with a header, in addition to what strictjson finds.
 var (
 	errHeaderMember  = errors.New("has a member other than a string alg, a string kid and the typ JWT")
 	errHeaderMissing = errors.New("has no alg or no kid")
@@ -378,45 +309,55 @@ func readHeader(encoded []byte) (header, error) {
 	return h, nil
 }
 
-// parse returns the token if a key of the app that is good today has signed it
-// and its claims are in order.
-func (r *Renewer) parse(ctx context.Context, app App, compact string, kind tokenKind) (*token, error) {
+// parse returns the app and the token, if the token is signed by a currently valid
+// key of the app and its claims are in order. A text that is not a compact JWS
+// with the header of this library costs no call of a store. With an error, the app
+// is empty unless the store has it.
+func (r *Renewer) parse(ctx context.Context, appID, compact string, kind tokenKind) (App, *token, error) {
 	jws, err := split(compact, kind)
 	if err != nil {
-		return nil, err
+		return App{}, nil, err
+	}
+	app, err := r.app(ctx, appID)
+	if err != nil {
+		return App{}, nil, err
 	}
 	key, err := r.verificationKey(ctx, app.ID, jws.header.KeyID, kind)
 	if err != nil {
-		return nil, err
+		return app, nil, err
 	}
 	if jws.header.Algorithm != string(key.alg) {
-		return nil, kind.refuse(ReasonAlgorithm, "")
+		return app, nil, kind.reject(ReasonAlgorithm, "")
 	}
 	if !key.verifies([]byte(jws.input), jws.signature) {
-		return nil, kind.refuse(ReasonSignature, "")
+		return app, nil, kind.reject(ReasonSignature, "")
 	}
 	t, err := readClaims(jws.payload, app.Issuer, kind)
 	if err != nil {
-		return nil, err
+		return app, nil, err
+	}
+	if key.endedBefore(t.expiresAt) {
+		return app, nil, kind.reject(ReasonRetiredKey, "")
 	}
 	t.appID, t.keyID = app.ID, key.id
-	return t, nil
+	return app, t, nil
 }
 
+// verificationKey reads a key that may verify a token of the app.
 func (r *Renewer) verificationKey(ctx context.Context, appID, keyID string, kind tokenKind) (*VerificationKey, error) {
 	if !isCanonicalULID(keyID) {
-		return nil, kind.refuse(ReasonUnknownKey, "its kid is not a ULID in canonical form")
+		return nil, kind.reject(ReasonUnknownKey, "its kid is not a ULID in canonical form")
 	}
 	key, err := r.keys.VerificationKey(ctx, appID, keyID)
 	switch {
 	case errors.Is(err, ErrKeyNotFound):
-		return nil, kind.refuse(ReasonUnknownKey, "")
+		return nil, kind.reject(ReasonUnknownKey, "")
 	case errors.Is(err, ErrKeyRevoked):
-		return nil, kind.refuse(ReasonRevokedKey, "")
+		return nil, kind.reject(ReasonRevokedKey, "")
 	case err != nil:
 		return nil, fmt.Errorf("app %q: read verification key: %w", appID, err)
 	case key == nil || key.id != keyID:
-		return nil, fmt.Errorf("app %q: the key store returned another verification key than asked for", appID)
+		return nil, fmt.Errorf("app %q: the key store returned the wrong verification key", appID)
 	}
 	return key, nil
 }
@@ -425,24 +366,27 @@ func (r *Renewer) verificationKey(ctx context.Context, appID, keyID string, kind
 func readClaims(payload []byte, issuer string, kind tokenKind) (*token, error) {
 	members, err := strictjson.Object(payload, reserved...)
 	if err != nil {
-		return nil, kind.refuse(ReasonClaims, "the payload "+err.Error())
+		return nil, kind.reject(ReasonClaims, "the payload "+err.Error())
 	}
 	typ, hasType := members["type"]
 	name, _ := strictjson.String(typ)
 	if !kind.accepts(hasType, name) {
-		return nil, kind.refuse(ReasonType, "")
+		return nil, kind.reject(ReasonType, "")
 	}
 	if iss, _ := strictjson.String(members["iss"]); iss != issuer {
-		return nil, kind.refuse(ReasonIssuer, "")
+		return nil, kind.reject(ReasonIssuer, "")
+	}
+	if err := kind.checkMembers(members, hasType); err != nil {
+		return nil, err
 	}
 	t := &token{kind: kind, members: members}
 	if t.tokenID, _ = strictjson.String(members["jid"]); !isCanonicalULID(t.tokenID) {
-		return nil, kind.refuse(ReasonClaims, "jid is not a ULID in canonical form")
+		return nil, kind.reject(ReasonClaims, "jid is not a ULID in canonical form")
 	}
 	t.sessionID = t.tokenID
 	if sid, has := members["sid"]; has {
 		if t.sessionID, _ = strictjson.String(sid); !isCanonicalULID(t.sessionID) {
-			return nil, kind.refuse(ReasonClaims, "sid is not a ULID in canonical form")
+			return nil, kind.reject(ReasonClaims, "sid is not a ULID in canonical form")
 		}
 	}
 	for _, claim := range []struct {
@@ -451,50 +395,52 @@ func readClaims(payload []byte, issuer string, kind tokenKind) (*token, error) {
 	}{{"iat", &t.issuedAt}, {"nbf", &t.notBefore}, {"exp", &t.expiresAt}} {
 		seconds, ok := strictjson.Integer(members[claim.name])
 		if !ok {
-			return nil, kind.refuse(ReasonClaims, claim.name+" is not a whole number of seconds")
+			return nil, kind.reject(ReasonClaims, claim.name+" is not a whole number of seconds")
 		}
 		*claim.at = time.Unix(seconds, 0).UTC()
 	}
 	return t, nil
 }
 
-// authClaims reads the claims that only an auth token has.
-func (t *token) authClaims(issuer string) (*AuthClaims, error) {
-	c := &AuthClaims{
-		Issuer:    issuer,
-		KeyID:     t.keyID,
-		TokenID:   t.tokenID,
-		SessionID: t.sessionID,
-		IssuedAt:  t.issuedAt,
-		NotBefore: t.notBefore,
-		ExpiresAt: t.expiresAt,
-		Claims:    map[string]any{},
-	}
-	var ok bool
-	for _, claim := range []struct {
-		name  string
-		value *string
-	}{{"sub", &c.Subject}, {"ip", &c.IP}, {"useragent", &c.UserAgent}} {
-		if *claim.value, ok = strictjson.String(t.members[claim.name]); !ok {
-			return nil, t.kind.refuse(ReasonClaims, claim.name+" is not a string")
+// authOnly are the claims of this library that only an auth token has. A refresh
+// token with one of them was made for something else (RFC 7519 section 4.1.3).
+var authOnly = []string{"sub", "aud", "ip", "useragent"}
+
+func (k tokenKind) checkMembers(members map[string]json.RawMessage, isRefresh bool) error {
+	for _, name := range authOnly {
+		if _, has := members[name]; has && isRefresh {
+			return k.reject(ReasonClaims, "a refresh token has the claim "+name)
 		}
 	}
-	if aud, has := t.members["aud"]; has {
-		if c.Audience, ok = readAudience(aud); !ok {
-			return nil, t.kind.refuse(ReasonClaims, "aud is neither a string nor an array of strings")
+	return nil
+}
+
+// newULID returns a new ULID of the given time that is greater than last,
+// advancing its time if necessary: token IDs are ordered even where clocks are
+// not.
+func newULID(now time.Time, last string) (string, error) {
+	id, err := ulid.New(ulid.Timestamp(now), rand.Reader)
+	if err != nil {
+		return "", fmt.Errorf("new ULID: %w", err)
+	}
+	if last == "" {
+		return id.String(), nil
+	}
+	previous, err := ulid.ParseStrict(last)
+	if err != nil {
+		return "", fmt.Errorf("new ULID after %s: %w", last, err)
+	}
+	if id.Compare(previous) <= 0 {
+		if err := id.SetTime(previous.Time() + 1); err != nil {
+			return "", fmt.Errorf("new ULID after %s: %w", last, err)
 		}
 	}
-	for name, value := range t.members {
-		if isReserved(name) {
-			continue
-		}
-		d := json.NewDecoder(bytes.NewReader(value))
-		d.UseNumber()
-		var v any
-		if err := d.Decode(&v); err != nil {
-			return nil, t.kind.refuse(ReasonClaims, "a custom claim is not JSON")
-		}
-		c.Claims[name] = v
-	}
-	return c, nil
+	return id.String(), nil
+}
+
+// isCanonicalULID reports whether s is a ULID as this library writes one: upper
+// case, and not over 128 bits.
+func isCanonicalULID(s string) bool {
+	id, err := ulid.ParseStrict(s)
+	return err == nil && id.String() == s
 }

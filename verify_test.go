@@ -55,7 +55,8 @@ func TestAuthTokenIsGoodFromNbfUntilExp(t *testing.T) {
 		at     time.Time
 		reason renew.Reason
 	}{
-		{"a millisecond before nbf", config, nbf.Add(-time.Millisecond), renew.ReasonTooEarly},
+		{"more than 5 seconds before nbf", config, nbf.Add(-5*time.Second - time.Millisecond), renew.ReasonTooEarly},
+		{"5 seconds before nbf", config, nbf.Add(-5 * time.Second), ""},
 		{"at nbf", config, nbf, ""},
 		{"a millisecond before exp", config, exp.Add(-time.Millisecond), ""},
 		{"at exp", config, exp, renew.ReasonExpired},
@@ -132,10 +133,16 @@ func TestVerifySession(t *testing.T) {
 		require.NoError(t, err)
 	})
 	t.Run("refuses a session that is over, deleted already or not", func(t *testing.T) {
-		f := fixtureConfig{app: func(a *renew.App) { a.AuthTTL, a.RefreshTTL = 2*time.Hour, time.Hour }}.new(t)
-		b := f.issue()
-		f.clock.Move(time.Hour)
-		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
+		f := fixtureConfig{app: func(a *renew.App) { a.RefreshTTL = 90 * time.Minute }}.new(t)
+		first := f.issue()
+		_, err := f.renewWith(first, testKey1)
+		require.NoError(t, err)
+		f.app.AuthTTL, f.app.RefreshTTL = 2*time.Hour, 3*time.Hour
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+		b, err := f.renewWith(first, testKey1) // the auth token of this retry outlives the session
+		require.NoError(t, err)
+		f.clock.Move(90 * time.Minute)
+		_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
 		requireInvalidAuth(t, err, renew.ReasonEndedSession)
 		n, err := f.store.DeleteExpired(f.ctx, f.clock.Now(), 1)
 		require.NoError(t, err)

@@ -135,7 +135,6 @@ var (
 	wantContentType = wantInvalid("Content-Type", "is not application/json, with charset utf-8 or none")
 	wantEncoding    = wantInvalid("Content-Encoding", "is not identity: send the body as it is")
 	wantNoIP        = wantInvalid("ip", noIP)
-	wantControl     = wantInvalid("useragent", "has a control character")
 	wantAllMissing  = wantInvalid("refresh_token", required, "ip", required, "useragent", required)
 )
 
@@ -238,7 +237,7 @@ func appKeys() []hostile {
 			secret, _ := base64.RawURLEncoding.DecodeString(key)
 			return hex.EncodeToString(secret)
 		}), wantForbidden},
-		{"app key's stored hash", value(func(key string) string { hash := renew.HashAppKey(key); return hex.EncodeToString(hash[:]) }), wantForbidden},
+		{"app key's stored hash", value(func(key string) string { hash, _ := renew.HashAppKey(key); return hex.EncodeToString(hash[:]) }), wantForbidden},
 		{"app key as UTF-8 lookalike", value(func(key string) string { return "\u0430" + key[1:] }), wantForbidden},
 		{"app key of 100 KB", value(func(key string) string { return strings.Repeat(key, 2_400) }), wantForbidden},
 		{"app key of 2 MB", value(func(string) string { return strings.Repeat("k", 2<<20) }), want{status: 431, netHTTP: true}},
@@ -540,33 +539,22 @@ func addresses() []hostile {
 }
 
 func userAgents() []hostile {
-	var all []hostile
-	for name, agent := range map[string]string{
-		"header injection": `x\r\nSet-Cookie: a=b`, "a line feed": `x\ny`, "a carriage return": `\r`, "a tab": `x\ty`, "NUL": `x\u0000`, "escape sequences": `\u001b[2J`,
-		"DEL": `x\u007f`, "a C1 control": `\u0085`, "raw DEL": "x\x7f", "raw C1": "\u009b",
-	} {
-		all = append(all, hostile{"useragent with " + name, member("useragent", `"`+agent+`"`), wantControl})
-	}
-	tooLong := wantInvalid("useragent", "is longer than 1024 bytes")
-	return append(all,
-		hostile{"useragent of 1,025 bytes", member("useragent", `"`+strings.Repeat("x", 1025)+`"`), tooLong},
-		hostile{"useragent of 513 characters in 1,026 bytes", member("useragent", `"`+strings.Repeat("é", 513)+`"`), tooLong},
-		hostile{"useragent of 10,000 escapes", member("useragent", `"`+strings.Repeat(`\u00e9`, 10_000)+`"`), tooLong},
-		hostile{"useragent with a raw line break", member("useragent", "\"x\r\ny\""), wantNoObject},
-		hostile{"useragent only in the header", func(w *wire) {
+	return []hostile{
+		{"useragent with a raw line break", member("useragent", "\"x\r\ny\""), wantNoObject},
+		{"useragent only in the header", func(w *wire) {
 			w.body = strings.Replace(w.body, "useragent", "x", 1)
 			w.set("User-Agent", "User-Agent: "+agent)
 		}, wantInvalid("useragent", required)},
-		hostile{"ip only in a header", func(w *wire) {
+		{"ip only in a header", func(w *wire) {
 			w.body = strings.Replace(w.body, `"ip"`, `"x"`, 1)
 			w.set("X-Forwarded-For", "X-Forwarded-For: "+ip)
 		}, wantInvalid("ip", required)},
-	)
+	}
 }
 
 func idempotencyKeys() []hostile {
 	const field = "Idempotency-Key"
-	length, character := wantInvalid(field, "is not from 16 to 255 characters long"), wantInvalid(field, "has a character other than visible ASCII")
+	length, character := wantInvalid(field, "must be 16 to 255 characters long"), wantInvalid(field, "has a character other than visible ASCII")
 	key := func(values ...string) func(*wire) {
 		return func(w *wire) {
 			for _, value := range values {

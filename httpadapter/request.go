@@ -1,7 +1,6 @@
 package httpadapter
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -56,6 +55,7 @@ func (a *adapter) readRenewal(w http.ResponseWriter, req *http.Request, appID st
 	if err != nil {
 		return renew.RenewRequest{}, err
 	}
+	renewal.AppID = appID
 	keys := req.Header.Values(fieldIdempotencyKey)
 	switch {
 	case len(keys) > 1:
@@ -66,9 +66,8 @@ func (a *adapter) readRenewal(w http.ResponseWriter, req *http.Request, appID st
 		renewal.IdempotencyKey = keys[0]
 	}
 	if len(wrong) > 0 {
-		return renew.RenewRequest{}, a.complete(req.Context(), renewal, wrong)
+		return renew.RenewRequest{}, complete(renewal, wrong)
 	}
-	renewal.AppID = appID
 	return renewal, nil
 }
 
@@ -129,28 +128,28 @@ func decode(body []byte) (renew.RenewRequest, wrongFields, error) {
 	}{{fieldRefreshToken, &renewal.RefreshToken}, {fieldIP, &renewal.IP}, {fieldUserAgent, &renewal.UserAgent}} {
 		raw, given := members[m.field]
 		if !given {
-			continue // Renew will miss it
+			continue // reported by Validate
 		}
 		var ok bool
 		if *m.value, ok = strictjson.String(raw); !ok {
 			wrong[m.field] = "is not a string"
 		}
 	}
+	if _, known := wrong[fieldUserAgent]; !known && renewal.UserAgent == "" {
+		wrong[fieldUserAgent] = "is required" // by the documentation; a Renewer takes any user agent
+	}
 	return renewal, wrong, nil
 }
 
-// complete returns the error of a request that is known to be wrong, with what
-// the Renewer finds wrong in its other fields. It has no app ID yet, so that the
-// Renewer only looks at its form.
-func (a *adapter) complete(ctx context.Context, renewal renew.RenewRequest, wrong wrongFields) error {
-	_, err := a.renewer.Renew(ctx, renewal)
+// complete returns the error of a request that is known to be wrong, with what is
+// wrong with its other fields.
+func complete(renewal renew.RenewRequest, wrong wrongFields) error {
 	var found *renew.ValidationError
-	if !errors.As(err, &found) {
-		return fmt.Errorf("a request without an app ID was not refused: %w", err)
-	}
-	for _, f := range found.Fields {
-		if _, known := wrong[f.Field]; !known {
-			wrong[f.Field] = f.Message
+	if errors.As(renewal.Validate(), &found) {
+		for _, f := range found.Fields {
+			if _, known := wrong[f.Field]; !known {
+				wrong[f.Field] = f.Message
+			}
 		}
 	}
 	return wrong.invalid(fieldRefreshToken, fieldIP, fieldUserAgent, fieldIdempotencyKey)

@@ -121,18 +121,18 @@ func takeOver(t *testing.T, now time.Time) (*fixture, string) {
 	}
 	f.rotateKey(appID, renew.ES256)
 	err = f.store.CreateSession(t.Context(), renew.Session{
-		AppID:     appID,
-		ID:        sampleTokenID,
-		TokenID:   sampleTokenID,
-		Subject:   "test@test.com",
-		Audience:  []string{"web-app"},
-		Claims:    json.RawMessage(`{"personal":{"name":"test-user"}}`),
-		CreatedAt: time.Unix(sampleIssuedAt, 0).UTC(),
-		IssuedAt:  time.Unix(sampleIssuedAt, 0).UTC(),
-		NotBefore: time.Unix(sampleNotBefore, 0).UTC(),
-		ExpiresAt: time.Unix(sampleExpiresAt, 0).UTC(),
-		IP:        "1.1.1.1",
-		UserAgent: "my-user-agent",
+		AppID:            appID,
+		ID:               sampleTokenID,
+		TokenID:          sampleTokenID,
+		Subject:          "test@test.com",
+		Audience:         []string{"web-app"},
+		Claims:           json.RawMessage(`{"personal":{"name":"test-user"}}`),
+		CreatedAt:        time.Unix(sampleIssuedAt, 0).UTC(),
+		IssuedAt:         time.Unix(sampleIssuedAt, 0).UTC(),
+		RefreshNotBefore: time.Unix(sampleNotBefore, 0).UTC(),
+		RefreshExpiresAt: time.Unix(sampleExpiresAt, 0).UTC(),
+		IP:               "1.1.1.1",
+		UserAgent:        "my-user-agent",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -24,22 +24,22 @@ func typical(random *rand.Rand) renew.Session {
 		return id.String()
 	}
 	return renew.Session{
-		AppID:           appID,
-		ID:              newID(),
-		Subject:         fmt.Sprintf("%032x", random.Uint64()),
-		Audience:        []string{"https://api.example"},
-		Claims:          json.RawMessage(`{"roles":["reader","writer"],"tenant":"example","name":"Ann Example"}`),
-		CreatedAt:       start,
-		EndsAt:          start.AddDate(0, 1, 0),
-		Generation:      7,
-		TokenID:         newID(),
-		PreviousTokenID: newID(),
-		IssuedAt:        start,
-		NotBefore:       start,
-		ExpiresAt:       start.Add(within(random, 3*time.Hour)),
-		RetryProof:      make([]byte, 32),
-		IP:              "192.0.2.100",
-		UserAgent:       "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+		AppID:              appID,
+		ID:                 newID(),
+		Subject:            fmt.Sprintf("%032x", random.Uint64()),
+		Audience:           []string{"https://api.example"},
+		Claims:             json.RawMessage(`{"roles":["reader","writer"],"tenant":"example","name":"Ann Example"}`),
+		CreatedAt:          start,
+		EndsAt:             start.AddDate(0, 1, 0),
+		Generation:         7,
+		TokenID:            newID(),
+		PreviousTokenID:    newID(),
+		IssuedAt:           start,
+		RefreshNotBefore:   start,
+		RefreshExpiresAt:   start.Add(within(random, 3*time.Hour)),
+		IdempotencyKeyHash: make([]byte, 32),
+		IP:                 "192.0.2.100",
+		UserAgent:          "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
 	}
 }
 
@@ -76,7 +76,7 @@ func BenchmarkRenewal(b *testing.B) {
 				next := current
 				next.Generation++
 				next.TokenID, next.PreviousTokenID = current.PreviousTokenID, current.TokenID
-				next.ExpiresAt = current.ExpiresAt.Add(time.Minute)
+				next.RefreshExpiresAt = current.RefreshExpiresAt.Add(time.Minute)
 				if err := s.Rotate(b.Context(), current.TokenID, next); err != nil {
 					b.Fatal(err)
 				}

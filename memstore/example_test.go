@@ -57,19 +57,6 @@ func Example() {
 	// used once more: true
 }
 
-// Run keeps memory for those who are still signed in.
-func ExampleStore_Run() {
-	ctx, stop := context.WithCancel(context.Background())
-	store := memstore.New()
-	ended := make(chan error)
-	go func() { ended <- store.Run(ctx, time.Minute) }()
-
-	// The service serves, then it shuts down.
-	stop()
-	fmt.Println(<-ended)
-	// Output: context canceled
-}
-
 // The callers of an app change to a new app key one by one, and none is ever
 // turned away.
 func ExampleStore_AddAppKey() {

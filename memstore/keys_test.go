@@ -82,24 +82,14 @@ func TestRotatedKeyVerifiesUntilItsLastTokenExpires(t *testing.T) {
 			hour(1).Add(renew.DefaultRefreshTTL),
 		},
 		{
-			"auth lifetime, where that is longer",
-			renew.App{RefreshTTL: 2 * time.Hour, AuthTTL: 5 * time.Hour},
+			"a refresh lifetime that follows from the auth lifetime",
+			renew.App{AuthTTL: 2 * time.Hour},
 			func(t *testing.T, s *Store) *renew.SigningKey {
 				old := rotate(t, s, hour(0))
 				rotate(t, s, hour(1))
 				return old
 			},
-			hour(6),
-		},
-		{
-			"default auth lifetime, where that is longer",
-			renew.App{RefreshTTL: time.Minute},
-			func(t *testing.T, s *Store) *renew.SigningKey {
-				old := rotate(t, s, hour(0))
-				rotate(t, s, hour(1))
-				return old
-			},
-			hour(1).Add(renew.DefaultAuthTTL),
+			hour(7),
 		},
 		{
 			"lifetime lowered while the key was active",
@@ -174,21 +164,48 @@ func TestRotatedKeyVerifiesUntilItsLastTokenExpires(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStore(t, test.app)
 			key := test.steps(t, s)
-			_, err := s.DeleteExpiredKeys(t.Context(), test.until.Add(-time.Nanosecond))
-			require.NoError(t, err)
-			got, err := s.VerificationKey(t.Context(), appID, keyID(key))
-			require.NoError(t, err, "its last token is good for a nanosecond more")
-			require.Same(t, key.VerificationKey(), got)
+			requireVerifiesUntil(t, s, key, test.until)
 
-			n, err := s.DeleteExpiredKeys(t.Context(), test.until)
+			_, err := s.DeleteExpiredKeys(t.Context(), test.until)
+			require.NoError(t, err)
+			_, err = s.VerificationKey(t.Context(), appID, keyID(key))
+			require.NoError(t, err, "a retry may still present its last token")
+			n, err := s.DeleteExpiredKeys(t.Context(), test.until.Add(24*time.Hour))
 			require.NoError(t, err)
 			require.Positive(t, n)
 			_, err = s.VerificationKey(t.Context(), appID, keyID(key))
 			require.ErrorIs(t, err, renew.ErrKeyNotFound)
-			n, err = s.DeleteExpiredKeys(t.Context(), test.until)
+			n, err = s.DeleteExpiredKeys(t.Context(), test.until.Add(24*time.Hour))
 			require.NoError(t, err)
 			require.Zero(t, n, "keys that were deleted are counted again")
 		})
+	}
+}
+
+// requireVerifiesUntil forges auth tokens with the key: it verifies what expires
+// at until, and nothing that expires later.
+func requireVerifiesUntil(t *testing.T, s *Store, key *renew.SigningKey, until time.Time) {
+	t.Helper()
+	// A store in which the key is active signs the tokens.
+	forge := newStore(t, renew.App{})
+	require.NoError(t, forge.RotateSigningKey(t.Context(), appID, key, start))
+	for _, c := range []struct {
+		exp   time.Time
+		valid bool
+	}{{until, true}, {until.Add(time.Second), false}} {
+		clock := renew.WithClock(func() time.Time { return c.exp.Add(-renew.DefaultAuthTTL) })
+		forger, err := renew.New(forge, forge, clock)
+		require.NoError(t, err)
+		b, err := forger.Issue(t.Context(), renew.IssueRequest{AppID: appID, Subject: "ann", IP: "::1"})
+		require.NoError(t, err)
+		r, err := renew.New(s, s, clock)
+		require.NoError(t, err)
+		_, err = r.VerifyAuthToken(t.Context(), appID, b.AuthToken)
+		if c.valid {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, string(renew.ReasonRetiredKey))
+		}
 	}
 }
 
@@ -209,7 +226,10 @@ func TestNoLiveTokenLosesItsKey(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	anyTTL := func() time.Duration { return time.Second + within(random, 10*time.Hour).Truncate(time.Second) }
+	anyTTLs := func() (refresh, auth time.Duration) {
+		auth = time.Second + within(random, 5*time.Hour).Truncate(time.Second)
+		return auth + time.Second + within(random, 5*time.Hour).Truncate(time.Second), auth
+	}
 	now := start
 	s := newStore(t, renew.App{})
 	rotate(t, s, now)
@@ -237,7 +257,8 @@ func TestNoLiveTokenLosesItsKey(t *testing.T) {
 		case 0:
 			rotate(t, s, now)
 		case 1:
-			update(t, s, anyTTL(), anyTTL())
+			refresh, auth := anyTTLs()
+			update(t, s, refresh, auth)
 		case 2:
 			b, err := r.Issue(t.Context(), renew.IssueRequest{AppID: appID, Subject: "ann", IP: "::1", UserAgent: "test"})
 			require.NoError(t, err)
@@ -295,11 +316,11 @@ func TestKeyStoreErrors(t *testing.T) {
 		require.Empty(t, keys)
 	})
 	t.Run("taken", func(t *testing.T) {
-		require.ErrorIs(t, s.CreateApp(t.Context(), renew.App{ID: appID, Issuer: "thief"}), ErrAppExists)
+		require.ErrorIs(t, s.CreateApp(t.Context(), renew.App{ID: appID, Issuer: "thief"}), renew.ErrAppExists)
 		app, err := s.App(t.Context(), appID)
 		require.NoError(t, err)
 		require.Equal(t, "issuer", app.Issuer)
-		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, key, start), ErrKeyExists)
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, key, start), renew.ErrKeyExists)
 		active, err := s.SigningKey(t.Context(), appID)
 		require.NoError(t, err)
 		require.Same(t, key, active)
@@ -328,8 +349,54 @@ func TestRotationLeavesOneActiveKey(t *testing.T) {
 	require.Same(t, newest, active)
 	keys, err := s.VerificationKeys(t.Context(), appID)
 	require.NoError(t, err)
-	require.Equal(t, []*renew.VerificationKey{newest.VerificationKey(), middle.VerificationKey(), oldest.VerificationKey()}, keys)
-	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, oldest, start), ErrKeyExists, "an old key comes back")
+	require.Equal(t, []string{newest.KeyID(), middle.KeyID(), oldest.KeyID()}, ids(keys))
+	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, oldest, start), renew.ErrKeyExists, "an old key comes back")
+}
+
+func ids(keys []*renew.VerificationKey) (ids []string) {
+	for _, key := range keys {
+		ids = append(ids, key.KeyID())
+	}
+	return ids
+}
+
+// A published key verifies and does not sign, until it is made the active one.
+func TestPublishedKey(t *testing.T) {
+	s := newStore(t, renew.App{})
+	active := rotate(t, s, start)
+	published := newKey(t)
+	require.NoError(t, s.PublishSigningKey(t.Context(), appID, published))
+	require.ErrorIs(t, s.PublishSigningKey(t.Context(), appID, published), renew.ErrKeyExists)
+	require.ErrorIs(t, s.PublishSigningKey(t.Context(), appID, active), renew.ErrKeyExists)
+	signing, err := s.SigningKey(t.Context(), appID)
+	require.NoError(t, err)
+	require.Same(t, active, signing)
+	keys, err := s.VerificationKeys(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []string{active.KeyID(), published.KeyID()}, ids(keys))
+	n, err := s.DeleteExpiredKeys(t.Context(), start.AddDate(100, 0, 0))
+	require.NoError(t, err)
+	require.Zero(t, n)
+
+	other, err := renew.NewSigningKey(published.KeyID(), renew.EdDSA, newKey(t).Signer())
+	require.NoError(t, err)
+	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, other, start), renew.ErrKeyExists, "another key of the same ID")
+
+	require.NoError(t, s.RotateSigningKey(t.Context(), appID, published, start))
+	signing, err = s.SigningKey(t.Context(), appID)
+	require.NoError(t, err)
+	require.Same(t, published, signing)
+	keys, err = s.VerificationKeys(t.Context(), appID)
+	require.NoError(t, err)
+	require.Equal(t, []string{published.KeyID(), active.KeyID()}, ids(keys))
+	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, published, start), renew.ErrKeyExists)
+
+	t.Run("that is revoked never becomes active", func(t *testing.T) {
+		leaked := newKey(t)
+		require.NoError(t, s.PublishSigningKey(t.Context(), appID, leaked))
+		require.NoError(t, s.RevokeKey(t.Context(), appID, leaked.KeyID(), start))
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, leaked, start), renew.ErrKeyExists)
+	})
 }
 
 func TestRevokeKey(t *testing.T) {
@@ -358,7 +425,7 @@ func TestRevokeKey(t *testing.T) {
 		require.ErrorIs(t, err, renew.ErrKeyNotFound, "a revoked key signs, or an old one came back")
 		_, err = s.VerificationKey(t.Context(), appID, keyID(old))
 		require.NoError(t, err)
-		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, active, start), ErrKeyExists, "a revoked key comes back")
+		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, active, start), renew.ErrKeyExists, "a revoked key comes back")
 
 		next := rotate(t, s, start)
 		got, err := s.SigningKey(t.Context(), appID)
@@ -372,10 +439,10 @@ func TestRevokeKey(t *testing.T) {
 		key := rotate(t, s, start)
 		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start))
 		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start.Add(time.Hour)))
-		n, err := s.DeleteExpiredKeys(t.Context(), start.Add(10*time.Hour-1))
+		n, err := s.DeleteExpiredKeys(t.Context(), start.Add(20*time.Hour))
 		require.NoError(t, err)
 		require.Zero(t, n)
-		n, err = s.DeleteExpiredKeys(t.Context(), start.Add(10*time.Hour))
+		n, err = s.DeleteExpiredKeys(t.Context(), start.Add(20*time.Hour+1))
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 	})
@@ -512,7 +579,7 @@ func TestDoneContextChangesNothing(t *testing.T) {
 	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{{1}}})
 	old := rotate(t, s, start)
 	active := rotate(t, s, start)
-	session := renew.Session{AppID: appID, ID: "s", Subject: "ann", TokenID: "1", ExpiresAt: start}
+	session := renew.Session{AppID: appID, ID: "s", Subject: "ann", TokenID: "1", RefreshExpiresAt: start}
 	require.NoError(t, s.CreateSession(t.Context(), session))
 	next := session
 	next.TokenID = "2"
@@ -546,7 +613,6 @@ func TestDoneContextChangesNothing(t *testing.T) {
 			require.Zero(t, n)
 			return err
 		},
-		"Run": func() error { return s.Run(ctx, time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.ErrorIs(t, call(), context.Canceled)
@@ -555,7 +621,7 @@ func TestDoneContextChangesNothing(t *testing.T) {
 			require.Equal(t, renew.App{ID: appID, Issuer: "issuer", KeyHashes: []renew.AppKeyHash{{1}}}, app)
 			keys, err := s.VerificationKeys(t.Context(), appID)
 			require.NoError(t, err)
-			require.Equal(t, []*renew.VerificationKey{active.VerificationKey(), old.VerificationKey()}, keys)
+			require.Equal(t, []string{active.KeyID(), old.KeyID()}, ids(keys))
 			got, err := s.Session(t.Context(), appID, "s")
 			require.NoError(t, err)
 			require.Equal(t, session, got)

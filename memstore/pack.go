@@ -20,7 +20,7 @@ func pack(s renew.Session) packed {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
 	}
-	for _, value := range [...][]byte{s.Claims, s.RetryProof} {
+	for _, value := range [...][]byte{s.Claims, s.IdempotencyKeyHash} {
 		b = appendLength(b, uint64(len(value)), value == nil)
 		b = append(b, value...)
 	}
@@ -29,7 +29,7 @@ func pack(s renew.Session) packed {
 		b = binary.AppendUvarint(b, uint64(len(text)))
 		b = append(b, text...)
 	}
-	for _, t := range [...]time.Time{s.CreatedAt, s.EndsAt, s.IssuedAt, s.NotBefore, s.ExpiresAt} {
+	for _, t := range [...]time.Time{s.CreatedAt, s.EndsAt, s.IssuedAt, s.RefreshNotBefore, s.RefreshExpiresAt} {
 		b = binary.AppendVarint(b, int64(millisOf(t)))
 	}
 	b = binary.AppendVarint(b, s.Generation)
@@ -53,9 +53,9 @@ func (p packed) unpackInto(s *renew.Session) {
 		*text = p.text()
 	}
 	s.Claims = p.bytes()
-	s.RetryProof = p.bytes()
+	s.IdempotencyKeyHash = p.bytes()
 	s.Audience = p.list()
-	for _, t := range [...]*time.Time{&s.CreatedAt, &s.EndsAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt} {
+	for _, t := range [...]*time.Time{&s.CreatedAt, &s.EndsAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt} {
 		*t = millis(p.varint()).time()
 	}
 	s.Generation = p.varint()

@@ -47,7 +47,7 @@ func TestSessionComesBackAsItWas(t *testing.T) {
 		"every field":         func(*renew.Session) {},
 		"nothing but the IDs": func(s *renew.Session) { *s = renew.Session{AppID: s.AppID, ID: s.ID} },
 		"empty, not nil": func(s *renew.Session) {
-			s.Audience, s.Claims, s.RetryProof = []string{}, json.RawMessage{}, []byte{}
+			s.Audience, s.Claims, s.IdempotencyKeyHash = []string{}, json.RawMessage{}, []byte{}
 		},
 		"long values": func(s *renew.Session) {
 			s.UserAgent = strings.Repeat("u", 1024)
@@ -56,13 +56,13 @@ func TestSessionComesBackAsItWas(t *testing.T) {
 		},
 		"lengths around a byte of length": func(s *renew.Session) {
 			s.TokenID, s.PreviousTokenID = strings.Repeat("t", 127), strings.Repeat("p", 128)
-			s.Claims, s.RetryProof = make([]byte, 126), make([]byte, 127)
+			s.Claims, s.IdempotencyKeyHash = make([]byte, 126), make([]byte, 127)
 		},
 		"times before 1970 and far away": func(s *renew.Session) {
 			s.CreatedAt = time.Date(1, 1, 1, 0, 0, 0, 1e6, time.UTC)
 			s.IssuedAt = time.Date(-5, 1, 1, 0, 0, 0, 0, time.UTC)
 			s.EndsAt = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
-			s.NotBefore = time.UnixMilli(0).UTC()
+			s.RefreshNotBefore = time.UnixMilli(0).UTC()
 		},
 		"numbers at their limits": func(s *renew.Session) { s.Generation = -1 << 63 },
 		"IDs that could run into each other": func(s *renew.Session) {

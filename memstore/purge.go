@@ -62,14 +62,13 @@ const stepsPerLock = 64
 
 // DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
 // most limit, and returns how many; fewer than limit means that none is left. A
-// limit below 1 deletes nothing. Take [renew.WithLeeway] off the time: a token
-// inside the leeway still renews. See also [Store.Run].
+// limit below 1 deletes nothing.
 //
-// It does not scan: of the sessions that live on, it looks at each once per
-// lifetime. Renewals wait for it no longer than a few dozen sessions take, or
-// now and then, when most of a shard is gone, the copying of what is left. If
-// the context ends meanwhile, the error is the context's and the number that of
-// the sessions deleted so far.
+// It does not scan: it looks at a live session once per lifetime. Renewals wait
+// for it no longer than a few dozen sessions take, or now and then, when most of a
+// shard is deleted, the copying of what is left. If the context ends before it is
+// done, the error is the context's and the number that of the sessions deleted so
+// far.
 func (s *Store) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -47,7 +47,7 @@ type record struct {
 	slot  int    // in the list of the subject's records
 }
 
-// state is what a reader copies under the lock, to unpack it at leisure.
+// state is what a reader copies under the lock and unpacks after unlocking.
 type state struct {
 	subject   string
 	current   packed
@@ -62,8 +62,8 @@ func (s *Store) subjectShard(subject string) *subjectShard {
 	return &s.subjects[maphash.String(s.seed, subject)%shardCount]
 }
 
-// CreateSession stores a new session. [renew.ErrSessionExists]: the app has one
-// of that ID, live or not.
+// CreateSession stores a new session. It returns [renew.ErrSessionExists] if the
+// app has one of that ID, live or not.
 func (s *Store) CreateSession(ctx context.Context, session renew.Session) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -90,21 +90,12 @@ func newRecord(session renew.Session) *record {
 	return &record{
 		key:   sessionKey{names[:idAt], names[idAt:subjectAt]},
 		state: state{names[subjectAt:], pack(session), millisOf(session.RevokedAt)},
-		ends:  endOf(session),
+		ends:  millisOf(session.End()),
 	}
 }
 
-// endOf returns the time for which [renew.Session.EndedBefore] asks.
-func endOf(session renew.Session) millis {
-	ends := millisOf(session.ExpiresAt)
-	if !session.EndsAt.IsZero() {
-		ends = min(ends, millisOf(session.EndsAt))
-	}
-	return ends
-}
-
-// Session returns the session as it stands, revoked and expired ones too.
-// [renew.ErrSessionNotFound]: there is none.
+// Session returns the current session, revoked and expired ones too. It returns
+// [renew.ErrSessionNotFound] if the app has no session of this ID.
 func (s *Store) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err
@@ -116,9 +107,9 @@ func (s *Store) Session(ctx context.Context, appID, sessionID string) (renew.Ses
 		sh.mu.Unlock()
 		return renew.Session{}, renew.ErrSessionNotFound
 	}
-	key, asItStands := r.key, r.state
+	key, current := r.key, r.state
 	sh.mu.Unlock()
-	return asItStands.session(key), nil
+	return current.session(key), nil
 }
 
 func (s state) session(key sessionKey) renew.Session {
@@ -133,8 +124,9 @@ func (s state) session(key sessionKey) renew.Session {
 }
 
 // Rotate replaces the session (next.AppID, next.ID) by next if it is not revoked
-// and its token ID is from. [renew.ErrConflict]: the token ID is another, or the
-// session is revoked. [renew.ErrSessionNotFound]: there is none.
+// and its token ID is from. It returns [renew.ErrConflict] if the token ID is
+// another or the session is revoked, and [renew.ErrSessionNotFound] if there is no
+// such session.
 func (s *Store) Rotate(ctx context.Context, from string, next renew.Session) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -152,7 +144,7 @@ func (s *Store) Rotate(ctx context.Context, from string, next renew.Session) err
 	}
 	r.current = replacement
 	r.revokedAt = millisOf(next.RevokedAt)
-	r.ends = endOf(next)
+	r.ends = millisOf(next.End())
 	sh.queue.moved(r)
 	if r.subject != next.Subject {
 		s.subjectShard(r.subject).remove(r)
@@ -163,8 +155,9 @@ func (s *Store) Rotate(ctx context.Context, from string, next renew.Session) err
 }
 
 // RevokeSession sets RevokedAt to at, whatever the session's token ID. On a
-// revoked session it is nil and changes nothing. [renew.ErrSessionNotFound]:
-// there is none. A zero time, which would leave the session live, is an error.
+// revoked session it returns nil and changes nothing. It returns
+// [renew.ErrSessionNotFound] if there is no such session. A zero time, which would
+// leave the session live, is an error.
 func (s *Store) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
 	if err := checkRevocation(ctx, at); err != nil {
 		return err
@@ -200,8 +193,9 @@ func (r *record) revoke(at time.Time) bool {
 }
 
 // SubjectSessions returns the sessions of the subject that are live at the given
-// time, newest CreatedAt first, of equal ones the greater ID first. None is an
-// empty result, not an error. It looks at the subject's own sessions only.
+// time, newest CreatedAt first, of equal ones the greater ID first. A subject
+// without any is an empty result, not an error. It looks at the subject's sessions
+// only.
 func (s *Store) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -219,23 +213,24 @@ func (s *Store) SubjectSessions(ctx context.Context, appID, subject string, at t
 }
 
 // RevokeSubject sets RevokedAt to at on every session of the subject that is not
-// revoked yet, and returns how many these were, expired ones counted. A session
-// that is created meanwhile may be missed. A zero time is an error.
-func (s *Store) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+// revoked yet and whose ID is not in keep, and returns how many these were,
+// expired ones counted. A session that is created concurrently may be missed. A
+// zero time is an error.
+func (s *Store) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	if err := checkRevocation(ctx, at); err != nil {
 		return 0, err
 	}
 	n := 0
 	s.eachOf(appID, subject, func(r *record) {
-		if r.revoke(at) {
+		if !slices.Contains(keep, r.key.id) && r.revoke(at) {
 			n++
 		}
 	})
 	return n, nil
 }
 
-// eachOf calls f with every session of the subject, its shard locked. It holds no
-// lock of the subject's meanwhile, so that logins of others go on.
+// eachOf calls f with every session of the subject, its shard locked. It does not
+// hold the subject's lock, so that it holds up no login.
 func (s *Store) eachOf(appID, subject string, f func(*record)) {
 	for _, r := range s.subjectShard(subject).list(appID, subject) {
 		sh := s.shard(r.key.id)

@@ -125,12 +125,12 @@ func TestStoreAgreesWithModel(t *testing.T) {
 	pick := func(name string, n int) string { return fmt.Sprint(name, random.IntN(n)) }
 	one := func() renew.Session {
 		session := renew.Session{
-			AppID:     pick("app", 2),
-			ID:        pick("session", 300),
-			Subject:   pick("subject", 20),
-			TokenID:   pick("token", 3),
-			CreatedAt: now.Truncate(time.Hour),
-			ExpiresAt: now.Add(within(random, 100*time.Minute).Truncate(time.Millisecond)),
+			AppID:            pick("app", 2),
+			ID:               pick("session", 300),
+			Subject:          pick("subject", 20),
+			TokenID:          pick("token", 3),
+			CreatedAt:        now.Truncate(time.Hour),
+			RefreshExpiresAt: now.Add(within(random, 100*time.Minute).Truncate(time.Millisecond)),
 		}
 		if random.IntN(4) == 0 {
 			session.EndsAt = now.Add(within(random, 100*time.Minute).Truncate(time.Millisecond))
@@ -203,7 +203,7 @@ func TestStoreAgreesWithModel(t *testing.T) {
 }
 
 func session(id, subject string, expiresAt time.Time) renew.Session {
-	return renew.Session{AppID: appID, ID: id, Subject: subject, TokenID: "0", CreatedAt: start, ExpiresAt: expiresAt}
+	return renew.Session{AppID: appID, ID: id, Subject: subject, TokenID: "0", CreatedAt: start, RefreshExpiresAt: expiresAt}
 }
 
 func create(t *testing.T, s *Store, sessions ...renew.Session) {
@@ -427,7 +427,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				next := current.Clone()
 				next.TokenID = fmt.Sprint(random.Uint64())
 				next.Subject = subject
-				next.ExpiresAt = now.Add(within(random, time.Minute))
+				next.RefreshExpiresAt = now.Add(within(random, time.Minute))
 				err = s.Rotate(t.Context(), current.TokenID, next)
 			}
 			if err == nil {

@@ -17,15 +17,6 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// Errors of the methods that change a [KeyStore], besides those of package
-// renew. They come wrapped; test with [errors.Is].
-var (
-	// ErrAppExists: there is an app of this ID.
-	ErrAppExists = errors.New("app exists")
-	// ErrKeyExists: the app has a signing key of this ID, in use or not.
-	ErrKeyExists = errors.New("key exists")
-)
-
 // The columns of an app in the order of appRow.
 const (
 	appColumns = `issuer, key_hashes, auth_ttl, auth_not_before, refresh_ttl, refresh_not_before, session_ttl,
@@ -144,7 +135,7 @@ func (r *appRow) lifetime() int64 {
 }
 
 // CreateApp adds an app. It has no signing key yet: see
-// [KeyStore.RotateSigningKey]. [ErrAppExists]: there is one of this ID. What
+// [KeyStore.RotateSigningKey]. [renew.ErrAppExists]: there is one of this ID. What
 // [renew.App.Validate] finds wrong is an error.
 func (s *KeyStore) CreateApp(ctx context.Context, app renew.App) error {
 	if err := s.createApp(ctx, app); err != nil {
@@ -169,7 +160,7 @@ func (s *KeyStore) createApp(ctx context.Context, app renew.App) error {
 		return err
 	})
 	if isDuplicate(err) {
-		return ErrAppExists
+		return renew.ErrAppExists
 	}
 	return err
 }
@@ -236,7 +227,7 @@ func (s *KeyStore) RemoveAppKey(ctx context.Context, appID string, hash renew.Ap
 // Of two processes that do this at once, one is first, and the key of the other
 // is the active one in the end.
 //
-// [renew.ErrAppNotFound]: there is no such app. [ErrKeyExists]: it has, or has
+// [renew.ErrAppNotFound]: there is no such app. [renew.ErrKeyExists]: it has, or has
 // had, a key of this ID that is not deleted yet; an old key does not come back.
 func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
 	public, private, err := s.encryptKey(ctx, appID, key)
@@ -252,7 +243,7 @@ func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *rene
 		case err != nil:
 			return err
 		case exists:
-			return fmt.Errorf("key %s: %w", keyID, ErrKeyExists)
+			return fmt.Errorf("key %s: %w", keyID, renew.ErrKeyExists)
 		}
 		if err := s.retire(ctx, tx, r, now); err != nil {
 			return err

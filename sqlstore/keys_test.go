@@ -67,7 +67,7 @@ func TestAdministrationErrors(t *testing.T) {
 		require.NoError(t, s.RotateSigningKey(ctx, testApp, key, base))
 		_, hash := renew.NewAppKey()
 
-		require.ErrorIs(t, s.CreateApp(ctx, renew.App{ID: testApp, Issuer: "another"}), sqlstore.ErrAppExists)
+		require.ErrorIs(t, s.CreateApp(ctx, renew.App{ID: testApp, Issuer: "another"}), renew.ErrAppExists)
 		require.Error(t, s.CreateApp(ctx, renew.App{ID: "no issuer"}))
 		require.Error(t, s.UpdateApp(ctx, renew.App{ID: testApp, Issuer: "issuer", AuthTTL: time.Millisecond}))
 		for _, unknown := range []string{"unknown", "APP", "app ", "a\x00b", "\xff"} {
@@ -83,7 +83,7 @@ func TestAdministrationErrors(t *testing.T) {
 			require.ErrorIs(t, s.RevokeKey(ctx, testApp, unknown, base), renew.ErrKeyNotFound)
 		}
 		require.ErrorIs(t, s.RemoveAppKey(ctx, testApp, hash), renew.ErrKeyNotFound)
-		require.ErrorIs(t, s.RotateSigningKey(ctx, testApp, key, base), sqlstore.ErrKeyExists)
+		require.ErrorIs(t, s.RotateSigningKey(ctx, testApp, key, base), renew.ErrKeyExists)
 		require.Error(t, s.RotateSigningKey(ctx, testApp, nil, base))
 		require.Error(t, s.RotateSigningKey(ctx, testApp, newKey(t, renew.EdDSA), time.Time{}))
 		require.Error(t, s.RevokeKey(ctx, testApp, keyID(key), time.Time{}))

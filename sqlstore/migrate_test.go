@@ -102,7 +102,7 @@ func tokenID(n int) string { return fmt.Sprintf("01J%023d", n) }
 func newSession(id string) renew.Session {
 	return renew.Session{
 		AppID: testApp, ID: id, Subject: "subject", Audience: []string{"a", "b"}, Claims: []byte(`{"role":"admin"}`),
-		CreatedAt: base, TokenID: tokenID(0), IssuedAt: base, NotBefore: base, ExpiresAt: base.Add(3 * time.Hour),
+		CreatedAt: base, TokenID: tokenID(0), IssuedAt: base, RefreshNotBefore: base, RefreshExpiresAt: base.Add(3 * time.Hour),
 		IP: "192.0.2.1", UserAgent: "test agent",
 	}
 }
@@ -111,8 +111,8 @@ func newSession(id string) renew.Session {
 func successor(s renew.Session) renew.Session {
 	s.Generation++
 	s.PreviousTokenID, s.TokenID = s.TokenID, tokenID(int(s.Generation))
-	s.IssuedAt, s.NotBefore, s.ExpiresAt = s.IssuedAt.Add(time.Minute), s.NotBefore.Add(time.Minute), s.ExpiresAt.Add(time.Minute)
-	s.RetryProof = []byte(strings.Repeat("p", 32))
+	s.IssuedAt, s.RefreshNotBefore, s.RefreshExpiresAt = s.IssuedAt.Add(time.Minute), s.RefreshNotBefore.Add(time.Minute), s.RefreshExpiresAt.Add(time.Minute)
+	s.IdempotencyKeyHash = []byte(strings.Repeat("p", 32))
 	return s
 }
 

@@ -30,7 +30,7 @@ func TestPurgeAgainstModel(t *testing.T) {
 		at := func() time.Time { return base.Add(time.Duration(random.IntN(5000)) * time.Millisecond) }
 		for i := range 350 {
 			s := newSession(fmt.Sprintf("session-%03d", i))
-			s.ExpiresAt = at()
+			s.RefreshExpiresAt = at()
 			if random.IntN(2) == 0 {
 				s.EndsAt = at()
 			}
@@ -43,14 +43,14 @@ func TestPurgeAgainstModel(t *testing.T) {
 					continue
 				}
 				next := successor(s)
-				next.ExpiresAt = at()
+				next.RefreshExpiresAt = at()
 				require.NoError(t, store.Rotate(ctx, s.TokenID, next))
 				sessions[id] = next
 			}
 			before := base.Add(time.Duration(step*400) * time.Millisecond)
 			for _, s := range sessions { // one ends at the moment, or an instant before
-				if s.ExpiresAt.After(before) {
-					before = s.ExpiresAt.Add(time.Duration(step%2) * time.Microsecond)
+				if s.RefreshExpiresAt.After(before) {
+					before = s.RefreshExpiresAt.Add(time.Duration(step%2) * time.Microsecond)
 					break
 				}
 			}
@@ -87,13 +87,13 @@ func TestPurgeDoesNotBlock(t *testing.T) {
 		d.migrate(t, d.open(t))
 		store := d.tokenStore(t, db)
 		ended := newSession("template")
-		ended.ExpiresAt = base.Add(time.Hour)
+		ended.RefreshExpiresAt = base.Add(time.Hour)
 		fill(t, d.open(t), store, ended, filled)
 		live := newSession("live")
-		live.ExpiresAt = base.Add(time.Hour) // by purge_at; the renewal puts it off
+		live.RefreshExpiresAt = base.Add(time.Hour) // by purge_at; the renewal puts it off
 		require.NoError(t, store.CreateSession(ctx, live))
 		next := successor(live)
-		next.ExpiresAt = base.Add(24 * time.Hour)
+		next.RefreshExpiresAt = base.Add(24 * time.Hour)
 		require.NoError(t, store.Rotate(ctx, live.TokenID, next))
 
 		hanging, err := store.Session(ctx, testApp, tokenID(0))
@@ -111,14 +111,14 @@ func TestPurgeDoesNotBlock(t *testing.T) {
 		for range 20 {
 			s := next
 			next = successor(s)
-			next.ExpiresAt = s.ExpiresAt
+			next.RefreshExpiresAt = s.RefreshExpiresAt
 			require.NoError(t, store.Rotate(ctx, s.TokenID, next))
 		}
 		for range 20 { // and one whose end comes due while it is renewed
 			s := next
 			next = successor(s)
 			require.NoError(t, store.Rotate(ctx, s.TokenID, next))
-			next.ExpiresAt = base.Add(24 * time.Hour)
+			next.RefreshExpiresAt = base.Add(24 * time.Hour)
 		}
 		select {
 		case err := <-done:
@@ -173,7 +173,7 @@ func TestPurgeCost(t *testing.T) {
 		s := newSession("template")
 		fill(t, plain, store, s, filled)
 		w.take()
-		n, err := store.DeleteExpired(t.Context(), s.ExpiresAt, 1000)
+		n, err := store.DeleteExpired(t.Context(), s.RefreshExpiresAt, 1000)
 		require.NoError(t, err)
 		require.Zero(t, n)
 		statements, _, _ := w.take()
@@ -182,7 +182,7 @@ func TestPurgeCost(t *testing.T) {
 			_, err = plain.Exec(map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "ANALYZE renew_sessions", sqlstore.MySQL: "ANALYZE TABLE renew_sessions"}[d.dialect])
 			require.NoError(t, err)
 		}
-		ms := s.ExpiresAt.UnixMilli()
+		ms := s.RefreshExpiresAt.UnixMilli()
 		plan := explain(t, d, plain, statements[0], ms, ms, ms, 100)
 		require.Contains(t, plan, "renew_sessions_by_purge")
 		require.NotContains(t, plan, "Seq Scan")

@@ -41,9 +41,9 @@ func newRow(s renew.Session) (row, error) {
 		fields:     s,
 		createdAt:  s.CreatedAt.UnixMilli(),
 		issuedAt:   s.IssuedAt.UnixMilli(),
-		notBefore:  s.NotBefore.UnixMilli(),
-		expiresAt:  s.ExpiresAt.UnixMilli(),
-		retryProof: s.RetryProof,
+		notBefore:  s.RefreshNotBefore.UnixMilli(),
+		expiresAt:  s.RefreshExpiresAt.UnixMilli(),
+		retryProof: s.IdempotencyKeyHash,
 	}
 	if s.Audience != nil {
 		audience, err := json.Marshal(s.Audience)
@@ -133,7 +133,7 @@ func (r *row) session() (renew.Session, error) {
 		s.Claims = json.RawMessage(r.claims.String)
 	}
 	s.CreatedAt, s.IssuedAt = fromMillis(r.createdAt), fromMillis(r.issuedAt)
-	s.NotBefore, s.ExpiresAt = fromMillis(r.notBefore), fromMillis(r.expiresAt)
+	s.RefreshNotBefore, s.RefreshExpiresAt = fromMillis(r.notBefore), fromMillis(r.expiresAt)
 	if r.endsAtOrNull.Valid {
 		s.EndsAt = fromMillis(r.endsAtOrNull.Int64)
 	}
@@ -141,7 +141,7 @@ func (r *row) session() (renew.Session, error) {
 		s.RevokedAt = fromMillis(r.revokedAt.Int64)
 	}
 	if len(r.retryProof) > 0 {
-		s.RetryProof = r.retryProof
+		s.IdempotencyKeyHash = r.retryProof
 	}
 	return s, nil
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -256,9 +258,10 @@ func (s *TokenStore) readSubject(ctx context.Context, appID, subject string, at 
 }
 
 // RevokeSubject sets RevokedAt to at on every session of the subject that is not
-// revoked yet, and returns how many these were, expired ones counted. A session
-// that is created meanwhile may be missed. A zero time is an error.
-func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+// revoked yet and whose ID is not in keep, and returns how many these were,
+// expired ones counted. A session that is created concurrently may be missed. A
+// zero time is an error.
+func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	switch {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
@@ -267,7 +270,24 @@ func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, a
 	case !storable(appID) || !storable(subject):
 		return 0, nil
 	}
-	n, err := s.exec(ctx, false, s.revokeSubject, at.UnixMilli(), appID, subject)
+	args := []any{at.UnixMilli(), appID, subject}
+	keep = slices.DeleteFunc(slices.Clone(keep), func(id string) bool { return !storable(id) })
+	if len(keep) > 0 {
+		return s.revokeSubjectExcept(ctx, args, keep)
+	}
+	n, err := s.exec(ctx, false, s.revokeSubject, args...)
+	if err != nil {
+		return 0, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
+	}
+	return n, nil
+}
+
+func (s *TokenStore) revokeSubjectExcept(ctx context.Context, args []any, keep []string) (int, error) {
+	for _, id := range keep {
+		args = append(args, id)
+	}
+	query := s.config.sql(revokeAllOfSubject + " AND id NOT IN (?" + strings.Repeat(", ?", len(keep)-1) + ")")
+	n, err := s.write(ctx, false, func() (sql.Result, error) { return s.db.ExecContext(ctx, query, args...) })
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
 	}

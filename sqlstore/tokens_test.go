@@ -54,7 +54,7 @@ func TestWhatDoesNotFit(t *testing.T) {
 			"token ID":          func(s *renew.Session) { s.TokenID = long },
 			"previous token ID": func(s *renew.Session) { s.PreviousTokenID = long },
 			"IP":                func(s *renew.Session) { s.IP = long },
-			"retry proof":       func(s *renew.Session) { s.RetryProof = []byte(long) },
+			"retry proof":       func(s *renew.Session) { s.IdempotencyKeyHash = []byte(long) },
 			"user agent":        func(s *renew.Session) { s.UserAgent = huge },
 			"audience":          func(s *renew.Session) { s.Audience = []string{huge} },
 			"claims":            func(s *renew.Session) { s.Claims = []byte(`"` + strings.Repeat("a", 1<<24) + `"`) },

@@ -65,7 +65,7 @@ func revokeDone(ctx context.Context, e *tokenEnv) {
 func subjectDone(ctx context.Context, e *tokenEnv) {
 	h := asSubjects(e, e.a)
 	s := created(e)
-	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.NotBefore)
+	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
 	wantContextError(ctx, e, "SubjectSessions", err)
 	_, err = h.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
 	wantContextError(ctx, e, "RevokeSubject", err)
@@ -97,8 +97,8 @@ func scribble(s renew.Session) {
 	for i := range s.Claims {
 		s.Claims[i] = ' '
 	}
-	for i := range s.RetryProof {
-		s.RetryProof[i] ^= 0xff
+	for i := range s.IdempotencyKeyHash {
+		s.IdempotencyKeyHash[i] ^= 0xff
 	}
 }
 
@@ -133,7 +133,7 @@ func sharesNothingOut(e *tokenEnv) {
 func sharesNothingListed(e *tokenEnv) {
 	h := asSubjects(e, e.b)
 	was := created(e).Clone()
-	list, err := h.SubjectSessions(e.ctx, was.AppID, was.Subject, was.NotBefore)
+	list, err := h.SubjectSessions(e.ctx, was.AppID, was.Subject, was.RefreshNotBefore)
 	if err != nil {
 		e.fatalf("expected SubjectSessions to return the sessions\nthe store returned the error %q", err)
 	}

@@ -58,7 +58,7 @@ func refusesTakenByRevoked(e *tokenEnv) {
 
 func refusesTakenByExpired(e *tokenEnv) {
 	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
 		*t = t.AddDate(-10, 0, 0)
 	}
 	create(e, s)

@@ -63,7 +63,7 @@ func outageCalls(e *tokenEnv, h *tokens, s renew.Session) []outageCall {
 		by := asSubjects(e, h)
 		calls = append(calls,
 			outageCall{"SubjectSessions", func(ctx context.Context) error {
-				_, err := by.SubjectSessions(ctx, s.AppID, s.Subject, s.NotBefore)
+				_, err := by.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
 				return err
 			}},
 			outageCall{"RevokeSubject", func(ctx context.Context) error {

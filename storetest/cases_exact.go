@@ -167,7 +167,7 @@ func exactSubjects(e *tokenEnv) {
 			sessions[name] = s
 		}
 		for name, s := range sessions {
-			list, err := h.SubjectSessions(e.ctx, app, name, s.NotBefore)
+			list, err := h.SubjectSessions(e.ctx, app, name, s.RefreshNotBefore)
 			if err != nil {
 				e.fatalf("expected the one session of %s\nthe store returned the error %q", named("subject", name), err)
 			}
@@ -197,7 +197,7 @@ func exactAppSubjects(e *tokenEnv) {
 		create(e, s)
 		create(e, t)
 		for _, want := range []renew.Session{s, t} {
-			list, err := h.SubjectSessions(e.ctx, want.AppID, want.Subject, want.NotBefore)
+			list, err := h.SubjectSessions(e.ctx, want.AppID, want.Subject, want.RefreshNotBefore)
 			if err != nil || len(list) != 1 || list[0].ID != want.ID {
 				e.fatalf("expected %s\nthe store returned the error %v and %d sessions: %s", describe(want), err, len(list), describeAll(list))
 			}

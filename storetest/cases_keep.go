@@ -23,7 +23,7 @@ var keepCases = []testCase[*tokens]{
 	{name: "claims", run: keepsClaims, usually: "claims go through a map of floats, or through a JSON column that rounds numbers or refuses some text: keep the bytes"},
 	{name: "long-fields", run: keepsLongFields, usually: "a column is too short, or counts characters where the limit is in bytes"},
 	{name: "audience", run: keepsAudience, usually: "the list is joined with a separator: an entry may hold any"},
-	{name: "retry-proof", run: keepsRetryProof, usually: "the bytes go through a text column"},
+	{name: "retry-proof", run: keepsIdempotencyKeyHash, usually: "the bytes go through a text column"},
 	{name: "generation", run: keepsGeneration, usually: "a column of 32 bits, or a number that went through a float"},
 }
 
@@ -40,7 +40,7 @@ func keepsEveryField(e *tokenEnv) { keeps(e, "every field set", newSession(e)) }
 
 func keepsEmptyFields(e *tokenEnv) {
 	s := newSession(e)
-	s.Audience, s.Claims, s.RetryProof = nil, nil, nil
+	s.Audience, s.Claims, s.IdempotencyKeyHash = nil, nil, nil
 	s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
 	s.IP, s.UserAgent = "", ""
 	keeps(e, "all optional fields empty", s)
@@ -54,7 +54,7 @@ func keepsRevokedAt(e *tokenEnv) {
 
 func keepsExpired(e *tokenEnv) {
 	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
 		*t = t.AddDate(-10, 0, 0)
 	}
 	keeps(e, "all times in the past", s)
@@ -62,7 +62,7 @@ func keepsExpired(e *tokenEnv) {
 
 // sessionTimes are the fields of a session that are times.
 func sessionTimes(s *renew.Session) []*time.Time {
-	return []*time.Time{&s.CreatedAt, &s.EndsAt, &s.RevokedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt}
+	return []*time.Time{&s.CreatedAt, &s.EndsAt, &s.RevokedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt}
 }
 
 // timeNames are their names.
@@ -113,7 +113,7 @@ func keepsFarTimes(e *tokenEnv) {
 		time.Date(2300, time.December, 31, 23, 59, 59, 999e6, time.UTC),
 	} {
 		s := newSession(e)
-		s.EndsAt, s.ExpiresAt = t, t
+		s.EndsAt, s.RefreshExpiresAt = t, t
 		keeps(e, fmt.Sprintf("an end in the year %d", t.Year()), s)
 	}
 }
@@ -175,20 +175,20 @@ func keepsAudience(e *tokenEnv) {
 	}
 }
 
-func keepsRetryProof(e *tokenEnv) {
+func keepsIdempotencyKeyHash(e *tokenEnv) {
 	var b byte
 	for range 256 / 32 {
 		first := b
 		s := newSession(e)
-		s.RetryProof = nil
+		s.IdempotencyKeyHash = nil
 		for range 32 {
-			s.RetryProof = append(s.RetryProof, b)
+			s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, b)
 			b++
 		}
 		keeps(e, fmt.Sprintf("a retry proof of the bytes %#x to %#x", first, first+31), s)
 	}
 	s := newSession(e)
-	s.RetryProof = bytes.Repeat([]byte{0}, 32)
+	s.IdempotencyKeyHash = bytes.Repeat([]byte{0}, 32)
 	keeps(e, "a retry proof of zero bytes", s)
 }
 

@@ -352,7 +352,7 @@ func revokesNoOtherKey(e *keyEnv) {
 }
 
 func appKeyOverlap(e *keyEnv) {
-	old, next := renew.HashAppKey("old "+newID()), renew.HashAppKey("new "+newID())
+	old, next := newKeyHash(), newKeyHash()
 	app := newApp(e)
 	app.KeyHashes = []renew.AppKeyHash{old}
 	createApp(e, app)

@@ -25,8 +25,8 @@ var horizon = time.Date(2001, time.September, 9, 1, 46, 40, 0, time.UTC)
 func longEnded(e *tokenEnv) renew.Session {
 	s := newSession(e)
 	s.CreatedAt = horizon.Add(-48 * time.Hour)
-	s.IssuedAt, s.NotBefore = horizon.Add(-25*time.Hour), horizon.Add(-25*time.Hour)
-	s.ExpiresAt = horizon.Add(-24 * time.Hour)
+	s.IssuedAt, s.RefreshNotBefore = horizon.Add(-25*time.Hour), horizon.Add(-25*time.Hour)
+	s.RefreshExpiresAt = horizon.Add(-24 * time.Hour)
 	s.EndsAt = time.Time{}
 	return s
 }
@@ -73,16 +73,18 @@ func purgesOnlyEnded(e *tokenEnv) {
 		isDeleted bool
 	}{
 		{"whose refresh token expired a day before", func(*renew.Session) {}, true},
-		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.ExpiresAt = horizon.Add(-ms) }, true},
-		{"whose refresh token expires at that time", func(s *renew.Session) { s.ExpiresAt = horizon }, false},
-		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.ExpiresAt = horizon.Add(ms) }, false},
-		{"whose refresh token expires an hour after", func(s *renew.Session) { s.ExpiresAt = horizon.Add(time.Hour) }, false},
-		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.ExpiresAt, s.EndsAt = horizon.Add(time.Hour), horizon.Add(-ms) }, true},
-		{"whose life ends at that time", func(s *renew.Session) { s.ExpiresAt, s.EndsAt = horizon, horizon }, false},
+		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(-ms) }, true},
+		{"whose refresh token expires at that time", func(s *renew.Session) { s.RefreshExpiresAt = horizon }, false},
+		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(ms) }, false},
+		{"whose refresh token expires an hour after", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(time.Hour) }, false},
+		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon.Add(time.Hour), horizon.Add(-ms) }, true},
+		{"whose life ends at that time", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon, horizon }, false},
 		{"whose life goes on and whose refresh token expired", func(s *renew.Session) { s.EndsAt = horizon.Add(time.Hour) }, true},
-		{"that is revoked and has not ended", func(s *renew.Session) { s.ExpiresAt, s.RevokedAt = horizon.Add(time.Hour), horizon.Add(-time.Hour) }, false},
+		{"that is revoked and has not ended", func(s *renew.Session) {
+			s.RefreshExpiresAt, s.RevokedAt = horizon.Add(time.Hour), horizon.Add(-time.Hour)
+		}, false},
 		{"that is revoked and has ended", func(s *renew.Session) { s.RevokedAt = horizon.Add(-26 * time.Hour) }, true},
-		{"that ends in years", func(s *renew.Session) { s.ExpiresAt = base }, false},
+		{"that ends in years", func(s *renew.Session) { s.RefreshExpiresAt = base }, false},
 	} {
 		for _, zone := range append(zones, time.UTC) {
 			h := drain(e)
@@ -186,7 +188,7 @@ func purgeAgainstRotations(e *tokenEnv) {
 		errs := make([]error, len(sessions))
 		for i, s := range sessions {
 			next[i] = successor(s)
-			next[i].ExpiresAt = base
+			next[i].RefreshExpiresAt = base
 		}
 		e.race(len(sessions)+1, func(i int) {
 			if i == len(sessions) {

@@ -48,7 +48,7 @@ func revokesAnyState(e *tokenEnv) {
 		e.failf("expected RevokeSession to revoke a rotated session\nthe store has it live")
 	}
 	expired := newSession(e)
-	for _, t := range []*time.Time{&expired.CreatedAt, &expired.IssuedAt, &expired.NotBefore, &expired.ExpiresAt, &expired.EndsAt} {
+	for _, t := range []*time.Time{&expired.CreatedAt, &expired.IssuedAt, &expired.RefreshNotBefore, &expired.RefreshExpiresAt, &expired.EndsAt} {
 		*t = t.AddDate(-10, 0, 0)
 	}
 	create(e, expired)

@@ -36,7 +36,7 @@ func emptiesFields(e *tokenEnv) {
 	s := newSession(e)
 	create(e, s)
 	next := successor(s)
-	next.Audience, next.Claims, next.RetryProof, next.EndsAt = nil, nil, nil, time.Time{}
+	next.Audience, next.Claims, next.IdempotencyKeyHash, next.EndsAt = nil, nil, nil, time.Time{}
 	next.IP, next.UserAgent = "", ""
 	rotate(e, e.b, s.TokenID, next)
 	stored(e, next, "Rotate to a session with its optional fields empty")
@@ -126,7 +126,7 @@ func touchesNoOther(e *tokenEnv) {
 
 func rotatesExpired(e *tokenEnv) {
 	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.NotBefore, &s.ExpiresAt, &s.EndsAt} {
+	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
 		*t = t.AddDate(-10, 0, 0)
 	}
 	create(e, s)

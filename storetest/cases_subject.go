@@ -70,7 +70,7 @@ func of(e *tokenEnv, subject string, after time.Duration) renew.Session {
 func listsWholeSessions(e *tokenEnv) {
 	s := newSession(e)
 	create(e, s)
-	got := list(e, s.AppID, s.Subject, s.NotBefore)
+	got := list(e, s.AppID, s.Subject, s.RefreshNotBefore)
 	if len(got) != 1 {
 		e.fatalf("expected the one session of the subject\nthe store returned %d", len(got))
 	}
@@ -84,8 +84,8 @@ func listsWholeSessions(e *tokenEnv) {
 
 func listsNobody(e *tokenEnv) {
 	s := created(e)
-	lists(e, "none of an unknown subject", s.NotBefore, s.AppID, s.Subject+"-nobody")
-	lists(e, "none in an unknown app", s.NotBefore, s.AppID+"-nobody", s.Subject)
+	lists(e, "none of an unknown subject", s.RefreshNotBefore, s.AppID, s.Subject+"-nobody")
+	lists(e, "none in an unknown app", s.RefreshNotBefore, s.AppID+"-nobody", s.Subject)
 }
 
 func listsOnlySubject(e *tokenEnv) {
@@ -99,9 +99,9 @@ func listsOnlySubject(e *tokenEnv) {
 		other(&o)
 		create(e, o)
 	}
-	lists(e, "not those of another app or subject", s.NotBefore, s.AppID, s.Subject, s)
-	lists(e, "not those of another app", s.NotBefore, s.AppID+"-other", s.Subject, list(e, s.AppID+"-other", s.Subject, s.NotBefore)...)
-	if n := len(list(e, s.AppID+"-other", s.Subject, s.NotBefore)); n != 1 {
+	lists(e, "not those of another app or subject", s.RefreshNotBefore, s.AppID, s.Subject, s)
+	lists(e, "not those of another app", s.RefreshNotBefore, s.AppID+"-other", s.Subject, list(e, s.AppID+"-other", s.Subject, s.RefreshNotBefore)...)
+	if n := len(list(e, s.AppID+"-other", s.Subject, s.RefreshNotBefore)); n != 1 {
 		e.failf("expected the one session of the subject in the other app\nthe store returned %d", n)
 	}
 }
@@ -109,13 +109,13 @@ func listsOnlySubject(e *tokenEnv) {
 func listsOnlyLive(e *tokenEnv) {
 	const ms = time.Millisecond
 	s := of(e, "subject", 0)
-	s.ExpiresAt, s.EndsAt = base.Add(2*time.Hour), base.Add(4*time.Hour)
+	s.RefreshExpiresAt, s.EndsAt = base.Add(2*time.Hour), base.Add(4*time.Hour)
 	create(e, s)
 	capped := of(e, "subject", -time.Minute)
-	capped.ExpiresAt, capped.EndsAt = base.Add(4*time.Hour), base.Add(time.Hour)
+	capped.RefreshExpiresAt, capped.EndsAt = base.Add(4*time.Hour), base.Add(time.Hour)
 	create(e, capped)
 	endless := of(e, "subject", -time.Hour)
-	endless.ExpiresAt, endless.EndsAt = base.Add(3*time.Hour), time.Time{}
+	endless.RefreshExpiresAt, endless.EndsAt = base.Add(3*time.Hour), time.Time{}
 	create(e, endless)
 	revoked := of(e, "subject", -2*time.Hour)
 	create(e, revoked)
@@ -173,22 +173,22 @@ func listsAsSessionsChange(e *tokenEnv) {
 		rotate(e, e.a, s.TokenID, next)
 		s = next
 	}
-	lists(e, "one, however often it was renewed", s.NotBefore, e.app, "subject", s)
-	if got := list(e, e.app, "subject", s.NotBefore); len(got) == 1 && got[0].TokenID != s.TokenID {
+	lists(e, "one, however often it was renewed", s.RefreshNotBefore, e.app, "subject", s)
+	if got := list(e, e.app, "subject", s.RefreshNotBefore); len(got) == 1 && got[0].TokenID != s.TokenID {
 		e.failf("expected the session as it was renewed last, at %s\nthe store returned it at %s", named("token", s.TokenID), named("token", got[0].TokenID))
 	}
 	later := successor(s)
-	later.ExpiresAt, later.EndsAt = s.ExpiresAt.Add(1000*time.Hour), time.Time{}
+	later.RefreshExpiresAt, later.EndsAt = s.RefreshExpiresAt.Add(1000*time.Hour), time.Time{}
 	rotate(e, e.b, s.TokenID, later)
-	lists(e, "one that was renewed to end later", s.ExpiresAt.Add(999*time.Hour), e.app, "subject", later)
+	lists(e, "one that was renewed to end later", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
 
 	moved := successor(later)
 	moved.Subject = "another subject"
 	rotate(e, e.a, later.TokenID, moved)
-	lists(e, "none: its one session was rotated to another subject", moved.NotBefore, e.app, "subject")
-	lists(e, "the one that was rotated to this subject", moved.NotBefore, e.app, "another subject", moved)
+	lists(e, "none: its one session was rotated to another subject", moved.RefreshNotBefore, e.app, "subject")
+	lists(e, "the one that was rotated to this subject", moved.RefreshNotBefore, e.app, "another subject", moved)
 	revoke(e, e.b, moved, revokedAt)
-	lists(e, "none: its one session was revoked", moved.NotBefore, e.app, "another subject")
+	lists(e, "none: its one session was revoked", moved.RefreshNotBefore, e.app, "another subject")
 }
 
 func revokeSubject(e *tokenEnv, h *tokens, app, subject string, at time.Time) int {
@@ -201,7 +201,7 @@ func revokeSubject(e *tokenEnv, h *tokens, app, subject string, at time.Time) in
 
 func revokesAllAndOnly(e *tokenEnv) {
 	mine := []renew.Session{of(e, "subject", 0), of(e, "subject", time.Second), of(e, "subject", time.Minute)}
-	mine[1].ExpiresAt = base.AddDate(-10, 0, 0)
+	mine[1].RefreshExpiresAt = base.AddDate(-10, 0, 0)
 	mine[2].EndsAt = time.Time{}
 	others := []renew.Session{of(e, "subject-other", 0), of(e, "subjec", 0), of(e, "subject", 0)}
 	others[2].AppID += "-other"

@@ -129,7 +129,7 @@
 //
 // Rotate replaces the session as a whole if it exists, is not revoked and its
 // TokenID is from; otherwise it is ErrConflict (or ErrSessionNotFound) and
-// nothing changes.
+// nothing changes; next.TokenID may be from: the row is written once more.
 //
 //   - replaces-every-field: Rotate writes only the fields that change in most
 //     renewals
@@ -147,7 +147,8 @@
 //
 // # T5: one winner
 //
-// Of any number of Rotates with one from, one returns nil.
+// Of any number of Rotates with one from to other token IDs, one takes effect, and
+// no other returns nil.
 //
 //   - second-is-refused: a Rotate whose result is there already is taken for
 //     done: two callers are told that they have won
@@ -215,8 +216,8 @@
 //
 // # T9: nothing is shared
 //
-// Nothing handed in or out is shared: changing it afterwards changes no stored
-// session.
+// The store and its caller share no memory: changing what was passed or returned
+// changes no stored session.
 //
 //   - handed-in: the slices of a session are kept as they were handed in:
 //     store Session.Clone
@@ -228,7 +229,8 @@
 // # T10: names are exact
 //
 // IDs and subjects are opaque and exact: case, trailing spaces, quotes, %,
-// unicode, 255 bytes; no two are confused, none is executed.
+// unicode, 255 bytes; no two are confused, and none is interpreted as SQL or a
+// pattern.
 //
 //   - session-ids: a collation that ignores case, accents or trailing spaces
 //     (MySQL's default does), a column that is too short, text put into a
@@ -274,8 +276,9 @@
 //
 // # T13: a crash
 //
-// Durable stores: what was answered nil survives a kill of the process and of
-// the database.
+// Durable stores: an acknowledged write survives a kill of the process and of the
+// database; so does an acknowledgement of what was already so (already revoked,
+// already at that token ID).
 //
 //   - quiet: writes are answered before they are on disk: no fsync, no commit,
 //     a buffer

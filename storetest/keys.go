@@ -176,7 +176,7 @@ func newApp(e *keyEnv) renew.App {
 	return renew.App{
 		ID:        e.app,
 		Issuer:    "issuer of " + e.app,
-		KeyHashes: []renew.AppKeyHash{renew.HashAppKey("first " + newID()), renew.HashAppKey("second " + newID())},
+		KeyHashes: []renew.AppKeyHash{newKeyHash(), newKeyHash()},
 		AuthTTL:   61e9, AuthNotBefore: 2e9, RefreshTTL: 3601e9, RefreshNotBefore: 30e9, SessionTTL: 86401e9,
 	}
 }
@@ -248,4 +248,9 @@ func falseIs(verified bool) error {
 func samePublic(a, b crypto.PublicKey) bool {
 	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && key.Equal(b)
+}
+
+func newKeyHash() renew.AppKeyHash {
+	_, hash := renew.NewAppKey()
+	return hash
 }

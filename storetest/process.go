@@ -134,6 +134,7 @@ type request struct {
 	Text    [2]string
 	At      time.Time
 	Limit   int
+	Keep    []string
 }
 
 type response struct {
@@ -265,7 +266,7 @@ func (s *server) call(ctx context.Context, r request, resp *response) (err error
 	case "SubjectSessions":
 		resp.Sessions, err = s.store.(renew.SubjectStore).SubjectSessions(ctx, r.Text[0], r.Text[1], r.At)
 	case "RevokeSubject":
-		resp.N, err = s.store.(renew.SubjectStore).RevokeSubject(ctx, r.Text[0], r.Text[1], r.At)
+		resp.N, err = s.store.(renew.SubjectStore).RevokeSubject(ctx, r.Text[0], r.Text[1], r.At, r.Keep...)
 	case "DeleteExpired":
 		resp.N, err = s.store.(renew.Purger).DeleteExpired(ctx, r.At, r.Limit)
 	default:
@@ -421,8 +422,8 @@ func (h remote) SubjectSessions(ctx context.Context, appID, subject string, at t
 	return r.Sessions, err
 }
 
-func (h remote) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
-	r, err := h.call(ctx, request{Method: "RevokeSubject", Text: [2]string{appID, subject}, At: at})
+func (h remote) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+	r, err := h.call(ctx, request{Method: "RevokeSubject", Text: [2]string{appID, subject}, At: at, Keep: keep})
 	return r.N, err
 }
 

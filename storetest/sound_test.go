@@ -148,9 +148,9 @@ func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (l
 	return list, err
 }
 
-func (s sound) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+func (s sound) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	return s.revokeWhere(ctx, at, func(row renew.Session) bool {
-		return row.AppID == appID && row.Subject == subject && row.RevokedAt.IsZero()
+		return row.AppID == appID && row.Subject == subject && row.RevokedAt.IsZero() && !slices.Contains(keep, row.ID)
 	})
 }
 
@@ -232,11 +232,11 @@ func (p *patched) SubjectSessions(ctx context.Context, appID, subject string, at
 	return p.sound.SubjectSessions(ctx, appID, subject, at)
 }
 
-func (p *patched) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
+func (p *patched) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	if p.revokeSubject != nil {
 		return p.revokeSubject(ctx, appID, subject, at)
 	}
-	return p.sound.RevokeSubject(ctx, appID, subject, at)
+	return p.sound.RevokeSubject(ctx, appID, subject, at, keep...)
 }
 
 func (p *patched) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {

@@ -95,9 +95,11 @@ func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, a
 	return list, err
 }
 
-func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (int, error) {
-	c := h.log.begin(h.number, "RevokeSubject", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) })
-	n, err := h.store.RevokeSubject(ctx, appID, subject, at)
+func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+	c := h.log.begin(h.number, "RevokeSubject", func() string {
+		return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) + fmt.Sprintf(", keep %d", len(keep))
+	})
+	n, err := h.store.RevokeSubject(ctx, appID, subject, at, keep...)
 	h.log.end(c, func() string { return fmt.Sprint(n) }, err)
 	return n, err
 }
@@ -163,22 +165,22 @@ var base = time.Date(2031, time.May, 6, 7, 8, 9, 123e6, time.UTC)
 // RevokedAt, as after one renewal, all values different.
 func newSession(e *tokenEnv) renew.Session {
 	return renew.Session{
-		AppID:           e.app,
-		ID:              newID(),
-		Subject:         "subject-" + newID(),
-		Audience:        []string{"web-app", "api"},
-		Claims:          json.RawMessage(`{"role":"admin","level":3}`),
-		CreatedAt:       base,
-		EndsAt:          base.Add(720*time.Hour + time.Millisecond),
-		Generation:      1,
-		TokenID:         newID(),
-		PreviousTokenID: newID(),
-		IssuedAt:        base.Add(time.Hour + 2*time.Millisecond),
-		NotBefore:       base.Add(time.Hour + time.Minute + 3*time.Millisecond),
-		ExpiresAt:       base.Add(3*time.Hour + 4*time.Millisecond),
-		RetryProof:      bytes.Repeat([]byte{0x00, 0x7f, 0x80, 0xff}, 8),
-		IP:              "2001:db8::1",
-		UserAgent:       "storetest/1.0 (first)",
+		AppID:              e.app,
+		ID:                 newID(),
+		Subject:            "subject-" + newID(),
+		Audience:           []string{"web-app", "api"},
+		Claims:             json.RawMessage(`{"role":"admin","level":3}`),
+		CreatedAt:          base,
+		EndsAt:             base.Add(720*time.Hour + time.Millisecond),
+		Generation:         1,
+		TokenID:            newID(),
+		PreviousTokenID:    newID(),
+		IssuedAt:           base.Add(time.Hour + 2*time.Millisecond),
+		RefreshNotBefore:   base.Add(time.Hour + time.Minute + 3*time.Millisecond),
+		RefreshExpiresAt:   base.Add(3*time.Hour + 4*time.Millisecond),
+		IdempotencyKeyHash: bytes.Repeat([]byte{0x00, 0x7f, 0x80, 0xff}, 8),
+		IP:                 "2001:db8::1",
+		UserAgent:          "storetest/1.0 (first)",
 	}
 }
 
@@ -188,9 +190,9 @@ func successor(s renew.Session) renew.Session {
 	next.Generation++
 	next.PreviousTokenID, next.TokenID = s.TokenID, newID()
 	next.IssuedAt = s.IssuedAt.Add(time.Hour)
-	next.NotBefore = s.NotBefore.Add(time.Hour)
-	next.ExpiresAt = s.ExpiresAt.Add(time.Hour)
-	next.RetryProof = bytes.Repeat([]byte{byte(next.Generation & 0xff)}, 32)
+	next.RefreshNotBefore = s.RefreshNotBefore.Add(time.Hour)
+	next.RefreshExpiresAt = s.RefreshExpiresAt.Add(time.Hour)
+	next.IdempotencyKeyHash = bytes.Repeat([]byte{byte(next.Generation & 0xff)}, 32)
 	next.IP, next.UserAgent = "192.0.2.7", fmt.Sprintf("storetest/1.0 (renewal %d)", next.Generation)
 	return next
 }

@@ -62,21 +62,21 @@ func written(f func(*renew.Session)) func(sound) *patched { return changed(f, f,
 
 // dropped are the fields of a session, each with what it is to forget it.
 var dropped = map[string]func(*renew.Session){
-	"Subject":         func(s *renew.Session) { s.Subject = "" },
-	"Audience":        func(s *renew.Session) { s.Audience = nil },
-	"Claims":          func(s *renew.Session) { s.Claims = nil },
-	"CreatedAt":       func(s *renew.Session) { s.CreatedAt = time.Time{} },
-	"EndsAt":          func(s *renew.Session) { s.EndsAt = time.Time{} },
-	"RevokedAt":       func(s *renew.Session) { s.RevokedAt = time.Time{} },
-	"Generation":      func(s *renew.Session) { s.Generation = 0 },
-	"TokenID":         func(s *renew.Session) { s.TokenID = "" },
-	"PreviousTokenID": func(s *renew.Session) { s.PreviousTokenID = "" },
-	"IssuedAt":        func(s *renew.Session) { s.IssuedAt = time.Time{} },
-	"NotBefore":       func(s *renew.Session) { s.NotBefore = time.Time{} },
-	"ExpiresAt":       func(s *renew.Session) { s.ExpiresAt = time.Time{} },
-	"RetryProof":      func(s *renew.Session) { s.RetryProof = nil },
-	"IP":              func(s *renew.Session) { s.IP = "" },
-	"UserAgent":       func(s *renew.Session) { s.UserAgent = "" },
+	"Subject":            func(s *renew.Session) { s.Subject = "" },
+	"Audience":           func(s *renew.Session) { s.Audience = nil },
+	"Claims":             func(s *renew.Session) { s.Claims = nil },
+	"CreatedAt":          func(s *renew.Session) { s.CreatedAt = time.Time{} },
+	"EndsAt":             func(s *renew.Session) { s.EndsAt = time.Time{} },
+	"RevokedAt":          func(s *renew.Session) { s.RevokedAt = time.Time{} },
+	"Generation":         func(s *renew.Session) { s.Generation = 0 },
+	"TokenID":            func(s *renew.Session) { s.TokenID = "" },
+	"PreviousTokenID":    func(s *renew.Session) { s.PreviousTokenID = "" },
+	"IssuedAt":           func(s *renew.Session) { s.IssuedAt = time.Time{} },
+	"NotBefore":          func(s *renew.Session) { s.RefreshNotBefore = time.Time{} },
+	"ExpiresAt":          func(s *renew.Session) { s.RefreshExpiresAt = time.Time{} },
+	"IdempotencyKeyHash": func(s *renew.Session) { s.IdempotencyKeyHash = nil },
+	"IP":                 func(s *renew.Session) { s.IP = "" },
+	"UserAgent":          func(s *renew.Session) { s.UserAgent = "" },
 }
 
 // breaks are the laws that a store breaks as well which forgets a field.
@@ -136,14 +136,14 @@ var cells = []wrongStore{
 		}
 	})},
 	{name: "has 32-bit seconds", law: "T1", handle: written(func(s *renew.Session) {
-		for _, t := range []*time.Time{&s.EndsAt, &s.ExpiresAt} {
+		for _, t := range []*time.Time{&s.EndsAt, &s.RefreshExpiresAt} {
 			if !t.IsZero() {
 				*t = time.Unix(int64(int32(t.Unix())), int64(t.Nanosecond()))
 			}
 		}
 	})},
 	{name: "has nanoseconds in 64 bits", law: "T1", handle: written(func(s *renew.Session) {
-		for _, t := range []*time.Time{&s.EndsAt, &s.ExpiresAt} {
+		for _, t := range []*time.Time{&s.EndsAt, &s.RefreshExpiresAt} {
 			if !t.IsZero() {
 				*t = time.Unix(0, t.UnixNano())
 			}
@@ -187,20 +187,20 @@ var cells = []wrongStore{
 	{name: "keeps one entry of the audience", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) { s.Audience = s.Audience[:min(len(s.Audience), 1)] })},
 	{name: "sorts the audience", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) { slices.Sort(s.Audience) })},
 	{name: "keeps the retry proof in a text column", law: "T1", also: []string{"T4"}, handle: written(func(s *renew.Session) {
-		if s.RetryProof != nil {
-			s.RetryProof = []byte(strings.ToValidUTF8(string(s.RetryProof), "?"))
+		if s.IdempotencyKeyHash != nil {
+			s.IdempotencyKeyHash = []byte(strings.ToValidUTF8(string(s.IdempotencyKeyHash), "?"))
 		}
 	})},
 	{name: "pads and strips the retry proof", law: "T1", handle: written(func(s *renew.Session) {
-		if trimmed := strings.TrimRight(string(s.RetryProof), "\x00"); len(trimmed) < len(s.RetryProof) {
-			s.RetryProof = []byte(trimmed)
+		if trimmed := strings.TrimRight(string(s.IdempotencyKeyHash), "\x00"); len(trimmed) < len(s.IdempotencyKeyHash) {
+			s.IdempotencyKeyHash = []byte(trimmed)
 		}
 	})},
 	{name: "counts generations in 32 bits", law: "T1", handle: written(func(s *renew.Session) { s.Generation = int64(int32(s.Generation)) })},
 	{name: "counts generations in a float", law: "T1", handle: written(func(s *renew.Session) { s.Generation = int64(float64(s.Generation)) })},
 	{name: "cuts the user agent at 255 bytes", law: "T1", handle: written(func(s *renew.Session) { s.UserAgent = s.UserAgent[:min(len(s.UserAgent), 255)] })},
 	{name: "cuts the subject at 64 bytes", law: "T1", also: []string{"T10"}, handle: written(func(s *renew.Session) { s.Subject = s.Subject[:min(len(s.Subject), 64)] })},
-	{name: "swaps two times", law: "T1", also: []string{"T4", "S1", "T8"}, handle: written(func(s *renew.Session) { s.IssuedAt, s.NotBefore = s.NotBefore, s.IssuedAt })},
+	{name: "swaps two times", law: "T1", also: []string{"T4", "S1", "T8"}, handle: written(func(s *renew.Session) { s.IssuedAt, s.RefreshNotBefore = s.RefreshNotBefore, s.IssuedAt })},
 	{name: "hides expired sessions by its own clock", law: "T1", also: []string{"T2", "T4", "T7", "T8", "T11", "S1", "S2"}, handle: func(s sound) *patched {
 		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 			got, err := s.Session(ctx, appID, sessionID)
@@ -253,7 +253,7 @@ var creators = []wrongStore{
 	{name: "starts an expired session again", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
 			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				if row, taken := rows[keyOf(session)]; taken && row.ExpiresAt.After(time.Now()) {
+				if row, taken := rows[keyOf(session)]; taken && row.RefreshExpiresAt.After(time.Now()) {
 					return renew.ErrSessionExists
 				}
 				rows[keyOf(session)] = normal(session)
@@ -339,7 +339,7 @@ var finders = []wrongStore{
 			if err := s.RevokeSession(ctx, appID, sessionID, at); !errors.Is(err, renew.ErrSessionNotFound) {
 				return err
 			}
-			return errors.Join(renew.ErrSessionNotFound, s.CreateSession(ctx, renew.Session{AppID: appID, ID: sessionID, RevokedAt: at, ExpiresAt: base}))
+			return errors.Join(renew.ErrSessionNotFound, s.CreateSession(ctx, renew.Session{AppID: appID, ID: sessionID, RevokedAt: at, RefreshExpiresAt: base}))
 		}}
 	}},
 }
@@ -449,7 +449,7 @@ var rotators = []wrongStore{
 		return live(row) && (row.TokenID == from || from == "")
 	})},
 	{name: "refuses to rotate an expired session", law: "T4", also: []string{"T11"}, handle: rotateIf(func(row renew.Session, from string) bool {
-		return live(row) && row.TokenID == from && row.ExpiresAt.After(time.Now())
+		return live(row) && row.TokenID == from && row.RefreshExpiresAt.After(time.Now())
 	})},
 	{name: "returns nil where nothing was updated", law: "T4", also: []string{"T5", "T6", "T7", "T10", "T11", "T13", "S2"}, handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
@@ -509,8 +509,8 @@ var rotators = []wrongStore{
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
 			old, err := s.Session(ctx, next.AppID, next.ID)
 			if err == nil {
-				if next.RetryProof == nil {
-					next.RetryProof = old.RetryProof
+				if next.IdempotencyKeyHash == nil {
+					next.IdempotencyKeyHash = old.IdempotencyKeyHash
 				}
 				if next.EndsAt.IsZero() {
 					next.EndsAt = old.EndsAt
@@ -911,7 +911,7 @@ func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
 	store := func(s renew.Session) renew.Session {
 		kept := normal(s)
 		cloned := mix(in, s)
-		kept.Audience, kept.Claims, kept.RetryProof = cloned.Audience, cloned.Claims, cloned.RetryProof
+		kept.Audience, kept.Claims, kept.IdempotencyKeyHash = cloned.Audience, cloned.Claims, cloned.IdempotencyKeyHash
 		return kept
 	}
 	return func(s sound) *patched {
@@ -958,10 +958,10 @@ func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
 var sharers = []wrongStore{
 	{name: "keeps the audience that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Audience = shared.Audience }, nil)},
 	{name: "keeps the claims that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.Claims = shared.Claims }, nil)},
-	{name: "keeps the retry proof that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.RetryProof = shared.RetryProof }, nil)},
+	{name: "keeps the retry proof that it was given", law: "T9", handle: sharing(func(shared, cloned *renew.Session) { cloned.IdempotencyKeyHash = shared.IdempotencyKeyHash }, nil)},
 	{name: "hands out its audience", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.Audience = shared.Audience })},
 	{name: "hands out its claims", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.Claims = shared.Claims })},
-	{name: "hands out its retry proof", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.RetryProof = shared.RetryProof })},
+	{name: "hands out its retry proof", law: "T9", handle: sharing(nil, func(shared, cloned *renew.Session) { cloned.IdempotencyKeyHash = shared.IdempotencyKeyHash })},
 	{name: "hands out its claims in a list", law: "T9", handle: func(s sound) *patched {
 		return &patched{sound: s, subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
 			list, err := s.SubjectSessions(ctx, appID, subject, at)
@@ -1057,21 +1057,21 @@ func purgeWhere(match func(row renew.Session, before time.Time) bool) func(sound
 // purgers are stores whose DeleteExpired is wrong.
 var purgers = []wrongStore{
 	{name: "purges live sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.IssuedAt.Before(before) })},
-	{name: "purges what ends at the given time", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return !row.ExpiresAt.After(before) })},
+	{name: "purges what ends at the given time", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return !row.RefreshExpiresAt.After(before) })},
 	{name: "purges revoked sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
 		return row.EndedBefore(before) || !live(row) && row.RevokedAt.Before(before)
 	})},
 	{name: "takes no absolute end for one that is past", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
-		return row.CreatedAt.Before(before) && (row.ExpiresAt.Before(before) || row.EndsAt.Before(before))
+		return row.CreatedAt.Before(before) && (row.RefreshExpiresAt.Before(before) || row.EndsAt.Before(before))
 	})},
-	{name: "does not purge by the absolute end", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.ExpiresAt.Before(before) })},
+	{name: "does not purge by the absolute end", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.RefreshExpiresAt.Before(before) })},
 	{name: "does not purge revoked sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return live(row) && row.EndedBefore(before) })},
 	{name: "compares seconds when it purges", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
-		return row.ExpiresAt.Unix() < before.Unix() || !row.EndsAt.IsZero() && row.EndsAt.Unix() < before.Unix()-1
+		return row.RefreshExpiresAt.Unix() < before.Unix() || !row.EndsAt.IsZero() && row.EndsAt.Unix() < before.Unix()-1
 	})},
 	{name: "compares wall clocks when it purges", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
 		wall := func(t time.Time) string { return t.Format("2006-01-02 15:04:05.000") }
-		return wall(row.ExpiresAt) < wall(before) || !row.EndsAt.IsZero() && wall(row.EndsAt) < wall(before)
+		return wall(row.RefreshExpiresAt) < wall(before) || !row.EndsAt.IsZero() && wall(row.EndsAt) < wall(before)
 	})},
 	{name: "purges nothing", law: "T11", handle: purgeWhere(func(renew.Session, time.Time) bool { return false })},
 	{name: "purges more than limit", law: "T11", handle: func(s sound) *patched {
@@ -1242,7 +1242,7 @@ var listers = []wrongStore{
 		return row.Subject == subject && row.Live(at)
 	}), also: []string{"T10"}},
 	{name: "lists revoked sessions", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, at time.Time) bool {
-		return row.AppID == appID && row.Subject == subject && !row.EndedBefore(at) && row.ExpiresAt.After(at) && (row.EndsAt.IsZero() || row.EndsAt.After(at))
+		return row.AppID == appID && row.Subject == subject && !row.EndedBefore(at) && row.RefreshExpiresAt.After(at) && (row.EndsAt.IsZero() || row.EndsAt.After(at))
 	})},
 	{name: "lists expired sessions", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
 		return row.AppID == appID && row.Subject == subject && live(row)

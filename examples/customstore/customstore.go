@@ -136,15 +136,15 @@ func (s *Store) SubjectSessions(ctx context.Context, appID, subject string, at t
 	return live, err
 }
 
-// RevokeSubject ends all of the subject's sessions.
-func (s *Store) RevokeSubject(ctx context.Context, appID, subject string, at time.Time) (n int, err error) {
+// RevokeSubject ends the subject's sessions, except those to keep.
+func (s *Store) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (n int, err error) {
 	err = s.update(ctx, func(tx *bolt.Tx) error {
 		all, err := ofSubject(tx, appID, subject)
 		if err != nil {
 			return err
 		}
 		for _, old := range all {
-			if !old.RevokedAt.IsZero() {
+			if !old.RevokedAt.IsZero() || slices.Contains(keep, old.ID) {
 				continue
 			}
 			revoked := old
@@ -227,7 +227,7 @@ func get(tx *bolt.Tx, appID, sessionID string) (session renew.Session, err error
 func put(tx *bolt.Tx, session renew.Session) error {
 	for _, t := range []*time.Time{
 		&session.CreatedAt, &session.EndsAt, &session.RevokedAt,
-		&session.IssuedAt, &session.NotBefore, &session.ExpiresAt,
+		&session.IssuedAt, &session.RefreshNotBefore, &session.RefreshExpiresAt,
 	} {
 		*t = t.UTC()
 	}
@@ -295,15 +295,10 @@ func endedBefore(tx *bolt.Tx, before time.Time, limit int) (past []renew.Session
 // timeBytes is the length of a time in a key.
 const timeBytes = 8
 
-// endKey sorts by the time at which the session ends: its refresh token, or its
-// absolute life, whichever is earlier.
+// endKey sorts by the time at which the session ends.
 func endKey(session renew.Session) []byte {
-	end := session.ExpiresAt
-	if !session.EndsAt.IsZero() && session.EndsAt.Before(end) {
-		end = session.EndsAt
-	}
 	// Flipping the sign bit lets times before 1970 sort first.
-	key := binary.BigEndian.AppendUint64(nil, uint64(end.UnixMilli())^1<<63)
+	key := binary.BigEndian.AppendUint64(nil, uint64(session.End().UnixMilli())^1<<63)
 	return append(key, join(session.AppID, session.ID)...)
 }
 

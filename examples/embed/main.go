@@ -1,5 +1,5 @@
-// Embed is the least that an API needs to keep its users signed in: it logs
-// anybody in, and serves the documented endpoint.
+// Embed is a minimal API that renews its users' sessions: it logs anyone in, and
+// serves the documented endpoint.
 package main
 
 import (
@@ -17,14 +17,12 @@ import (
 
 func main() {
 	ctx, store := context.Background(), memstore.New()
-	go store.Run(ctx, time.Minute) // takes away what has expired
 	appKey, hash := renew.NewAppKey()
-	check(store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}))
-	key, err := renew.GenerateSigningKey(renew.ES256)
-	check(err)
-	check(store.RotateSigningKey(ctx, "shop", key, time.Now()))
+	app := renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}
+	check(renew.EnsureApp(ctx, store, app, renew.ES256))
 	renewer, err := renew.New(store, store)
 	check(err)
+	go func() { check(renewer.Run(ctx, time.Minute)) }() // deletes what has expired
 
 	http.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		bundle, err := renewer.Issue(r.Context(), renew.IssueRequest{ // your login has checked who this is

@@ -21,24 +21,21 @@ func main() {
 
 func run(ctx context.Context) error {
 	now := time.Now()
-	clock := func() time.Time { return now } // so that nobody waits for step 5: leave it out of a service
+	clock := func() time.Time { return now } // so that step 5 does not wait a minute: leave it out of a service
 
 	store := memstore.New()
-	if err := store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example"}); err != nil {
-		return err
-	}
-	key, err := renew.GenerateSigningKey(renew.ES256)
-	if err != nil {
-		return err
-	}
-	if err := store.RotateSigningKey(ctx, "shop", key, now); err != nil {
+	if err := renew.EnsureApp(ctx, store, renew.App{ID: "shop", Issuer: "https://shop.example"}, renew.ES256); err != nil {
 		return err
 	}
 	renewer, err := renew.New(store, store, renew.WithClock(clock))
 	if err != nil {
 		return err
 	}
-	fmt.Printf("1. app:     shop, with signing key %s (%s)\n", key.VerificationKey().KeyID(), renew.ES256)
+	key, err := store.SigningKey(ctx, "shop")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("1. app:     shop, with signing key %s (%s)\n", key.KeyID(), renew.ES256)
 
 	login, err := renewer.Issue(ctx, renew.IssueRequest{
 		AppID: "shop", Subject: "ann@example.com", IP: "192.0.2.1", UserAgent: "browser/1.0",
@@ -62,27 +59,27 @@ func run(ctx context.Context) error {
 	fmt.Printf("            the auth token says %s, role %s\n", claims.Subject, claims.Claims["role"])
 
 	_, err = renewer.Renew(ctx, request(login))
-	fmt.Printf("4. the spent token at once, as by a double click:       %s\n", answer(err))
+	fmt.Printf("4. the used token immediately, as by a double click:    %s\n", response(err))
 
 	now = now.Add(time.Minute)
 	_, err = renewer.Renew(ctx, request(login))
-	fmt.Printf("5. the spent token a minute later, as by a thief:       %s\n", answer(err))
+	fmt.Printf("5. the used token a minute later, as by a thief:        %s\n", response(err))
 
 	_, err = renewer.Renew(ctx, request(next))
-	fmt.Printf("6. the token of step 3, for step 5 ended the session:   %s\n", answer(err))
+	fmt.Printf("6. the token of step 3, after step 5 ended the session: %s\n", response(err))
 	return nil
 }
 
-// request asks for the renewal that b is good for.
+// request presents the bundle's refresh token.
 func request(b *renew.Bundle) renew.RenewRequest {
 	return renew.RenewRequest{AppID: "shop", RefreshToken: b.RefreshToken, IP: "192.0.2.1", UserAgent: "browser/1.0"}
 }
 
-// answer is what a client is told, with the reason that a log is told.
-func answer(err error) string {
-	var refused *renew.TokenError
-	if errors.As(err, &refused) {
-		return fmt.Sprintf("%v (%s)", renew.ErrInvalidRefreshToken, refused.Reason)
+// response is what a client is told, with the reason for a log.
+func response(err error) string {
+	var rejected *renew.TokenError
+	if errors.As(err, &rejected) {
+		return fmt.Sprintf("%v (%s)", renew.ErrInvalidRefreshToken, rejected.Reason)
 	}
 	return fmt.Sprint("unexpected: ", err)
 }

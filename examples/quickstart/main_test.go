@@ -16,9 +16,9 @@ const steps = `1. app:     shop, with signing key A (ES256)
 2. login:   session B, token C
 3. renewal: session B, token D
             the auth token says ann@example.com, role admin
-4. the spent token at once, as by a double click:       invalid refresh token (superseded just now)
-5. the spent token a minute later, as by a thief:       invalid refresh token (reused)
-6. the token of step 3, for step 5 ended the session:   invalid refresh token (revoked session)
+4. the used token immediately, as by a double click:    invalid refresh token (superseded)
+5. the used token a minute later, as by a thief:        invalid refresh token (reused)
+6. the token of step 3, after step 5 ended the session: invalid refresh token (revoked_session)
 `
 
 // lettered puts letters in place of ULIDs, in the order in which they come.

@@ -67,10 +67,14 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	if c.appKey == "" {
 		c.appKey, _ = renew.NewAppKey()
 	}
-	c.app.KeyHashes = []renew.AppKeyHash{renew.HashAppKey(c.appKey)}
 	if err := c.check(); err != nil {
 		return config{}, fmt.Errorf("%w: %w", errUsage, err)
 	}
+	hash, err := renew.HashAppKey(c.appKey)
+	if err != nil {
+		return config{}, fmt.Errorf("%w: -app-key: %w", errUsage, err)
+	}
+	c.app.KeyHashes = []renew.AppKeyHash{hash}
 	return c, nil
 }
 

@@ -42,7 +42,7 @@ func TestDefaults(t *testing.T) {
 		store:  "memory",
 		appKey: c.appKey,
 		app: renew.App{
-			ID: "demo", Issuer: "demo", KeyHashes: []renew.AppKeyHash{renew.HashAppKey(c.appKey)},
+			ID: "demo", Issuer: "demo", KeyHashes: []renew.AppKeyHash{hashOf(t, c.appKey)},
 			AuthTTL: time.Hour, RefreshTTL: 3 * time.Hour,
 		},
 		algorithm: renew.ES256,
@@ -135,4 +135,13 @@ func TestBaseURL(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, baseURL(resolved), addr)
 	}
+}
+
+func hashOf(t *testing.T, appKey string) renew.AppKeyHash {
+	t.Helper()
+	hash, err := renew.HashAppKey(appKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -70,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	var background sync.WaitGroup
 	defer background.Wait() // before the store is closed
 	defer cancel()
-	background.Go(func() { housekeep(ctx, store, c.app.RefreshTTL, a.logger) })
+	background.Go(func() { _ = a.renewer.Run(ctx, time.Minute) }) // it ends with ctx, and logs what fails
 	return serve(ctx, listener, a.handler(), a.logger)
 }
 
@@ -78,14 +77,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 // outlives the program has it already, with keys in use.
 func register(ctx context.Context, store stores, c config, now time.Time) error {
 	if err := store.CreateApp(ctx, c.app); err != nil {
-		if _, unknown := store.App(ctx, c.app.ID); unknown != nil {
+		if !errors.Is(err, renew.ErrAppExists) {
 			return err
 		}
 		if err := store.UpdateApp(ctx, c.app); err != nil {
 			return err
 		}
-		if err := store.AddAppKey(ctx, c.app.ID, renew.HashAppKey(c.appKey)); err != nil {
-			return err
+		for _, hash := range c.app.KeyHashes {
+			if err := store.AddAppKey(ctx, c.app.ID, hash); err != nil {
+				return err
+			}
 		}
 	}
 	active, err := store.SigningKey(ctx, c.app.ID)
@@ -100,39 +101,6 @@ func register(ctx context.Context, store stores, c config, now time.Time) error 
 		return err
 	}
 	return store.RotateSigningKey(ctx, c.app.ID, key, now)
-}
-
-const (
-	housekeepingInterval = time.Minute
-	// keptAfterEnd is for a renewal that was under way when its session or its
-	// key ended. It would also have to cover WithLeeway.
-	keptAfterEnd = time.Minute
-)
-
-// housekeep deletes the sessions and keys that have ended, until ctx is done. The
-// library starts no goroutine: without this one, a store only grows.
-//
-// Keys stay for another life of a refresh token: a client may repeat a request
-// whose token has expired since, as long as the answer it missed is good.
-func housekeep(ctx context.Context, store stores, refreshTTL time.Duration, logger *slog.Logger) {
-	ticker := time.NewTicker(housekeepingInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			before := now.Add(-keptAfterEnd)
-			sessions, err := store.DeleteExpired(ctx, before, math.MaxInt32)
-			keys, keysErr := store.DeleteExpiredKeys(ctx, before.Add(-refreshTTL))
-			if err := errors.Join(err, keysErr); err != nil && ctx.Err() == nil {
-				logger.ErrorContext(ctx, "housekeeping failed", "error", err)
-			}
-			if sessions+keys > 0 {
-				logger.InfoContext(ctx, "housekeeping", "sessions", sessions, "keys", keys)
-			}
-		}
-	}
 }
 
 // shutdownTimeout is for the requests that are under way when the server stops.

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -78,37 +77,6 @@ func TestAnotherAlgorithm(t *testing.T) {
 	require.Equal(t, `"EdDSA"`, string(segment(t, next.AuthToken, 0)["alg"]))
 }
 
-// TestHousekeeping shows that what has ended goes, and nothing else does.
-func TestHousekeeping(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, renewer := filled(t, flagsOf(t, "-refresh-ttl", "2h"))
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go housekeep(ctx, store, 2*time.Hour, slog.New(slog.DiscardHandler))
-
-		old := issue(t, renewer)
-		key, err := renew.GenerateSigningKey(renew.ES256)
-		require.NoError(t, err)
-		require.NoError(t, store.RotateSigningKey(ctx, "demo", key, time.Now()))
-		time.Sleep(time.Hour)
-		live := issue(t, renewer)
-		time.Sleep(time.Hour + housekeepingInterval + keptAfterEnd)
-		synctest.Wait()
-
-		_, err = store.Session(ctx, "demo", old.SessionID)
-		require.ErrorIs(t, err, renew.ErrSessionNotFound)
-		_, err = store.VerificationKey(ctx, "demo", old.KeyID)
-		require.NoError(t, err, "a client may still repeat a request with a token of this key")
-		_, err = renewer.Renew(ctx, renewal(live))
-		require.NoError(t, err)
-
-		time.Sleep(2 * time.Hour)
-		synctest.Wait()
-		_, err = store.VerificationKey(ctx, "demo", old.KeyID)
-		require.ErrorIs(t, err, renew.ErrKeyNotFound)
-	})
-}
-
 var errOutage = errors.New("the database is away")
 
 // away is a store whose database is away.
@@ -118,21 +86,6 @@ func (away) CreateSession(context.Context, renew.Session) error         { return
 func (away) DeleteExpired(context.Context, time.Time, int) (int, error) { return 0, errOutage }
 func (away) CreateApp(context.Context, renew.App) error                 { return errOutage }
 func (away) App(context.Context, string) (renew.App, error)             { return renew.App{}, errOutage }
-
-// TestHousekeepingFailure shows that an outage is logged, and that the next round
-// comes.
-func TestHousekeepingFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, _ := filled(t, flagsOf(t))
-		log := newLogBuffer()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go housekeep(ctx, away{store}, 2*time.Hour, slog.New(slog.NewTextHandler(log, nil)))
-		time.Sleep(2*housekeepingInterval + time.Second)
-		synctest.Wait()
-		require.Regexp(t, `(?s)"housekeeping failed".*the database is away.*"housekeeping failed"`, log.String())
-	})
-}
 
 // TestOutageAtStart shows that a store that cannot say whether it has the app
 // ends the start, with the reason.
