@@ -61,7 +61,7 @@ type Renewer struct {
 	ahead           AheadPolicy
 	renewFunc       func(context.Context, *Renewal) error // may be nil
 	eventFunc       func(context.Context, Event)          // may be nil
-	revocations     reuseRevocations
+	revocations     *reuseRevocations
 }
 
 // New returns a Renewer on these stores. It returns an error that says what to do
@@ -76,6 +76,7 @@ func New(keys KeyStore, tokens TokenStore, opts ...Option) (*Renewer, error) {
 		now:             time.Now,
 		reuseLeeway:     DefaultReuseLeeway,
 		reuseRevocation: true,
+		revocations:     new(reuseRevocations),
 	}
 	for _, opt := range opts {
 		if opt == nil {
@@ -86,6 +87,16 @@ func New(keys KeyStore, tokens TokenStore, opts ...Option) (*Renewer, error) {
 		}
 	}
 	return r, nil
+}
+
+// With returns a Renewer like r on another TokenStore, which must not be nil: one
+// inside a database transaction of the caller's, so that a login or a revocation
+// is stored together with the caller's rows or not at all. The events of its
+// methods are reported when they return, and so before the transaction commits.
+func (r *Renewer) With(tokens TokenStore) *Renewer {
+	other := *r
+	other.tokens = tokens
+	return &other
 }
 
 // Renew uses up a refresh token and returns its successor.
