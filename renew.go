@@ -139,8 +139,8 @@ type renewal struct {
 	token   *token  // empty until it is known to be genuine
 	session Session // as last read; before that, only what the token says
 
-	// overtaken means that this request found its token usable, and that
-	// another request has changed the session since.
+	// overtaken means that the token was usable while this request was under
+	// way, and that another request was faster: it is no reuse.
 	overtaken bool
 }
 
@@ -163,13 +163,16 @@ func (rn *renewal) run(ctx context.Context) (*Bundle, error) {
 // attempt takes the session from its read to its commit.
 func (rn *renewal) attempt(ctx context.Context) (*Bundle, error) {
 	s, err := rn.readSession(ctx, rn.app.ID, rn.token.sessionID)
+	now := rn.time()
 	switch {
 	case errors.Is(err, ErrSessionNotFound):
 		return nil, refreshKind.reject(ReasonUnknownSession, "")
 	case err != nil:
 		return nil, fmt.Errorf("read session: %w", err)
-	case s.IssuedAt.After(rn.time().Add(rn.clockTolerance())):
+	case s.IssuedAt.After(now.Add(rn.clockTolerance())):
 		return nil, fmt.Errorf("the stored session: %w", ErrClock)
+	case s.IssuedAt.After(rn.arrived) && !s.IssuedAt.After(now):
+		rn.overtaken = true // while the read was slow
 	}
 	rn.session = s
 	verdict, err := rn.judge()

@@ -908,3 +908,24 @@ func TestEvents(t *testing.T) {
 		{Kind: renew.EventAuthRejected, Time: f.clock.Now(), Reason: renew.ReasonMalformed},
 	}, f.events.take())
 }
+
+// The promise: an owner whose read of the store is slow is not punished, though
+// another tab renews twice in the meantime.
+func TestSlowReadIsNoReuse(t *testing.T) {
+	f := newFixture(t, renew.WithReuseLeeway(0))
+	first := f.issue()
+	f.clock.Move(time.Minute)
+	latest := first
+	f.hooks.session = func(_ context.Context, do func() (renew.Session, error)) (renew.Session, error) {
+		f.hooks.session = nil
+		for range 2 {
+			f.clock.Move(time.Second)
+			latest = f.renew(latest)
+		}
+		return do()
+	}
+	f.refused(first, renew.ReasonSuperseded)
+	f.renew(latest)
+	f.clock.Move(time.Second)
+	f.refused(first, renew.ReasonReused)
+}
