@@ -216,9 +216,8 @@ func (rn *renewal) judge() (verdict, error) {
 		inRetryWindow = rn.retryWindow > 0 && age <= rn.retryWindow
 		inReuseLeeway = rn.reuseLeeway > 0 && age <= rn.reuseLeeway
 
-		sameKey    = s.matchesIdempotencyKey(rn.req.IdempotencyKey)
-		isRetry    = predecessor && (sameKey || inRetryWindow && len(s.IdempotencyKeyHash) == 0)
-		sameClient = rn.req.UserAgent == s.UserAgent && sameNetwork(rn.req.IP, s.IP)
+		sameKey = s.matchesIdempotencyKey(rn.req.IdempotencyKey)
+		isRetry = predecessor && (sameKey || inRetryWindow && len(s.IdempotencyKeyHash) == 0)
 	)
 	reject := func(reason Reason, detail string) (verdict, error) { return 0, t.kind.reject(reason, detail) }
 	switch {
@@ -244,7 +243,7 @@ func (rn *renewal) judge() (verdict, error) {
 		return retry, nil
 	case !ahead && rn.overtaken:
 		return reject(ReasonSuperseded, "")
-	case predecessor && inReuseLeeway && sameClient:
+	case predecessor && inReuseLeeway && rn.fromSameClient():
 		return reject(ReasonSuperseded, "")
 	case !ahead:
 		return reject(ReasonReused, "")
@@ -255,6 +254,12 @@ func (rn *renewal) judge() (verdict, error) {
 		return reject(ReasonAhead, "")
 	}
 	return 0, ErrAhead
+}
+
+// fromSameClient reports whether the request describes the client that made the
+// last renewal.
+func (rn *renewal) fromSameClient() bool {
+	return rn.req.UserAgent == rn.session.UserAgent && sameNetwork(rn.req.IP, rn.session.IP)
 }
 
 func isReuse(err error) bool {
