@@ -7,6 +7,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -42,6 +44,28 @@ func atTheSameTime(sign func() error) error {
 	other := make(chan error, 1)
 	go func() { other <- sign() }()
 	return errors.Join(sign(), <-other)
+}
+
+// largeClaims is the most that custom claims may take, in bytes of JSON.
+const largeClaims = 16 << 10
+
+// limitWithClaims is the limit of a renewal whose auth token has so many bytes of
+// custom claims: they are encoded and hashed once.
+func limitWithClaims(alg renew.Algorithm, bytes int) (system, error) {
+	limit, err := limitOf(alg)
+	if err != nil {
+		return system{}, err
+	}
+	payload := make([]byte, bytes)
+	once, err := limit.login(context.Background())
+	limit.name += ", with claims"
+	limit.login = func(context.Context) (renewal, error) {
+		return func(ctx context.Context) error {
+			sha256.Sum256(base64.RawURLEncoding.AppendEncode(nil, payload))
+			return once(ctx)
+		}, err
+	}
+	return limit, err
 }
 
 // limitWith has the two signatures made as twice does, by a signer that is so far

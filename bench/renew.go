@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -74,4 +76,39 @@ func onMemory(ctx context.Context, alg renew.Algorithm, claimBytes int) (system,
 		name:  "renew on memstore",
 		login: func(ctx context.Context) (renewal, error) { return renewing(ctx, r, issueRequest(claimBytes)) },
 	}, nil
+}
+
+// forged and notAToken are what a caller without a valid token may send: a token
+// whose signature is another's, and a text that is not a token at all.
+func forged(refreshToken string) string {
+	const signature = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQ"
+	return refreshToken[:strings.LastIndexByte(refreshToken, '.')+1] + signature
+}
+
+func notAToken(string) string { return strings.Repeat("x", 300) }
+
+// rejections presents what change makes of a valid token, again and again.
+func rejections(ctx context.Context, alg renew.Algorithm, change func(string) string) (system, error) {
+	store, _, err := newMemory(ctx, alg)
+	if err != nil {
+		return system{}, err
+	}
+	r, err := renew.New(store, store)
+	if err != nil {
+		return system{}, err
+	}
+	login := func(ctx context.Context) (renewal, error) {
+		bundle, err := r.Issue(ctx, issueRequest(0))
+		if err != nil {
+			return nil, err
+		}
+		req := renew.RenewRequest{AppID: appID, RefreshToken: change(bundle.RefreshToken), IP: ip, UserAgent: userAgent}
+		return func(ctx context.Context) error {
+			if _, err := r.Renew(ctx, req); !errors.Is(err, renew.ErrInvalidRefreshToken) {
+				return fmt.Errorf("it was not rejected: %w", err)
+			}
+			return nil
+		}, nil
+	}
+	return system{name: "a rejection", login: login}, nil
 }

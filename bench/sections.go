@@ -38,12 +38,16 @@ func (s *start) add(one system, err error) {
 	s.systems = append(s.systems, one)
 }
 
-// limit holds this library against its budget. Limit and renewal take turns one
-// by one, which is as closely as a busy machine can hit both alike.
+// limit holds this library against its budget. What is compared takes turns one by
+// one, which is as closely as a busy machine can hit both alike.
 func (b *bench) limit(ctx context.Context) error {
 	var all start
 	all.add(limitOf(renew.ES256))
 	all.add(onMemory(ctx, renew.ES256, 0))
+	all.add(limitWithClaims(renew.ES256, largeClaims))
+	all.add(onMemory(ctx, renew.ES256, largeClaims))
+	all.add(rejections(ctx, renew.ES256, forged))
+	all.add(rejections(ctx, renew.ES256, notAToken))
 	if all.err != nil {
 		return all.err
 	}
@@ -52,21 +56,41 @@ func (b *bench) limit(ctx context.Context) error {
 		return err
 	}
 	limit, renewal := contenders[0], contenders[1]
-	ratios := make([]float64, b.pairs)
-	for i := range ratios {
-		began := time.Now()
-		err := limit.sessions[0](ctx)
-		between := time.Now()
-		if err := errors.Join(err, renewal.sessions[0](ctx)); err != nil {
+	t := newTable("A renewal against its budget, ES256 on memstore", "", "measured", "budget")
+	for _, pair := range []struct {
+		name         string
+		what, beside *contender
+		budget       float64
+	}{
+		{"time to limit", renewal, limit, 1.12},
+		{"time to limit, with 16 KiB of claims that the limit hashes and encodes", contenders[3], contenders[2], 1.7},
+		{"time of a forged token to a renewal", contenders[4], renewal, 0.5},
+		{"time of a text that is not a token to a renewal", contenders[5], renewal, 0.05},
+	} {
+		ratio, err := b.oneByOne(ctx, pair.what.sessions[0], pair.beside.sessions[0])
+		if err != nil {
 			return err
 		}
-		ratios[i] = float64(time.Since(between)) / float64(between.Sub(began))
+		t.add(fmt.Sprintf("%s, median of %d pairs one by one", pair.name, b.pairs), fmt.Sprintf("%.3f ×", ratio), times(pair.budget))
 	}
-	t := newTable("A renewal against its budget, ES256 on memstore", "", "measured", "budget")
-	t.add(fmt.Sprintf("time to limit, median of %d pairs one by one", b.pairs), fmt.Sprintf("%.3f ×", median(ratios)), times(1.15))
 	t.add(fmt.Sprintf("CPU to limit with garbage collection, median of %d blocks", b.rounds), fmt.Sprintf("%.3f ×", renewal.ratio(limit, byCPU)), times(1.15))
 	t.add("allocations", count(renewal.median(byAllocs)), count(260))
 	return t.print(b.out)
+}
+
+// oneByOne returns the median of the ratios of what takes turns.
+func (b *bench) oneByOne(ctx context.Context, what, beside renewal) (float64, error) {
+	ratios := make([]float64, b.pairs)
+	for i := range ratios {
+		began := time.Now()
+		err := beside(ctx)
+		between := time.Now()
+		if err := errors.Join(err, what(ctx)); err != nil {
+			return 0, err
+		}
+		ratios[i] = float64(time.Since(between)) / float64(between.Sub(began))
+	}
+	return median(ratios), nil
 }
 
 // systems sets this library, on each store and over HTTP, beside the limit and
