@@ -39,7 +39,7 @@ func Object(data []byte, names ...string) (map[string]json.RawMessage, error) {
 	members := make(map[string]json.RawMessage)
 	for rest = skip(rest, 1); rest[0] != '}'; { // after the brace or a comma
 		end := stringEnd(rest)
-		name, _ := String(rest[:end])
+		name := memberName(rest[:end], names)
 		rest = skip(rest, end)
 		rest = skip(rest, 1) // the colon
 		end = valueEnd(rest)
@@ -52,6 +52,18 @@ func Object(data []byte, names ...string) (map[string]json.RawMessage, error) {
 		}
 	}
 	return members, nil
+}
+
+// memberName returns the name that raw holds, and one of names where it is that, so
+// that the usual members cost no memory.
+func memberName(raw []byte, names []string) string {
+	for _, name := range names {
+		if string(raw[1:len(raw)-1]) == name {
+			return name
+		}
+	}
+	name, _ := String(raw)
+	return name
 }
 
 // isVariant reports whether name is one of names but for the case of its letters.
