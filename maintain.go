@@ -50,7 +50,7 @@ func (r *Renewer) DeleteExpired(ctx context.Context) (DeletedCounts, error) {
 	return deleted, nil
 }
 
-// Run calls [Renewer.DeleteExpired] at once and then at the interval given, until
+// Run calls [Renewer.DeleteExpired] immediately and then at the interval given, until
 // ctx is done; it returns the context's error. A minute is a good interval.
 // Several servers may run it on one store.
 //

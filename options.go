@@ -32,7 +32,7 @@ func WithClock(now func() time.Time) Option {
 //
 // Two tolerances need no option. An auth token is valid 5 seconds before its
 // nbf, because it is used on other servers as soon as it is issued. A clock that
-// is behind by more than the leeway and a minute is an error of its own,
+// is behind by more than the leeway and a minute is a separate error,
 // [ErrClock].
 func WithLeeway(d time.Duration) Option {
 	return func(r *Renewer) error {

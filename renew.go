@@ -140,7 +140,7 @@ type renewal struct {
 	session Session // as last read; before that, only what the token says
 
 	// overtaken means that the token was usable while this request was under
-	// way, and that another request was faster: it is no reuse.
+	// way, and that another request was faster: this is not reuse.
 	overtaken bool
 }
 

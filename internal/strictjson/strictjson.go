@@ -1,7 +1,7 @@
-// Package strictjson reads JSON that somebody else wrote and that must mean one
-// thing only. What JSON libraries tolerate and treat differently (RFC 8259
-// sections 4 and 8.2) is an error here: a member that stands twice, a name in
-// another case, text that is not Unicode. Errors never quote what was read.
+// Package strictjson reads JSON from others that must mean one thing only. What JSON
+// libraries tolerate and treat differently (RFC 8259 sections 4 and 8.2) is an
+// error here: a duplicate member, a name in another case, text that is not Unicode.
+// Errors never quote what was read.
 package strictjson
 
 import (
