@@ -7,16 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // Exactly one successor: 1,000 goroutines present each of 200 tokens at once.
-// With -short there are 20 sessions.
+// There are 20 by default: see internal/rounds.
 func TestThousandPresentersOfOneToken(t *testing.T) {
 	const presenters = 1000
-	sessions := 200
-	if testing.Short() {
-		sessions = 20
-	}
+	sessions := rounds.Of(t, 20)
 	for _, c := range []struct {
 		name string
 		opts []renew.Option

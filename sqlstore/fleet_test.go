@@ -16,11 +16,8 @@ import (
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
-// The environment of the tests that break things.
-const (
-	seedVariable   = "RENEW_SQLSTORE_SEED"   // repeats a run's random choices
-	roundsVariable = "RENEW_SQLSTORE_ROUNDS" // how many times as many kills; default 1
-)
+// seedVariable names the environment variable that repeats a run's random choices.
+const seedVariable = "RENEW_SQLSTORE_SEED"
 
 func seed(t *testing.T) uint64 {
 	t.Helper()
@@ -33,19 +30,6 @@ func seed(t *testing.T) uint64 {
 	}
 	t.Logf("random choices: repeat them with %s=%d", seedVariable, seed)
 	return seed
-}
-
-func rounds(t *testing.T, n int) int {
-	t.Helper()
-	text := os.Getenv(roundsVariable)
-	if text == "" {
-		return n
-	}
-	times, err := strconv.Atoi(text)
-	if err != nil || times < 1 {
-		t.Fatalf("%s is %q, but must be a number above 0", roundsVariable, text)
-	}
-	return n * times
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // The tests in this file promise: whatever breaks in the middle of a renewal, no
@@ -19,7 +20,7 @@ const fleetUsers = 24
 // middle of renewals, and starts it again.
 func TestKilledDatabase(t *testing.T) {
 	onServers(t, func(t *testing.T, d *database) {
-		seed, kills := seed(t), rounds(t, 10)
+		seed, kills := seed(t), rounds.Of(t, 3)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		servers := []renewer{
@@ -43,7 +44,7 @@ func TestKilledDatabase(t *testing.T) {
 // sessions.
 func TestKilledRenewals(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
-		seed, kills := seed(t), rounds(t, 30)
+		seed, kills := seed(t), rounds.Of(t, 10)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		var mu sync.Mutex
@@ -73,7 +74,7 @@ func TestKilledRenewals(t *testing.T) {
 // renewals. A statement whose connection is cut may have happened or not.
 func TestCutConnections(t *testing.T) {
 	onServers(t, func(t *testing.T, d *database) {
-		seed, cuts := seed(t), rounds(t, 100)
+		seed, cuts := seed(t), rounds.Of(t, 30)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		proxy := d.server.NewProxy(t)

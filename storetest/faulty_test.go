@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/memstore"
 	"github.com/jwtrenew/renew/storetest"
 )
@@ -92,10 +93,7 @@ func TestFaulty(t *testing.T) {
 	}
 }
 
-var (
-	scheduleCount = flag.Int("schedules", 1000, "random schedules of each kind that TestSchedules runs")
-	scheduleSeed  = flag.Uint64("schedule-seed", 0, "the one schedule that TestSchedules runs; 0: all")
-)
+var scheduleSeed = flag.Uint64("schedule-seed", 0, "the one schedule that TestSchedules runs; 0: all")
 
 // TestSchedules renews sessions while calls of the store fail, wait and lose
 // their answers, answers are lost on the way to the client, and requests arrive
@@ -122,7 +120,7 @@ func TestSchedules(t *testing.T) {
 				newSchedule(t, kind, key, *scheduleSeed).run()
 				return
 			}
-			for range *scheduleCount {
+			for range rounds.Of(t, 200) {
 				newSchedule(t, kind, key, rand.Uint64()).run()
 			}
 		})

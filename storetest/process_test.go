@@ -39,7 +39,7 @@ func (s slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 // that it is not asked to survive a crash.
 func TestProcess(t *testing.T) {
 	p := StartProcess(t, "sound")
-	TestTokenStore(t, p.Open)
+	TestTokenStore(t, p.Open, withFewerRounds(t))
 }
 
 func TestProcessHasTheInterfacesOfItsStore(t *testing.T) {

@@ -53,7 +53,7 @@ func TestStoresThatAskForRetriesPass(t *testing.T) {
 	for _, done := range []bool{false, true} {
 		t.Run(fmt.Sprintf("done=%v", done), func(t *testing.T) {
 			b, busy := newBacking(), &sync.Map{}
-			TestTokenStore(t, func(testing.TB) renew.TokenStore { return busyStore{sound{b}, busy, done} }, b.options()...)
+			TestTokenStore(t, func(testing.TB) renew.TokenStore { return busyStore{sound{b}, busy, done} }, append(b.options(), withFewerRounds(t))...)
 		})
 	}
 }

@@ -1,0 +1,46 @@
+// Package rounds says how often a test repeats what depends on luck: a race, a
+// kill, a random schedule. By default the tests of all modules together take
+// about two minutes on two cores. The environment variable RENEW_TEST_ROUNDS,
+// a whole number from 1, multiplies the rounds; .ci/run sets it to [All].
+package rounds
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// Variable names the environment variable that multiplies the rounds.
+const Variable = "RENEW_TEST_ROUNDS"
+
+// All is the factor that .ci/run uses.
+const All = 10
+
+// Of returns n times the factor that [Variable] names, or n if it is not set.
+func Of(tb testing.TB, n int) int {
+	tb.Helper()
+	factor, err := parse(os.Getenv(Variable))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n * factor
+}
+
+// Share returns the part of the full effort that a test should make: 1 if
+// [Variable] is [All] or more, a tenth by default.
+func Share(tb testing.TB) float64 {
+	tb.Helper()
+	return min(1, float64(Of(tb, 1))/All)
+}
+
+func parse(text string) (factor int, err error) {
+	if text == "" {
+		return 1, nil
+	}
+	factor, err = strconv.Atoi(text)
+	if err != nil || factor < 1 {
+		return 0, fmt.Errorf("%s is %q, but must be a whole number from 1", Variable, text)
+	}
+	return factor, nil
+}

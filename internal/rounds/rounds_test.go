@@ -1,0 +1,50 @@
+package rounds
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestFactor(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		rounds      int
+		share       float64
+	}{
+		{name: "not set", value: "", rounds: 20, share: 0.1},
+		{name: "one", value: "1", rounds: 20, share: 0.1},
+		{name: "five", value: "5", rounds: 100, share: 0.5},
+		{name: "all", value: "10", rounds: 200, share: 1},
+		{name: "more than all", value: "30", rounds: 600, share: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv(Variable, c.value)
+			if got := Of(t, 20); got != c.rounds {
+				t.Errorf("Of(20) = %d, want %d", got, c.rounds)
+			}
+			if got := Share(t); got != c.share {
+				t.Errorf("Share() = %v, want %v", got, c.share)
+			}
+		})
+	}
+}
+
+func TestWrongFactorIsAnError(t *testing.T) {
+	for _, value := range []string{"0", "-1", "all", "1.5", " 1", "99999999999999999999"} {
+		if _, err := parse(value); err == nil || !strings.Contains(err.Error(), Variable) {
+			t.Errorf("%q: error %v, want one that names %s", value, err, Variable)
+		}
+	}
+}
+
+// TestCIRunsAll keeps the two places that name the factor the same.
+func TestCIRunsAll(t *testing.T) {
+	script, err := os.ReadFile("../../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Variable + "=10"; All != 10 || !strings.Contains(string(script), want) {
+		t.Errorf(".ci/run does not set %s", want)
+	}
+}
