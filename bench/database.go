@@ -27,7 +27,7 @@ func startDatabases(ctx context.Context) (*databases, error) {
 	for _, start := range []struct {
 		name  string
 		start func(testing.TB) *dbtest.Server
-	}{{inPostgreSQL.Name, dbtest.PostgreSQL}, {inMariaDB.Name, dbtest.MariaDB}} {
+	}{{inPostgreSQL.Name, dbtest.PrivatePostgreSQL}, {inMariaDB.Name, dbtest.PrivateMariaDB}} {
 		var server *dbtest.Server
 		skipped, err := h.try(func() { server = start.start(h) })
 		switch {
@@ -197,7 +197,7 @@ func (d *databases) openUnflushed(ctx context.Context, kind storeKind) (*backend
 		return nil, err
 	}
 	if kind.Dialect == sqlstore.PostgreSQL {
-		return openBackend(ctx, kind, dsn+" synchronous_commit=off")
+		return openBackend(ctx, kind, dsn+"&synchronous_commit=off")
 	}
 	b, err := openBackend(ctx, kind, dsn)
 	if err != nil {

@@ -148,6 +148,9 @@ func (d *database) failures() []storetest.Option {
 			return func() { d.broken.Store(false) }
 		})}
 	}
+	if !d.server.IsPrivate() {
+		return []storetest.Option{slowness} // it runs on: what is not ours is not killed
+	}
 	return []storetest.Option{
 		slowness,
 		storetest.WithOutage(func(tb testing.TB) func() {

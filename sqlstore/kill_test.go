@@ -21,6 +21,7 @@ const fleetUsers = 24
 func TestKilledDatabase(t *testing.T) {
 	onServers(t, func(t *testing.T, d *database) {
 		seed, kills := seed(t), rounds.Of(t, 3)
+		d.server.NeedPrivate(t)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		servers := []renewer{

@@ -97,10 +97,10 @@ func (d *database) dumps(t *testing.T) map[string][]byte {
 	dir := filepath.Dir(d.name)
 	switch d.dialect {
 	case sqlstore.PostgreSQL:
-		dir = d.server.Dir()
+		dir = d.server.Dir(t)
 		command = []string{"pg_dump", "-h", dir, "-U", "postgres", d.name}
 	case sqlstore.MySQL:
-		dir = d.server.Dir()
+		dir = d.server.Dir(t)
 		command = []string{"mariadb-dump", "--no-defaults", "-uroot", "--socket=" + filepath.Join(dir, "socket"), d.name}
 	default:
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,7 +20,7 @@ func TestRestartOnTheSameData(t *testing.T) {
 		"PostgreSQL": func(t *testing.T) string {
 			t.Setenv(encryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 			server := dbtest.PostgreSQL(t)
-			return "postgres://postgres@/" + server.NewDatabase(t) + "?host=" + url.QueryEscape(server.Dir())
+			return server.DSN(server.NewDatabase(t))
 		},
 		"MariaDB": func(t *testing.T) string {
 			t.Setenv(encryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")

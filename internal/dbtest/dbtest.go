@@ -1,11 +1,22 @@
-// Package dbtest starts private database servers for tests, from the binaries
-// that are installed: PostgreSQL and MariaDB. A server lives in a temporary
-// directory, is reached through a Unix socket in it, and never outlives the
-// process that started it. A test may kill it and expect everything back that
-// was answered: nothing that makes data durable is turned off.
+// Package dbtest gives tests a PostgreSQL, MariaDB or MySQL server.
 //
-// The package imports no driver, so that every module can use it. Whoever does
-// imports jackc/pgx/v5/stdlib and go-sql-driver/mysql.
+// It starts private servers from the binaries that are installed. Such a server
+// lives in a temporary directory, is reached through a Unix socket in it, and
+// never outlives the process that started it. A test may kill it and expect every
+// acknowledged write back: nothing that makes data durable is turned off.
+//
+// These environment variables change that:
+//
+//	RENEW_REQUIRE_DATABASES=1    a missing database fails a test, which otherwise is skipped
+//	RENEW_TEST_POSTGRESQL=URL    use this running server: postgres://user:password@host:port/postgres
+//	RENEW_TEST_MYSQL=DSN         use this running server, MySQL 8 for example: user:password@tcp(host:port)/
+//
+// In a running server a test makes databases named renew_test_… and drops them
+// again; the user must be allowed to do both. Tests that kill the server or read
+// its files are skipped there.
+//
+// The package imports no driver, so that every module can use it. A test that
+// uses it imports jackc/pgx/v5/stdlib and go-sql-driver/mysql.
 package dbtest
 
 import (
@@ -16,61 +27,88 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
-// RequireVariable names the environment variable that, set to 1, makes a missing
-// database a failure: for CI, which installs them.
-const RequireVariable = "RENEW_REQUIRE_DATABASES"
+// The environment variables that the package's comment explains.
+const (
+	RequireVariable    = "RENEW_REQUIRE_DATABASES"
+	PostgreSQLVariable = "RENEW_TEST_POSTGRESQL"
+	MySQLVariable      = "RENEW_TEST_MYSQL"
+)
 
 // startLimit bounds a start or a stop. Recovery after a kill is part of a start.
 const startLimit = 60 * time.Second
 
-// Server is a database server of one's own.
+// errMissing is an error because of which a test is skipped.
+var errMissing = errors.New("not installed")
+
+// Server is a database server: a private one, or a running one that an
+// environment variable names.
 type Server struct {
-	kind kind
-	dir  string
+	kind   *kind
+	target target
+	dir    string // empty: a running server, not ours to stop
 
 	mu      sync.Mutex
 	process *process // nil: not running
-
-	databases atomic.Int64
 }
 
 // kind is what differs between PostgreSQL and MariaDB.
 type kind struct {
-	name    string
-	driver  string
-	install string   // what to install, for the message when a binary is missing
-	users   []string // to run as, where the test is root; nobody is the last resort
+	name     string
+	driver   string
+	install  string   // what to install, for the message when a binary is missing
+	users    []string // to run as, where the test is root; nobody is the last resort
+	variable string   // names a running server
+	drop     string   // the statement that drops a database
 	// find returns the commands that make the data directory and run the server.
 	find func(dir string) (initialize, serve *exec.Cmd, err error)
-	// dsn is that of a database, over the socket in dir, or over TCP if address
-	// is not empty.
-	dsn func(dir, address, database string) string
-	// admin is a database that is always there.
-	admin  string
-	socket func(dir string) string
+	// private is the target of a server in dir, parse that of a running one.
+	private func(dir string) target
+	parse   func(dsn string) (target, error)
+
+	mu     sync.Mutex
+	failed error // the first start of a server: it would fail again
 }
 
-// PostgreSQL starts a PostgreSQL server, which stops when the test has ended.
+// PostgreSQL returns a server for one test, which stops when the test has ended.
 // Without the binaries it skips the test, or fails it: see RequireVariable.
 func PostgreSQL(tb testing.TB) *Server {
 	tb.Helper()
-	s := start(tb, postgreSQL)
-	tb.Cleanup(s.Stop)
-	return s
+	return forOne(tb, postgreSQL.server)
 }
 
-// MariaDB starts a MariaDB server; the rest is as with PostgreSQL.
+// MariaDB returns a MariaDB server, or the one that MySQLVariable names, which may
+// be MySQL; the rest is as with PostgreSQL.
 func MariaDB(tb testing.TB) *Server {
 	tb.Helper()
-	s := start(tb, mariaDB)
+	return forOne(tb, mariaDB.server)
+}
+
+// PrivatePostgreSQL is PostgreSQL, but never a running server.
+func PrivatePostgreSQL(tb testing.TB) *Server {
+	tb.Helper()
+	return forOne(tb, postgreSQL.start)
+}
+
+// PrivateMariaDB is MariaDB, but never a running server.
+func PrivateMariaDB(tb testing.TB) *Server {
+	tb.Helper()
+	return forOne(tb, mariaDB.start)
+}
+
+func forOne(tb testing.TB, server func() (*Server, error)) *Server {
+	tb.Helper()
+	s, err := server()
+	if err != nil {
+		give(tb, err)
+	}
 	tb.Cleanup(s.Stop)
 	return s
 }
@@ -79,7 +117,7 @@ func MariaDB(tb testing.TB) *Server {
 // Stop it from TestMain.
 type Shared struct {
 	mu     sync.Mutex
-	kind   kind
+	kind   *kind
 	server *Server
 }
 
@@ -96,7 +134,11 @@ func (s *Shared) Server(tb testing.TB) *Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server == nil {
-		s.server = start(tb, s.kind)
+		server, err := s.kind.server()
+		if err != nil {
+			give(tb, err)
+		}
+		s.server = server
 	}
 	s.server.Start(tb)
 	return s.server
@@ -111,73 +153,131 @@ func (s *Shared) Stop() {
 	}
 }
 
-func start(tb testing.TB, k kind) *Server {
-	tb.Helper()
+// server returns the running server that the environment names, or starts one.
+func (k *kind) server() (*Server, error) {
+	dsn := os.Getenv(k.variable)
+	if dsn == "" {
+		return k.start()
+	}
+	t, err := k.parse(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k.variable, err)
+	}
+	s := &Server{kind: k, target: t}
+	if err := s.await(nil, time.Now().Add(10*time.Second)); err != nil {
+		return nil, fmt.Errorf("%s: %w", k.variable, err)
+	}
+	return s, nil
+}
+
+// start starts a private server. What failed once in this process is not tried
+// again, and what a failure leaves is deleted.
+func (k *kind) start() (*Server, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failed != nil {
+		return nil, k.failed
+	}
 	dir, err := os.MkdirTemp("", "renew-")
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	s := &Server{kind: k, dir: dir}
-	initialize, _, err := k.find(dir)
+	s := &Server{kind: k, dir: dir, target: k.private(dir)}
+	if err := s.initialize(); err != nil {
+		s.Stop()
+		k.failed = err
+		return nil, err
+	}
+	return s, nil
+}
+
+// initialize makes the data directory and starts the server for the first time.
+func (s *Server) initialize() error {
+	command, _, err := s.kind.find(s.dir)
 	if err != nil {
-		_ = os.RemoveAll(dir) // it is empty
-		missing(tb, fmt.Sprintf("%s is not installed (%v): %s", k.name, err, k.install))
+		return fmt.Errorf("%s is %w (%w): %s; or name a running server in %s",
+			s.kind.name, errMissing, err, s.kind.install, s.kind.variable)
 	}
-	if err := giveAway(dir, k.users); err != nil {
-		tb.Fatal(err)
+	if err := giveAway(s.dir, s.kind.users); err != nil {
+		return err
 	}
-	if err := runAs(initialize, k.users); err != nil {
-		tb.Fatal(err)
+	if err := runAs(command, s.kind.users); err != nil {
+		return err
 	}
-	if output, err := initialize.CombinedOutput(); err != nil {
-		tb.Fatalf("%s: %v\n%s", initialize, err, output)
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", command, err, output)
 	}
-	s.Start(tb)
-	return s
+	return s.start()
 }
 
-// missing skips the test, or fails it where the databases are required.
-func missing(tb testing.TB, why string) {
+// give gives up a test: it is skipped if nothing but an installation is missing
+// and none is required.
+func give(tb testing.TB, err error) {
 	tb.Helper()
-	if os.Getenv(RequireVariable) == "1" {
-		tb.Fatal(why)
+	if errors.Is(err, errMissing) && os.Getenv(RequireVariable) != "1" {
+		tb.Skip(err)
 	}
-	tb.Skip(why)
+	tb.Fatal(err)
 }
 
-// Start starts the server, unless it runs, and returns when it answers.
+// IsPrivate reports whether the server is the test's own, to kill and to look
+// into. It is not if an environment variable names it.
+func (s *Server) IsPrivate() bool { return s.dir != "" }
+
+// NeedPrivate skips the test if the server is not private.
+func (s *Server) NeedPrivate(tb testing.TB) {
+	tb.Helper()
+	if !s.IsPrivate() {
+		tb.Skipf("this test needs a %s server that it may kill and whose files it may read; %s names a running one",
+			s.kind.name, s.kind.variable)
+	}
+}
+
+// Start starts the server, unless it runs, and returns when it accepts
+// connections.
 func (s *Server) Start(tb testing.TB) {
 	tb.Helper()
+	if err := s.start(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (s *Server) start() error {
+	if !s.IsPrivate() {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	deadline := time.Now().Add(startLimit)
 	for s.process == nil || s.process.ended() {
 		_, serve, err := s.kind.find(s.dir)
 		if err != nil {
-			tb.Fatal(err)
+			return err
 		}
 		if err := runAs(serve, s.kind.users); err != nil {
-			tb.Fatal(err)
+			return err
 		}
 		p, err := startProcess(serve, filepath.Join(s.dir, "log"))
 		if err != nil {
-			tb.Fatal(err)
+			return err
 		}
-		if err := s.wait(p, deadline); err != nil {
+		if err := s.await(p, deadline); err != nil {
 			p.kill()
 			if time.Now().After(deadline) {
-				tb.Fatalf("%s does not start: %v\n%s", s.kind.name, err, s.logTail())
+				return fmt.Errorf("%s does not start: %w\n%s", s.kind.name, err, s.logTail())
 			}
 			time.Sleep(100 * time.Millisecond) // what was killed may not be gone yet
 			continue
 		}
 		s.process = p
 	}
+	return nil
 }
 
-// wait returns when the server answers, or has ended.
-func (s *Server) wait(p *process, deadline time.Time) error {
-	db, err := sql.Open(s.kind.driver, s.DSN(s.kind.admin))
+// await returns when the server accepts connections, or its process, if it is not
+// nil, has ended.
+func (s *Server) await(p *process, deadline time.Time) error {
+	db, err := sql.Open(s.kind.driver, s.DSN(s.target.admin))
 	if err != nil {
 		return err
 	}
@@ -189,7 +289,7 @@ func (s *Server) wait(p *process, deadline time.Time) error {
 		switch {
 		case err == nil:
 			return nil
-		case p.ended():
+		case p != nil && p.ended():
 			return errors.New("the process has ended")
 		case time.Now().After(deadline):
 			return err
@@ -208,10 +308,12 @@ func (s *Server) logTail() string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// Kill ends the server and every process of it with SIGKILL, as the machine's
-// own end would. What it had written to files stays.
+// Kill ends the server and every process of it with SIGKILL, as the end of the
+// machine would. What it had written to files stays. It skips the test if the
+// server is not private.
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()
+	s.NeedPrivate(tb)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process == nil {
@@ -221,8 +323,11 @@ func (s *Server) Kill(tb testing.TB) {
 	s.process = nil
 }
 
-// Stop ends the server and deletes its data.
+// Stop ends a private server and deletes its data.
 func (s *Server) Stop() {
+	if !s.IsPrivate() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process != nil {
@@ -235,39 +340,56 @@ func (s *Server) Stop() {
 // Driver is the name under which the driver is registered.
 func (s *Server) Driver() string { return s.kind.driver }
 
-// NewDatabase makes an empty database and returns its name.
+// NewDatabase makes an empty database and returns its name. In a running server it
+// is dropped when the test has ended.
 func (s *Server) NewDatabase(tb testing.TB) string {
 	tb.Helper()
-	db, err := sql.Open(s.kind.driver, s.DSN(s.kind.admin))
-	if err != nil {
+	name := "renew_test_" + strings.ToLower(ulid.Make().String())
+	if err := s.exec(tb.Context(), "CREATE DATABASE "+name); err != nil {
 		tb.Fatal(err)
 	}
-	defer func() { _ = db.Close() }()
-	name := fmt.Sprintf("test_%d", s.databases.Add(1))
-	if _, err := db.ExecContext(tb.Context(), "CREATE DATABASE "+name); err != nil {
-		tb.Fatal(err)
+	if !s.IsPrivate() {
+		tb.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+			defer cancel()
+			if err := s.exec(ctx, fmt.Sprintf(s.kind.drop, name)); err != nil {
+				tb.Error(err)
+			}
+		})
 	}
 	return name
 }
 
-// DSN is the data source name of a database of this server.
-func (s *Server) DSN(database string) string { return s.kind.dsn(s.dir, "", database) }
+func (s *Server) exec(ctx context.Context, statement string) error {
+	db, err := sql.Open(s.kind.driver, s.DSN(s.target.admin))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	_, err = db.ExecContext(ctx, statement)
+	return err
+}
+
+// DSN is the data source name of a database of this server: a URL for
+// PostgreSQL, the form of go-sql-driver/mysql for MariaDB and MySQL.
+func (s *Server) DSN(database string) string { return s.target.dsn("", database) }
 
 // DSNThrough is the same for connections through a proxy of this server.
 func (s *Server) DSNThrough(p *Proxy, database string) string {
-	return s.kind.dsn(s.dir, p.Address(), database)
+	return s.target.dsn(p.Address(), database)
 }
 
 // NewProxy starts a proxy to the server. It closes when the test has ended.
 func (s *Server) NewProxy(tb testing.TB) *Proxy {
 	tb.Helper()
-	return newProxy(tb, s.kind.socket(s.dir))
+	return newProxy(tb, s.target.network, s.target.address)
 }
 
 // Command returns a program of the server's, such as pg_dump, from where the
-// server was found.
+// server was found. It skips the test if the server is not private.
 func (s *Server) Command(tb testing.TB, name string, args ...string) *exec.Cmd {
 	tb.Helper()
+	s.NeedPrivate(tb)
 	_, serve, err := s.kind.find(s.dir)
 	if err != nil {
 		tb.Fatal(err)
@@ -275,101 +397,16 @@ func (s *Server) Command(tb testing.TB, name string, args ...string) *exec.Cmd {
 	path := filepath.Join(filepath.Dir(serve.Path), name)
 	if _, err := os.Stat(path); err != nil {
 		if path, err = exec.LookPath(name); err != nil {
-			missing(tb, fmt.Sprintf("%s is not installed: %s", name, s.kind.install))
+			give(tb, fmt.Errorf("%s is %w: %s", name, errMissing, s.kind.install))
 		}
 	}
 	return command(path, args...)
 }
 
-// Dir is where the server keeps its files.
-func (s *Server) Dir() string { return s.dir }
-
-var postgreSQL = kind{
-	name:    "PostgreSQL",
-	driver:  "pgx",
-	install: "apt-get install postgresql",
-	users:   []string{"postgres", "nobody"},
-	admin:   "postgres",
-	socket:  func(dir string) string { return filepath.Join(dir, ".s.PGSQL.5432") },
-	dsn: func(dir, address, database string) string {
-		host, port := dir, "5432"
-		if address != "" {
-			host, port, _ = strings.Cut(address, ":")
-		}
-		return fmt.Sprintf("host=%s port=%s user=postgres dbname=%s sslmode=disable", host, port, database)
-	},
-	find: func(dir string) (initialize, serve *exec.Cmd, err error) {
-		bin, err := findBinary("postgres", "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
-		if err != nil {
-			return nil, nil, err
-		}
-		data := filepath.Join(dir, "data")
-		initialize = command(filepath.Join(filepath.Dir(bin), "initdb"), "-D", data, "-U", "postgres",
-			"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-		// A locale whose order is not that of bytes shows where an order was
-		// left to the database.
-		if help, _ := command(initialize.Path, "--help").Output(); strings.Contains(string(help), "--icu-locale") {
-			initialize.Args = append(initialize.Args, "--locale-provider=icu", "--icu-locale=en-US")
-		}
-		serve = command(bin, "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "max_connections=200")
-		return initialize, serve, nil
-	},
-}
-
-var mariaDB = kind{
-	name:    "MariaDB",
-	driver:  "mysql",
-	install: "apt-get install mariadb-server",
-	users:   []string{"mysql", "nobody"},
-	admin:   "mysql",
-	socket:  func(dir string) string { return filepath.Join(dir, "socket") },
-	dsn: func(dir, address, database string) string {
-		if address != "" {
-			return "root@tcp(" + address + ")/" + database
-		}
-		return "root@unix(" + filepath.Join(dir, "socket") + ")/" + database
-	},
-	find: func(dir string) (initialize, serve *exec.Cmd, err error) {
-		installer, err := findBinary("mariadb-install-db", "/usr/bin", "/opt/homebrew/bin", "/usr/local/bin")
-		if err != nil {
-			return nil, nil, err
-		}
-		bin, err := findBinary("mariadbd", "/usr/sbin", "/usr/libexec", "/opt/homebrew/bin", "/usr/local/bin")
-		if err != nil {
-			return nil, nil, err
-		}
-		data := "--datadir=" + filepath.Join(dir, "data")
-		initialize = command(installer, "--no-defaults", data, "--auth-root-authentication-method=normal", "--skip-test-db")
-		serve = command(bin, "--no-defaults", data, "--socket="+filepath.Join(dir, "socket"), "--skip-networking",
-			"--pid-file="+filepath.Join(dir, "pid"), "--tmpdir="+dir, "--innodb-buffer-pool-size=128M", "--max-connections=200",
-			// Without the binary log InnoDB shows a commit to others before it is
-			// on the disk, and a crash in between takes back what was seen.
-			"--log-bin="+filepath.Join(dir, "data", "binlog"), "--sync-binlog=1", "--server-id=1")
-		return initialize, serve, nil
-	},
-}
-
-// command runs what findBinary has found.
-func command(path string, args ...string) *exec.Cmd {
-	return exec.Command(path, args...) //nolint:gosec,noctx // the installed server, which a test ends by itself
-}
-
-// findBinary looks in PATH, then in the folders that match the patterns, the
-// greatest name first.
-func findBinary(name string, patterns ...string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return filepath.EvalSymlinks(path)
-	}
-	var found []string
-	for _, pattern := range patterns {
-		matches, err := filepath.Glob(filepath.Join(pattern, name))
-		if err != nil {
-			return "", err
-		}
-		found = append(found, matches...)
-	}
-	if len(found) == 0 {
-		return "", fmt.Errorf("no %s", name)
-	}
-	return slices.Max(found), nil
+// Dir is where a private server keeps its files. It skips the test if the server
+// is not private.
+func (s *Server) Dir(tb testing.TB) string {
+	tb.Helper()
+	s.NeedPrivate(tb)
+	return s.dir
 }

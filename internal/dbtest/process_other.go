@@ -3,14 +3,14 @@
 package dbtest
 
 import (
-	"errors"
+	"fmt"
 	"os/exec"
 )
 
 // process does not exist here: servers are started on Unix only.
 type process struct{}
 
-var errNotUnix = errors.New("servers are started on Unix only")
+var errNotUnix = fmt.Errorf("servers are started on Unix only: %w", errMissing)
 
 func startProcess(*exec.Cmd, string) (*process, error) { return nil, errNotUnix }
 func (*process) ended() bool                           { return true }

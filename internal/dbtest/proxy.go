@@ -12,8 +12,8 @@ import (
 // whose connection is cut while a statement is under way cannot know whether the
 // statement happened.
 type Proxy struct {
-	listener net.Listener
-	socket   string
+	listener         net.Listener
+	network, address string // of the server
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool // both ends of every connection
@@ -21,13 +21,13 @@ type Proxy struct {
 	wait   sync.WaitGroup
 }
 
-func newProxy(tb testing.TB, socket string) *Proxy {
+func newProxy(tb testing.TB, network, address string) *Proxy {
 	tb.Helper()
 	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Proxy{listener: listener, socket: socket, open: make(map[net.Conn]bool)}
+	p := &Proxy{listener: listener, network: network, address: address, open: make(map[net.Conn]bool)}
 	p.wait.Go(p.accept)
 	tb.Cleanup(p.close)
 	return p
@@ -70,7 +70,7 @@ func (p *Proxy) accept() {
 
 func (p *Proxy) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := new(net.Dialer).DialContext(context.Background(), "unix", p.socket)
+	server, err := new(net.Dialer).DialContext(context.Background(), p.network, p.address)
 	if err != nil {
 		return
 	}
