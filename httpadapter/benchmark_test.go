@@ -54,11 +54,11 @@ func benchmarkRequest(b *testing.B, url, appKey, refreshToken string) *http.Requ
 	return req
 }
 
-func successor(b *testing.B, status int, answer []byte) string {
+func successor(b *testing.B, status int, response []byte) string {
 	b.Helper()
 	var bundle renew.Bundle
-	if err := json.Unmarshal(answer, &bundle); err != nil || status != http.StatusOK {
-		b.Fatalf("answer is %d %s: %v", status, answer, err)
+	if err := json.Unmarshal(response, &bundle); err != nil || status != http.StatusOK {
+		b.Fatalf("response is %d %s: %v", status, response, err)
 	}
 	return bundle.RefreshToken
 }
@@ -87,11 +87,11 @@ func BenchmarkSocket(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		answer, err := io.ReadAll(resp.Body)
+		response, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil {
 			b.Fatal(err)
 		}
-		token = successor(b, resp.StatusCode, answer)
+		token = successor(b, resp.StatusCode, response)
 	}
 }

@@ -37,7 +37,7 @@ func exampleRenewer() (r *renew.Renewer, appKey string) {
 	return r, appKey
 }
 
-// post sends a request as the documentation has it, and prints the answer.
+// post sends a request as the documentation has it, and prints the response.
 func post(url, appKey, refreshToken string) {
 	body := fmt.Sprintf(`{"refresh_token":%q,"ip":"192.0.2.1","useragent":"example"}`, refreshToken)
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
@@ -51,17 +51,17 @@ func post(url, appKey, refreshToken string) {
 		log.Fatal(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	response, err := io.ReadAll(resp.Body)
 	if err != nil {
 		log.Fatal(err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		answer = []byte("a new pair")
+		response = []byte("a new pair")
 	}
-	fmt.Println(resp.StatusCode, string(answer))
+	fmt.Println(resp.StatusCode, string(response))
 }
 
-// An API mounts both paths under a prefix of its own.
+// An API mounts all paths under a prefix.
 func Example() {
 	renewer, appKey := exampleRenewer()
 

@@ -175,14 +175,14 @@ func withHeader(name string, values ...string) func(*http.Request) {
 	}
 }
 
-// answer is a response, read to its end.
-type answer struct {
+// response is an HTTP response, read to its end.
+type response struct {
 	status int
 	header http.Header // without Date, Content-Length and Connection, which are net/http's
 	body   string
 }
 
-func (f *fixture) do(req *http.Request) answer {
+func (f *fixture) do(req *http.Request) response {
 	f.tb.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -191,7 +191,7 @@ func (f *fixture) do(req *http.Request) answer {
 	return read(f.tb, resp)
 }
 
-func read(tb testing.TB, resp *http.Response) answer {
+func read(tb testing.TB, resp *http.Response) response {
 	tb.Helper()
 	defer func() {
 		if err := resp.Body.Close(); err != nil {
@@ -205,19 +205,19 @@ func read(tb testing.TB, resp *http.Response) answer {
 	for _, own := range []string{"Date", "Content-Length", "Connection"} {
 		resp.Header.Del(own)
 	}
-	return answer{resp.StatusCode, resp.Header, string(body)}
+	return response{resp.StatusCode, resp.Header, string(body)}
 }
 
-// check compares an answer with the documented one: status, all headers, and the
+// check compares a response with the documented one: status, all headers, and the
 // body to the last byte.
-func check(tb testing.TB, got answer, status int, body string, extraHeader ...string) {
+func check(tb testing.TB, got response, status int, body string, extraHeader ...string) {
 	tb.Helper()
 	header := map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"}
 	for i := 0; i < len(extraHeader); i += 2 {
 		header[extraHeader[i]] = extraHeader[i+1]
 	}
 	if got.status != status || got.body != body {
-		tb.Errorf("answer is %d %s\n           want %d %s", got.status, got.body, status, body)
+		tb.Errorf("response is %d %s\n             want %d %s", got.status, got.body, status, body)
 	}
 	for name, values := range got.header {
 		if len(values) != 1 || values[0] != header[name] {
@@ -231,11 +231,11 @@ func check(tb testing.TB, got answer, status int, body string, extraHeader ...st
 }
 
 // checkRenewed checks a success, and returns the new pair.
-func (f *fixture) checkRenewed(got answer) renew.Bundle {
+func (f *fixture) checkRenewed(got response) renew.Bundle {
 	f.tb.Helper()
 	var b renew.Bundle
 	if err := json.Unmarshal([]byte(got.body), &b); err != nil {
-		f.tb.Fatalf("answer is %d %s: %v", got.status, got.body, err)
+		f.tb.Fatalf("response is %d %s: %v", got.status, got.body, err)
 	}
 	check(f.tb, got, http.StatusOK, fmt.Sprintf(`{"auth_token":"%s","key_id":"%s","public_key":"%s","refresh_token":"%s"}`,
 		b.AuthToken, b.KeyID, b.PublicKey, b.RefreshToken))
@@ -368,4 +368,11 @@ func (s *faultyStore) Rotate(ctx context.Context, from string, next renew.Sessio
 		return err
 	}
 	return s.Store.Rotate(ctx, from, next)
+}
+
+func (s *faultyStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+	if err := s.before(ctx, "RevokeSession"); err != nil {
+		return err
+	}
+	return s.Store.RevokeSession(ctx, appID, sessionID, at)
 }

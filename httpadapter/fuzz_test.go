@@ -19,7 +19,7 @@ import (
 // that it can vary what is around a token that renews.
 const tokenMark = "{{token}}"
 
-// Everything that an answer may say of a request, in the order of the fields.
+// Everything that a response may say of a request, in the order of the fields.
 var (
 	saidOfFields = []string{"refresh_token", "ip", "useragent", "Idempotency-Key", "Content-Type", "Content-Encoding", "body"}
 	saidOfForm   = []string{
@@ -32,7 +32,7 @@ var (
 
 // FuzzRenewRequest holds the decoder of requests against a second one, made of
 // the standard library's tokens: a request is accepted if and only if it can
-// mean one thing only and its fields are in order. Answers are of the table and
+// mean one thing only and its fields are in order. Responses are of the table and
 // quote nothing, and no request costs the session its next renewal.
 func FuzzRenewRequest(f *testing.F) {
 	fx := newFixture(f)
@@ -53,14 +53,14 @@ func FuzzRenewRequest(f *testing.F) {
 		}
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, req)
-		got := answer{recorder.Code, recorder.Header(), recorder.Body.String()}
+		got := response{recorder.Code, recorder.Header(), recorder.Body.String()}
 
 		isPlain := contentType == "application/json" && contentEncoding == ""
 		token, understood := understand(body)
 		accepted := got.status == http.StatusOK || got.body == bodyInvalidToken
 		if wants := isPlain && understood && isIdempotencyKey(idempotencyKey); accepted && isPlain && !wants || !accepted && wants {
 			if !hasSurrogate(body) { // which the second decoder does not judge
-				t.Errorf("answer is %d %s; the second decoder accepts: %v", got.status, got.body, wants)
+				t.Errorf("response is %d %s; the second decoder accepts: %v", got.status, got.body, wants)
 			}
 		}
 		switch {
@@ -73,7 +73,7 @@ func FuzzRenewRequest(f *testing.F) {
 			check(t, got, http.StatusBadRequest, bodyInvalidToken)
 		default:
 			check(t, got, http.StatusBadRequest, got.body)
-			checkRefusal(t, got.body)
+			checkRejection(t, got.body)
 		}
 		if logged := fx.logs.text(); strings.Contains(logged, current) || len(token) >= 16 && strings.Contains(logged, token) {
 			t.Error("the log holds a token")
@@ -108,28 +108,28 @@ func addSeeds(f *testing.F, fx *fixture) {
 	}
 }
 
-// checkRefusal checks the body of a request that was wrong in form.
-func checkRefusal(t *testing.T, body string) {
+// checkRejection checks the body of a request that was wrong in form.
+func checkRejection(t *testing.T, body string) {
 	t.Helper()
-	var refusal struct {
+	var rejection struct {
 		Message string             `json:"message"`
 		Errors  []renew.FieldError `json:"errors"`
 	}
-	if err := json.Unmarshal([]byte(body), &refusal); err != nil {
+	if err := json.Unmarshal([]byte(body), &rejection); err != nil {
 		t.Fatal(err)
 	}
 	var nameMessage []string
 	last := -1
-	for _, e := range refusal.Errors {
+	for _, e := range rejection.Errors {
 		rank := slices.Index(saidOfFields, e.Field)
 		if rank <= last || !slices.Contains(saidOfForm, e.Message) {
-			t.Errorf("answer is %s", body)
+			t.Errorf("response is %s", body)
 		}
 		last = rank
 		nameMessage = append(nameMessage, e.Field, e.Message)
 	}
 	if len(nameMessage) == 0 || body != fields(nameMessage...) {
-		t.Errorf("answer is %s", body)
+		t.Errorf("response is %s", body)
 	}
 }
 

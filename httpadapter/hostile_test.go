@@ -33,7 +33,7 @@ type wire struct {
 }
 
 // ending is what a client does when it has sent the request. None waits for the
-// answer with both directions open: net/http takes a client that closes its own
+// response with both directions open: net/http takes a client that closes its own
 // for one that has hung up, and cancels the request.
 type ending int
 
@@ -41,7 +41,7 @@ const (
 	waits   ending = iota
 	stalls         // waits, with the request unfinished
 	closes         // says that no more will come
-	repeats        // goes on and on, up to foreverBytes
+	repeats        // continues, up to foreverBytes
 )
 
 func (f *fixture) wire(token string) *wire {
@@ -76,12 +76,12 @@ func (w *wire) text() string {
 
 const foreverBytes = 32 << 20 // as much as a client that never ends sends in a test
 
-// exchange sends the request and returns the answer.
+// exchange sends the request and returns the response.
 func (w *wire) exchange(t *testing.T, server *httptest.Server) *http.Response {
 	t.Helper()
 	conn := dial(t, server)
 	go func() {
-		// The server may answer and hang up while this still writes: what the
+		// The server may respond and hang up while this still writes: what the
 		// writes return is not the point.
 		_, _ = io.WriteString(conn, w.text())
 		switch w.then {
@@ -97,7 +97,7 @@ func (w *wire) exchange(t *testing.T, server *httptest.Server) *http.Response {
 	}()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: w.method})
 	if err != nil {
-		t.Fatalf("no answer: %v", err)
+		t.Fatalf("no response: %v", err)
 	}
 	return resp
 }
@@ -109,7 +109,7 @@ type hostile struct {
 	want want
 }
 
-// want is an answer. netHTTP: net/http answers by itself, with a status of its
+// want is a response. netHTTP: net/http responds by itself, with a status of its
 // own and in plain text, and the handler is never called.
 type want struct {
 	status  int
@@ -611,7 +611,7 @@ func protocols() []hostile {
 }
 
 // Promise: nothing but a valid renewal gets through. A hostile request is
-// answered as documented, or by net/http, costs the server no 500 and no panic,
+// gets the documented response, or one of net/http, costs the server no 500 and no panic,
 // leaves no token in a log, and changes nothing: the session can be renewed
 // afterwards.
 func TestHostileRequests(t *testing.T) {
@@ -651,14 +651,14 @@ func TestHostileRequests(t *testing.T) {
 	t.Logf("%d hostile requests", len(names))
 }
 
-func checkHostile(t *testing.T, got answer, want want) {
+func checkHostile(t *testing.T, got response, want want) {
 	t.Helper()
 	if !want.netHTTP {
 		check(t, got, want.status, want.body, want.header...)
 		return
 	}
 	if got.status != want.status || strings.Contains(got.header.Get("Content-Type"), "json") || got.header.Get("Cache-Control") != "" {
-		t.Errorf("answer is %d %s, want net/http's own %d", got.status, got.body, want.status)
+		t.Errorf("response is %d %s, want net/http's own %d", got.status, got.body, want.status)
 	}
 }
 

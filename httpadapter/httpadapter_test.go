@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -44,7 +43,7 @@ func TestRenewedIsTheBundle(t *testing.T) {
 	}
 }
 
-// Promise: each field that is wrong is named, all in one answer, in the order of
+// Promise: each field that is wrong is named, all in one response, in the order of
 // the documentation.
 func TestInvalidRequests(t *testing.T) {
 	long := strings.Repeat("x", 1025)
@@ -148,7 +147,7 @@ func TestOddRequestsThatAreRight(t *testing.T) {
 func invalidTokens(t *testing.T, f *fixture) map[renew.Reason]string {
 	t.Helper()
 	ctx := t.Context()
-	spend := func(b *renew.Bundle) {
+	use := func(b *renew.Bundle) {
 		t.Helper()
 		renewed, err := f.renewer.Renew(ctx, renew.RenewRequest{AppID: appID, RefreshToken: b.RefreshToken, IP: ip, UserAgent: agent})
 		if err != nil {
@@ -169,11 +168,11 @@ func invalidTokens(t *testing.T, f *fixture) map[renew.Reason]string {
 	f.keepSecret(tokens[renew.ReasonSignature])
 
 	reused := f.issue()
-	spend(reused)
+	use(reused)
 	f.advance(time.Minute)
 	tokens[renew.ReasonReused] = reused.RefreshToken
 	superseded := f.issue()
-	spend(superseded)
+	use(superseded)
 	tokens[renew.ReasonSuperseded] = superseded.RefreshToken
 
 	revoked := f.issue()
@@ -200,7 +199,7 @@ func invalidTokens(t *testing.T, f *fixture) map[renew.Reason]string {
 	return tokens
 }
 
-// Promise: one answer for every reason, with the reason in the log, and 404 in
+// Promise: one response for every reason, with the reason in the log, and 404 in
 // place of 400 where that is asked for.
 func TestInvalidRefreshToken(t *testing.T) {
 	for _, status := range []int{http.StatusBadRequest, http.StatusNotFound} {
@@ -215,7 +214,7 @@ func TestInvalidRefreshToken(t *testing.T) {
 					t.Fatalf("%s: records are %v, want one", reason, records)
 				}
 				record := records[0]
-				if record["level"] != "INFO" || record["msg"] != "request refused" || record["app"] != appID || record["reason"] != string(reason) {
+				if record["level"] != "INFO" || record["msg"] != "request rejected" || record["app"] != appID || record["reason"] != string(reason) {
 					t.Errorf("%s: record is %v", reason, record)
 				}
 				if _, hasSession := record["session"]; hasSession != isGenuine(reason) {
@@ -238,7 +237,7 @@ func isGenuine(reason renew.Reason) bool {
 	return true
 }
 
-// Promise: one answer for every app key and app that is not right, whatever the
+// Promise: one response for every app key and app that is not right, whatever the
 // body holds; and the log names no app that does not exist.
 func TestInvalidAppKey(t *testing.T) {
 	f := newFixture(t)
@@ -283,19 +282,20 @@ func TestInvalidAppKey(t *testing.T) {
 }
 
 // Promise: whatever of the server fails, the client learns nothing, and the log
-// the root cause, with app and session.
+// the root cause, with app and session as far as the store has confirmed them.
 func TestInternalError(t *testing.T) {
 	cause := errors.New("disk on fire")
 	fails := func(context.Context) error { return cause }
 	for _, test := range []struct {
 		method     string
+		hasApp     bool
 		hasSession bool
 	}{
-		{"App", false},
-		{"VerificationKey", false},
-		{"Session", true},
-		{"SigningKey", true},
-		{"Rotate", true},
+		{"App", false, false},
+		{"VerificationKey", true, false},
+		{"Session", true, true},
+		{"SigningKey", true, true},
+		{"Rotate", true, true},
 	} {
 		t.Run(test.method, func(t *testing.T) {
 			f := newFixture(t)
@@ -308,8 +308,11 @@ func TestInternalError(t *testing.T) {
 				t.Fatalf("records are %v, want one", records)
 			}
 			record := records[0]
-			if record["level"] != "ERROR" || record["msg"] != "request failed" || record["app"] != appID || !strings.Contains(record["error"].(string), cause.Error()) {
+			if record["level"] != "ERROR" || record["msg"] != "request failed" || !strings.Contains(record["error"].(string), cause.Error()) {
 				t.Errorf("record is %v", record)
+			}
+			if app, has := record["app"]; has != test.hasApp || has && app != appID {
+				t.Errorf("record is %v, want app %s: %v", record, appID, test.hasApp)
 			}
 			if strings.Contains(record["error"].(string), issued.SessionID) {
 				t.Errorf("record is %v; the session is an attribute, and need not stand in the text", record)
@@ -323,7 +326,7 @@ func TestInternalError(t *testing.T) {
 	}
 }
 
-// Promise: a token ahead of the store is the server's fault.
+// Promise: a token ahead of the store is an internal error.
 func TestAheadIsAnInternalError(t *testing.T) {
 	f := newFixture(t)
 	server := f.serve(f.handler())
@@ -346,7 +349,7 @@ func TestHookErrorsAreRedacted(t *testing.T) {
 		body   string
 	}{
 		{"failure", errors.New("policy server"), http.StatusInternalServerError, bodyInternalError},
-		{"refusal", renew.ErrDenied, http.StatusBadRequest, bodyInvalidToken},
+		{"rejection", renew.ErrDenied, http.StatusBadRequest, bodyInvalidToken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFixture(t, renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
@@ -363,7 +366,7 @@ func TestHookErrorsAreRedacted(t *testing.T) {
 	}
 }
 
-// Promise: nobody can garble the log of a failure with a token of a letter.
+// Promise: the log has the root cause of a failure, word for word.
 func TestRootCauseIsNotRedacted(t *testing.T) {
 	f := newFixture(t)
 	token := f.issue().RefreshToken
@@ -399,24 +402,24 @@ func TestAnyUserAgentRenews(t *testing.T) {
 	}
 }
 
-// Promise: the adapter hands the Idempotency-Key on.
+// Promise: the Idempotency-Key reaches the Renewer.
 func TestRepeatedRequestWithIdempotencyKey(t *testing.T) {
 	f := newFixture(t)
 	server := f.serve(f.handler())
 	token := f.issue().RefreshToken
-	send := func(key string) answer {
+	send := func(key string) response {
 		return f.do(f.post(server.URL+"/app/shop/renew", body(token), withHeader("Idempotency-Key", key)))
 	}
 	first := f.checkRenewed(send("0123456789abcdef"))
 	f.advance(time.Minute)
 	again := f.checkRenewed(send("0123456789abcdef"))
 	if again.AuthToken != first.AuthToken || again.RefreshToken != first.RefreshToken {
-		t.Error("the repeated request has another answer; EdDSA signs the same pair alike")
+		t.Error("the repeated request has another response; EdDSA signs the same pair alike")
 	}
 	check(t, send("fedcba9876543210"), http.StatusBadRequest, bodyInvalidToken)
 }
 
-// Promise: other methods and paths change nothing and are answered in kind.
+// Promise: other methods and paths change nothing.
 func TestOtherMethodsAndPaths(t *testing.T) {
 	f := newFixture(t)
 	server := f.serve(f.handler())
@@ -490,7 +493,7 @@ func TestMounts(t *testing.T) {
 			"/refresh": httpadapter.RenewHandler(f.renewer, logger, constant),
 			"/keys":    httpadapter.KeySetHandler(f.renewer, logger, constant),
 		}), "/refresh", "/keys"},
-		{"the whole with an app ID of its own", f.handler(constant), "/app/whatever/renew", "/app/whatever/jwks.json"},
+		{"New with WithAppID", f.handler(constant), "/app/whatever/renew", "/app/whatever/jwks.json"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := f.serve(test.handler)
@@ -503,7 +506,7 @@ func TestMounts(t *testing.T) {
 	}
 }
 
-// Promise: the endpoints alone answer other methods themselves.
+// Promise: the endpoints alone reject other methods themselves.
 func TestHandlersAloneCheckTheMethod(t *testing.T) {
 	f := newFixture(t)
 	renewal := f.serve(httpadapter.RenewHandler(f.renewer, httpadapter.WithLogger(f.logger())))
@@ -529,14 +532,14 @@ func TestAppIDWithSlash(t *testing.T) {
 	}
 }
 
-// Promise: over HTTP/2 the answers are the same.
+// Promise: over HTTP/2 the responses are the same.
 func TestHTTP2(t *testing.T) {
 	f := newFixture(t)
 	server := httptest.NewUnstartedServer(f.handler())
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	do := func(body string, edits ...func(*http.Request)) answer {
+	do := func(body string, edits ...func(*http.Request)) response {
 		t.Helper()
 		resp, err := server.Client().Do(f.post(server.URL+"/app/shop/renew", body, edits...))
 		if err != nil {
@@ -590,7 +593,7 @@ func (u *untouched) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Promise: as above, and for every other request that is refused by its head.
+// Promise: as above, and for every other request that is rejected by its head.
 func TestBodyIsNotReadInVain(t *testing.T) {
 	f := newFixture(t)
 	for _, test := range []struct {
@@ -620,14 +623,14 @@ func TestBodyIsNotReadInVain(t *testing.T) {
 			recorder := httptest.NewRecorder()
 			f.handler().ServeHTTP(recorder, req)
 			if (touched.reads > 0) != test.reads {
-				t.Errorf("answer %d after %d reads of the body", recorder.Code, touched.reads)
+				t.Errorf("response %d after %d reads of the body", recorder.Code, touched.reads)
 			}
 		})
 	}
 }
 
 // Promise: a client that hangs up is no error of the server, but a store that
-// fails for a reason of its own is one, client or no client.
+// fails for another reason is one, with or without a client.
 func TestClientHangsUp(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -662,7 +665,7 @@ func TestClientHangsUp(t *testing.T) {
 			resp, err := http.DefaultClient.Do(f.post(server.URL+"/app/shop/renew", body(issued.RefreshToken)).WithContext(ctx))
 			if err == nil {
 				resp.Body.Close()
-				t.Fatalf("the client got an answer, %d", resp.StatusCode)
+				t.Fatalf("the client got a response, %d", resp.StatusCode)
 			}
 			<-finished
 			records := f.logs.records(t)
@@ -688,7 +691,7 @@ func TestCanceledStoreIsAnError(t *testing.T) {
 	}
 }
 
-// Promise: a deadline that the server has set itself is the server's fault.
+// Promise: a deadline that the server itself has set is an internal error.
 func TestServerDeadlineIsAnError(t *testing.T) {
 	f := newFixture(t)
 	f.store.fault("Session", func(ctx context.Context) error {
@@ -712,73 +715,15 @@ type brokenWriter struct{ http.ResponseWriter }
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, net.ErrClosed }
 
-// Promise: an answer that could not be sent leaves a record.
-func TestUnsentAnswerIsLogged(t *testing.T) {
+// Promise: a response that could not be sent leaves a record.
+func TestUnsentResponseIsLogged(t *testing.T) {
 	f := newFixture(t)
 	req := httptest.NewRequest(http.MethodPost, "/app/shop/renew", strings.NewReader(body(f.issue().RefreshToken)))
 	req.Header.Set("Authorization", f.appKey)
 	req.Header.Set("Content-Type", "application/json")
 	f.handler().ServeHTTP(brokenWriter{httptest.NewRecorder()}, req)
 	records := f.logs.records(t)
-	if len(records) != 1 || records[0]["msg"] != "answer not sent" || records[0]["error"] != net.ErrClosed.Error() {
-		t.Errorf("records are %v", records)
-	}
-}
-
-// Promise: options without sense are refused when the handler is made, by a
-// clear text, and what was made refuses to serve.
-func TestOptionsWithoutSense(t *testing.T) {
-	f := newFixture(t)
-	for _, test := range []struct {
-		name    string
-		renewer *renew.Renewer
-		opts    []httpadapter.Option
-		want    string
-	}{
-		{"no Renewer", nil, nil, "the Renewer is nil; make one with renew.New"},
-		{"status 200", f.renewer, []httpadapter.Option{httpadapter.WithInvalidTokenStatus(200)}, "WithInvalidTokenStatus: 200 is neither 400 nor 404"},
-		{"status 0", f.renewer, []httpadapter.Option{httpadapter.WithInvalidTokenStatus(0)}, "WithInvalidTokenStatus: 0 is neither 400 nor 404"},
-		{"status 401", f.renewer, []httpadapter.Option{httpadapter.WithInvalidTokenStatus(401)}, "WithInvalidTokenStatus: 401 is neither 400 nor 404"},
-		{"no function", f.renewer, []httpadapter.Option{httpadapter.WithAppID(nil)}, "WithAppID: the function is nil"},
-		{"no logger", f.renewer, []httpadapter.Option{httpadapter.WithLogger(nil)}, "WithLogger: the logger is nil"},
-		{"no option", f.renewer, []httpadapter.Option{nil}, "an option is nil"},
-	} {
-		for name, construct := range map[string]func(*renew.Renewer, ...httpadapter.Option) http.Handler{
-			"New": httpadapter.New, "RenewHandler": httpadapter.RenewHandler, "KeySetHandler": httpadapter.KeySetHandler,
-		} {
-			t.Run(test.name+"/"+name, func(t *testing.T) {
-				logs := &logs{}
-				logger := httpadapter.WithLogger(slog.New(slog.NewJSONHandler(logs, nil)))
-				handler := construct(test.renewer, append(test.opts, logger)...)
-				checkRefusal := func(n int) {
-					t.Helper()
-					records := logs.records(t)
-					if len(records) != n {
-						t.Fatalf("records are %v, want %d", records, n)
-					}
-					text, _ := records[n-1]["error"].(string)
-					if records[n-1]["level"] != "ERROR" || !strings.HasPrefix(text, "httpadapter."+name+": ") || !strings.Contains(text, test.want) {
-						t.Errorf("record is %v, want %q", records[n-1], test.want)
-					}
-				}
-				checkRefusal(1)
-				server := f.serve(handler)
-				check(t, f.do(f.post(server.URL+"/app/shop/renew", body("a"))), http.StatusInternalServerError, bodyInternalError)
-				checkRefusal(2)
-			})
-		}
-	}
-}
-
-// Promise: without WithLogger failures go to slog.Default.
-func TestDefaultLogger(t *testing.T) {
-	f := newFixture(t)
-	before := slog.Default()
-	slog.SetDefault(f.logger())
-	t.Cleanup(func() { slog.SetDefault(before) })
-	server := f.serve(httpadapter.New(f.renewer))
-	check(t, f.do(f.post(server.URL+"/app/shop/renew", body("not a token"))), http.StatusBadRequest, bodyInvalidToken)
-	if records := f.logs.records(t); len(records) != 1 || records[0]["reason"] != string(renew.ReasonMalformed) {
+	if len(records) != 1 || records[0]["msg"] != "writing response failed" || records[0]["error"] != net.ErrClosed.Error() {
 		t.Errorf("records are %v", records)
 	}
 }
@@ -804,7 +749,7 @@ func sessionOf(t *testing.T, f *fixture, b *renew.Bundle) renew.Session {
 }
 
 // memstoreWith returns a handler whose token store holds the session of b as it
-// was before b was spent.
+// was before b was used.
 func memstoreWith(t *testing.T, f *fixture, b *renew.Bundle) http.Handler {
 	t.Helper()
 	s := sessionOf(t, f, b)

@@ -16,7 +16,7 @@ import (
 	"github.com/jwtrenew/renew/memstore"
 )
 
-const keySetCache = "public, max-age=60"
+var keySetHeader = []string{"Cache-Control", "public, max-age=60", "Access-Control-Allow-Origin", "*"}
 
 func newTokenStore(t *testing.T, sessions ...renew.Session) renew.TokenStore {
 	t.Helper()
@@ -29,7 +29,7 @@ func newTokenStore(t *testing.T, sessions ...renew.Session) renew.TokenStore {
 	return store
 }
 
-func (f *fixture) get(url string) answer {
+func (f *fixture) get(url string) response {
 	f.tb.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
 	if err != nil {
@@ -43,7 +43,7 @@ func (f *fixture) get(url string) answer {
 func verifyWithKeySet(t *testing.T, f *fixture, url, authToken string) jose.JSONWebKeySet {
 	t.Helper()
 	got := f.get(url)
-	check(t, got, http.StatusOK, got.body, "Cache-Control", keySetCache)
+	check(t, got, http.StatusOK, got.body, keySetHeader...)
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal([]byte(got.body), &set); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestKeySetHead(t *testing.T) {
 	if length := int64(len(f.get(server.URL + "/app/shop/jwks.json").body)); resp.ContentLength != length {
 		t.Errorf("Content-Length is %d, want %d", resp.ContentLength, length)
 	}
-	check(t, read(t, resp), http.StatusOK, "", "Cache-Control", keySetCache)
+	check(t, read(t, resp), http.StatusOK, "", keySetHeader...)
 	resp, err = http.Head(server.URL + "/app/nobody/jwks.json")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,8 @@ func TestKeySetHead(t *testing.T) {
 }
 
 // Promise: no key set is 404, another method 405, a store that fails 500, and no
-// cache keeps any of them.
+// cache keeps any of them. The KeyStore has not confirmed the app, so that the record
+// does not name it.
 func TestKeySetFailures(t *testing.T) {
 	f := newFixture(t)
 	server := f.serve(f.handler())
@@ -135,12 +136,12 @@ func TestKeySetFailures(t *testing.T) {
 	f.store.fault("VerificationKeys", func(context.Context) error { return errors.New("disk on fire") })
 	check(t, f.get(server.URL+"/app/shop/jwks.json"), http.StatusInternalServerError, bodyInternalError)
 	record := f.logs.records(t)[0]
-	if record["level"] != "ERROR" || record["app"] != appID || !strings.Contains(record["error"].(string), "disk on fire") {
+	if record["level"] != "ERROR" || record["app"] != nil || !strings.Contains(record["error"].(string), "disk on fire") {
 		t.Errorf("record is %v", record)
 	}
 }
 
-// Promise: 404 where the KeyStore is no KeyLister; renewals work all the same.
+// Promise: 404 where the KeyStore does not implement KeyLister; renewals work nevertheless.
 func TestKeySetWithoutKeyLister(t *testing.T) {
 	f := newFixture(t)
 	r, err := renew.New(struct{ renew.KeyStore }{f.store}, f.store, renew.WithClock(f.clock))
@@ -155,6 +156,6 @@ func TestKeySetWithoutKeyLister(t *testing.T) {
 // Promise: the header is the constant.
 func TestKeySetMaxAge(t *testing.T) {
 	if httpadapter.KeySetMaxAge != time.Minute {
-		t.Errorf("KeySetMaxAge is %v; %q is what the tests compare with", httpadapter.KeySetMaxAge, keySetCache)
+		t.Errorf("KeySetMaxAge is %v; the tests compare with %q", httpadapter.KeySetMaxAge, keySetHeader)
 	}
 }

@@ -85,7 +85,7 @@ func TestMemoryPerRequest(t *testing.T) {
 				recorder := httptest.NewRecorder()
 				handler.ServeHTTP(recorder, req)
 				if recorder.Code == http.StatusInternalServerError {
-					t.Errorf("answer is %d %s", recorder.Code, recorder.Body)
+					t.Errorf("response is %d %s", recorder.Code, recorder.Body)
 				}
 			})
 			t.Logf("%d KiB", n>>10)
@@ -134,7 +134,7 @@ func TestMemoryPerRequestOverASocket(t *testing.T) {
 			}
 			got := read(t, resp)
 			if got.status != http.StatusBadRequest && got.status != http.StatusForbidden {
-				t.Errorf("answer is %d %s", got.status, got.body)
+				t.Errorf("response is %d %s", got.status, got.body)
 			}
 		})
 		t.Logf("10 MB: %d KiB", n>>10)

@@ -16,74 +16,101 @@ import (
 // maxBodyBytes is several times what a request needs that can succeed.
 const maxBodyBytes = 64 << 10
 
-// What a request is made of, in the order in which it is reported.
+// What can be invalid in a request as a whole.
 const (
-	fieldRefreshToken   = "refresh_token"
-	fieldIP             = "ip"
-	fieldUserAgent      = "useragent"
-	fieldIdempotencyKey = "Idempotency-Key"
-
 	fieldContentType     = "Content-Type"
 	fieldContentEncoding = "Content-Encoding"
 	fieldBody            = "body"
 )
 
-// wrongFields says what is wrong, by field.
-type wrongFields map[string]string
+// invalidFields says what is wrong with a request, by field.
+type invalidFields map[string]string
 
-// invalid returns the error of a request that is wrong in these fields.
-func (w wrongFields) invalid(order ...string) error {
+// add adds the fields of another error, except those that f has.
+func (f invalidFields) add(others *renew.ValidationError) {
+	for _, other := range others.Fields {
+		if _, known := f[other.Field]; !known {
+			f[other.Field] = other.Message
+		}
+	}
+}
+
+// err returns the fields as an error, in the given order.
+func (f invalidFields) err(order ...string) error {
 	err := &renew.ValidationError{}
 	for _, field := range order {
-		if message, wrong := w[field]; wrong {
+		if message, invalid := f[field]; invalid {
 			err.Fields = append(err.Fields, renew.FieldError{Field: field, Message: message})
 		}
 	}
 	return err
 }
 
-// readRenewal returns what the request asks for, or a [*renew.ValidationError].
-func (a *adapter) readRenewal(w http.ResponseWriter, req *http.Request, appID string) (renew.RenewRequest, error) {
-	if wrong := checkMedia(req.Header); len(wrong) > 0 {
-		return renew.RenewRequest{}, wrong.invalid(fieldContentType, fieldContentEncoding)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBodyBytes))
-	if err != nil {
-		return renew.RenewRequest{}, wrongFields{fieldBody: unreadable(err)}.invalid(fieldBody)
-	}
-	renewal, wrong, err := decode(body)
-	if err != nil {
-		return renew.RenewRequest{}, err
-	}
-	renewal.AppID = appID
-	keys := req.Header.Values(fieldIdempotencyKey)
-	switch {
-	case len(keys) > 1:
-		wrong[fieldIdempotencyKey] = "is sent more than once"
-	case len(keys) == 1 && keys[0] == "": // its client counts on a key
-		wrong[fieldIdempotencyKey] = "is empty"
-	case len(keys) == 1:
-		renewal.IdempotencyKey = keys[0]
-	}
-	if len(wrong) > 0 {
-		return renew.RenewRequest{}, complete(renewal, wrong)
-	}
-	return renewal, nil
+// member is a required member of a body.
+type member struct {
+	name  string
+	value *string
 }
 
-// checkMedia says what keeps a body from being plain JSON in UTF-8. It asks for
+// readStrings reads the members of the body, and says which of them are missing,
+// empty or not strings. An error is a [*renew.ValidationError] about the body as a
+// whole.
+func (c *call) readStrings(members []member) (invalidFields, error) {
+	body, err := c.readBody()
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(members))
+	for i, m := range members {
+		names[i] = m.name
+	}
+	object, err := strictjson.Object(body, names...)
+	if err != nil {
+		return nil, invalidFields{fieldBody: err.Error()}.err(fieldBody)
+	}
+	invalid := invalidFields{}
+	for _, m := range members {
+		raw, given := object[m.name]
+		var isString bool
+		*m.value, isString = strictjson.String(raw)
+		switch {
+		case given && !isString:
+			invalid[m.name] = "is not a string"
+		case *m.value == "":
+			invalid[m.name] = "is required"
+		}
+	}
+	return invalid, nil
+}
+
+func (c *call) readBody() ([]byte, error) {
+	if invalid := checkMedia(c.req.Header); len(invalid) > 0 {
+		return nil, invalid.err(fieldContentType, fieldContentEncoding)
+	}
+	body := c.req.Body
+	if body == nil { // of a request that no server has made
+		body = http.NoBody
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(c.w, body, maxBodyBytes))
+	if err != nil {
+		return nil, invalidFields{fieldBody: unreadable(err)}.err(fieldBody)
+	}
+	return data, nil
+}
+
+// checkMedia says what keeps a body from being plain JSON in UTF-8. It requires
 // the content type that the documentation sends, which no HTML form can.
-func checkMedia(h http.Header) wrongFields {
-	wrong := wrongFields{}
+func checkMedia(h http.Header) invalidFields {
+	invalid := invalidFields{}
 	if !isJSON(h.Values(fieldContentType)) {
-		wrong[fieldContentType] = "is not application/json, with charset utf-8 or none"
+		invalid[fieldContentType] = "is not application/json, with charset utf-8 or none"
 	}
 	for _, encoding := range h.Values(fieldContentEncoding) {
 		if !strings.EqualFold(encoding, "identity") {
-			wrong[fieldContentEncoding] = "is not identity: send the body as it is"
+			invalid[fieldContentEncoding] = "is not identity: send the body as it is"
 		}
 	}
-	return wrong
+	return invalid
 }
 
 func isJSON(contentTypes []string) bool {
@@ -111,46 +138,4 @@ func unreadable(err error) string {
 		return "was not sent in time"
 	}
 	return "could not be read"
-}
-
-// decode reads the members of a body, and says which of them are no strings.
-// What is wrong with the body as a whole is an error.
-func decode(body []byte) (renew.RenewRequest, wrongFields, error) {
-	members, err := strictjson.Object(body, fieldRefreshToken, fieldIP, fieldUserAgent)
-	if err != nil {
-		return renew.RenewRequest{}, nil, wrongFields{fieldBody: err.Error()}.invalid(fieldBody)
-	}
-	var renewal renew.RenewRequest
-	wrong := wrongFields{}
-	for _, m := range []struct {
-		field string
-		value *string
-	}{{fieldRefreshToken, &renewal.RefreshToken}, {fieldIP, &renewal.IP}, {fieldUserAgent, &renewal.UserAgent}} {
-		raw, given := members[m.field]
-		if !given {
-			continue // reported by Validate
-		}
-		var ok bool
-		if *m.value, ok = strictjson.String(raw); !ok {
-			wrong[m.field] = "is not a string"
-		}
-	}
-	if _, known := wrong[fieldUserAgent]; !known && renewal.UserAgent == "" {
-		wrong[fieldUserAgent] = "is required" // by the documentation; a Renewer takes any user agent
-	}
-	return renewal, wrong, nil
-}
-
-// complete returns the error of a request that is known to be wrong, with what is
-// wrong with its other fields.
-func complete(renewal renew.RenewRequest, wrong wrongFields) error {
-	var found *renew.ValidationError
-	if errors.As(renewal.Validate(), &found) {
-		for _, f := range found.Fields {
-			if _, known := wrong[f.Field]; !known {
-				wrong[f.Field] = f.Message
-			}
-		}
-	}
-	return wrong.invalid(fieldRefreshToken, fieldIP, fieldUserAgent, fieldIdempotencyKey)
 }

@@ -206,7 +206,7 @@ func TestSampleIsRenewed(t *testing.T) {
 	f.checkRenewed(f.do(f.documented(url, b.RefreshToken)))
 }
 
-// Promise: the sample is good from its nbf, until its exp.
+// Promise: the sample is valid from its nbf, until its exp.
 func TestSampleTimes(t *testing.T) {
 	for _, test := range []struct {
 		name    string

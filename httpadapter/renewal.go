@@ -1,0 +1,68 @@
+package httpadapter
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/jwtrenew/renew"
+)
+
+// The fields of a renewal, in the order in which errors list them.
+const (
+	fieldRefreshToken   = "refresh_token"
+	fieldIP             = "ip"
+	fieldUserAgent      = "useragent"
+	fieldIdempotencyKey = "Idempotency-Key"
+)
+
+// renew reads the body only once the caller is known.
+func (c *call) renew() {
+	if !c.allows(http.MethodPost) {
+		return
+	}
+	if err := c.authenticate(); err != nil {
+		c.writeError(err)
+		return
+	}
+	renewal, err := c.readRenewal()
+	if err != nil {
+		c.writeError(err)
+		return
+	}
+	c.secrets = []string{renewal.RefreshToken, renewal.IdempotencyKey}
+	bundle, err := c.renewer.Renew(c.req.Context(), renewal)
+	if err != nil {
+		c.writeError(err)
+		return
+	}
+	c.writeJSON(http.StatusOK, bundle)
+}
+
+// readRenewal returns what the request asks for, or a [*renew.ValidationError].
+func (c *call) readRenewal() (renew.RenewRequest, error) {
+	renewal := renew.RenewRequest{AppID: c.appID}
+	invalid, err := c.readStrings([]member{
+		{fieldRefreshToken, &renewal.RefreshToken},
+		{fieldIP, &renewal.IP},
+		{fieldUserAgent, &renewal.UserAgent},
+	})
+	if err != nil {
+		return renew.RenewRequest{}, err
+	}
+	switch keys := c.req.Header.Values(fieldIdempotencyKey); {
+	case len(keys) > 1:
+		invalid[fieldIdempotencyKey] = "is sent more than once"
+	case len(keys) == 1 && keys[0] == "": // the client expects idempotency
+		invalid[fieldIdempotencyKey] = "is empty"
+	case len(keys) == 1:
+		renewal.IdempotencyKey = keys[0]
+	}
+	if len(invalid) == 0 {
+		return renewal, nil // Renew validates it
+	}
+	var others *renew.ValidationError
+	if errors.As(renewal.Validate(), &others) {
+		invalid.add(others)
+	}
+	return renew.RenewRequest{}, invalid.err(fieldRefreshToken, fieldIP, fieldUserAgent, fieldIdempotencyKey)
+}
