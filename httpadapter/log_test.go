@@ -90,6 +90,7 @@ func TestShortAppIDIsMaskedAsAWord(t *testing.T) {
 	for id, want := range map[string]string{
 		"e":    "read app: the disk of app [redacted] is on fire",
 		"is":   "read app: the disk of app [redacted] [redacted] on fire",
+		"dis":  "read app: the disk of app [redacted] is on fire",
 		"isk":  "read app: the disk of app [redacted] is on fire",
 		"fire": "read app: the disk of app [redacted] is on [redacted]",
 		"e-e":  "read app: the disk of app [redacted] is on fire",
@@ -140,13 +141,14 @@ type panickyWriter struct{ http.ResponseWriter }
 
 func (panickyWriter) Write([]byte) (int, error) { panic("write") }
 
-// Promise: http.ErrAbortHandler, and a panic while the response is written, are the
-// server's, and are not answered a second time.
+// Promise: http.ErrAbortHandler, and a panic while the response is written, are left to
+// the server.
 func TestPanicsOfTheServer(t *testing.T) {
 	f := newFixture(t)
+	token := f.issue().RefreshToken
 	recovered := func(w http.ResponseWriter) (p any) {
 		defer func() { p = recover() }()
-		f.handler().ServeHTTP(w, f.post("/app/shop/renew", body(f.issue().RefreshToken)))
+		f.handler().ServeHTTP(w, f.post("/app/shop/renew", body(token)))
 		return nil
 	}
 	if p := recovered(panickyWriter{httptest.NewRecorder()}); p != "write" {
