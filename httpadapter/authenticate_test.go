@@ -232,12 +232,10 @@ func TestAuthenticateAudience(t *testing.T) {
 			required := slices.Clone(test.required)
 			if required != nil {
 				opts = append(opts, httpadapter.WithAudience(required...))
+				required[0] = "changed" // the caller owns its slice
 			}
 			calls := 0
 			server := f.protected(&calls, opts...)
-			if required != nil {
-				required[0] = "changed" // the caller owns its slice
-			}
 			b, err := f.renewer.Issue(t.Context(), renew.IssueRequest{AppID: appID, Subject: "ann", Audience: test.audience, IP: ip})
 			if err != nil {
 				t.Fatal(err)

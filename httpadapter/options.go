@@ -80,6 +80,7 @@ func WithSessionCheck() Option {
 // the names. An app whose tokens are for several services needs it at each of
 // them (RFC 8725 section 3.9). Default: the audience is not checked.
 func WithAudience(names ...string) Option {
+	names = slices.Clone(names)
 	return func(a *adapter) error {
 		if !a.authenticates {
 			return errors.New("WithAudience: only Authenticate takes auth tokens")
@@ -87,7 +88,7 @@ func WithAudience(names ...string) Option {
 		if len(names) == 0 || slices.Contains(names, "") {
 			return errors.New("WithAudience: a name is missing or empty; leave the option out to take tokens for any audience")
 		}
-		a.audience = slices.Clone(names)
+		a.audience = names
 		return nil
 	}
 }
