@@ -44,7 +44,7 @@ func Authenticate(r *renew.Renewer, appID string, opts ...Option) func(next http
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			c := &call{adapter: a, w: w, req: req, appID: appID, appKnown: true} // the ID is not the client's
+			c := &call{adapter: a, w: w, req: req, ctx: req.Context(), appID: appID, appKnown: true} // the ID is not the client's
 			if claims := c.authClaims(); claims != nil {
 				next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), claimsKey{}, claims)))
 			}
@@ -100,7 +100,7 @@ func (c *call) verify(token string) (*renew.AuthClaims, error) {
 	if c.sessionCheck {
 		verify = c.renewer.VerifySession
 	}
-	claims, err := verify(c.req.Context(), c.appID, token)
+	claims, err := verify(c.ctx, c.appID, token)
 	if err != nil {
 		return nil, err
 	}

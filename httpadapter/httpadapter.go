@@ -94,6 +94,7 @@
 package httpadapter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -143,6 +144,7 @@ type call struct {
 	*adapter
 	w   http.ResponseWriter
 	req *http.Request
+	ctx context.Context // of req
 
 	appID     string
 	appKnown  bool // the key store has the app: its ID is not a misplaced secret
@@ -157,7 +159,7 @@ func newHandler(name string, r *renew.Renewer, opts []Option, serve func(*call))
 		return a.misconfigured(name, err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c := &call{adapter: a, w: w, req: req}
+		c := &call{adapter: a, w: w, req: req, ctx: req.Context()}
 		defer c.recoverPanic()
 		serve(c)
 	})
@@ -186,7 +188,7 @@ func (a *adapter) misconfigured(name string, err error) http.Handler {
 	text := fmt.Sprintf("httpadapter.%s: %v", name, err)
 	a.logger.Error("handler misconfigured", "error", text)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c := &call{adapter: a, w: w, req: req}
+		c := &call{adapter: a, w: w, req: req, ctx: req.Context()}
 		c.log(slog.LevelError, "handler misconfigured", slog.String("error", text))
 		c.writeJSON(http.StatusInternalServerError, internalError)
 	})
@@ -238,13 +240,17 @@ func splitPath(u *url.URL) (appID, endpoint string) {
 // findAppID reads the app ID of the request. A request without one is rejected as
 // of an unknown app; but unless the client has left it out of a path of New's, the
 // handler looks in the wrong place, and only the log can say so.
+//
+// Events and records keep the ID. Servers other than net/http's may reuse the memory
+// of a request, which is why what outlives one is copied.
 func (c *call) findAppID() error {
-	missing := errNoPathValue
+	appID, missing := "", errNoPathValue
 	if c.appIDFunc != nil {
-		c.appID, missing = c.appIDFunc(c.req), errNoAppID
+		appID, missing = c.appIDFunc(c.req), errNoAppID
 	} else {
-		c.appID = c.req.PathValue(pathAppID)
+		appID = c.req.PathValue(pathAppID)
 	}
+	c.appID = strings.Clone(appID)
 	if c.appID != "" || c.ownPath && c.appIDFunc == nil {
 		return nil
 	}
@@ -260,7 +266,7 @@ func (c *call) authenticate() error {
 	if len(values) != 1 || values[0] == "" {
 		return errNoAppKey
 	}
-	err := c.renewer.AuthenticateApp(c.req.Context(), c.appID, values[0])
+	err := c.renewer.AuthenticateApp(c.ctx, c.appID, values[0])
 	c.appKnown = err == nil || errors.Is(err, renew.ErrInvalidAppKey)
 	return err
 }

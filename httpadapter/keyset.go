@@ -24,7 +24,7 @@ func (c *call) keySet() {
 		c.writeJSON(http.StatusNotFound, notFound)
 		return
 	}
-	set, err := c.renewer.KeySet(c.req.Context(), c.appID)
+	set, err := c.renewer.KeySet(c.ctx, c.appID)
 	switch {
 	case errors.Is(err, renew.ErrAppNotFound), errors.Is(err, errors.ErrUnsupported):
 		c.writeJSON(http.StatusNotFound, notFound)

@@ -14,7 +14,7 @@ import (
 )
 
 func (c *call) log(level slog.Level, text string, attrs ...slog.Attr) {
-	c.logger.LogAttrs(c.req.Context(), level, text, attrs...)
+	c.logger.LogAttrs(c.ctx, level, text, attrs...)
 }
 
 // app returns the attribute app, if the app is known to exist.

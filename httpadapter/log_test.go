@@ -155,7 +155,7 @@ func TestPanicsOfTheServer(t *testing.T) {
 		t.Errorf("panic is %v, want the writer's", p)
 	}
 	f.store.fault("App", func(context.Context) error { panic(http.ErrAbortHandler) })
-	if p := recovered(httptest.NewRecorder()); p != http.ErrAbortHandler {
+	if p := recovered(httptest.NewRecorder()); p != any(http.ErrAbortHandler) {
 		t.Errorf("panic is %v, want http.ErrAbortHandler", p)
 	}
 	if text := f.logs.text(); text != "" {

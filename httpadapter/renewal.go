@@ -3,6 +3,7 @@ package httpadapter
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/jwtrenew/renew"
 )
@@ -30,7 +31,7 @@ func (c *call) renew() {
 		return
 	}
 	c.secrets = []string{renewal.RefreshToken, renewal.IdempotencyKey}
-	bundle, err := c.renewer.Renew(c.req.Context(), renewal)
+	bundle, err := c.renewer.Renew(c.ctx, renewal)
 	if err != nil {
 		c.writeError(err)
 		return
@@ -55,7 +56,7 @@ func (c *call) readRenewal() (renew.RenewRequest, error) {
 	case len(keys) == 1 && keys[0] == "": // the client expects idempotency
 		invalid[fieldIdempotencyKey] = "is empty"
 	case len(keys) == 1:
-		renewal.IdempotencyKey = keys[0]
+		renewal.IdempotencyKey = strings.Clone(keys[0]) // a renew function may keep it
 	}
 	if len(invalid) == 0 {
 		return renewal, nil // Renew validates it

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"testing"
+	"unsafe"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/httpadapter"
@@ -52,6 +53,30 @@ func TestHandMadeRequests(t *testing.T) {
 	httpadapter.Authenticate(f.renewer, appID)(next).ServeHTTP(httptest.NewRecorder(), &http.Request{Header: http.Header{"Authorization": {"Bearer " + f.issue().AuthToken}}})
 	if claims == nil || claims.Subject != "ann" {
 		t.Errorf("claims are %v, want ann's", claims)
+	}
+}
+
+// Promise: what outlives a request does not share its memory, which servers other
+// than net/http's reuse: the app ID of an event, the request of a renew function.
+func TestRequestMemoryIsNotKept(t *testing.T) {
+	const key = "0123456789abcdef"
+	var kept renew.RenewRequest
+	var events []renew.Event
+	f := newFixture(t,
+		renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error { kept = rn.Request; return nil }),
+		renew.WithEventFunc(func(_ context.Context, e renew.Event) { events = append(events, e) }))
+	b := f.issue()
+	id, header := []byte(appID), []byte(key)
+	shared := func(memory []byte) string { return unsafe.String(&memory[0], len(memory)) }
+	handler := httpadapter.RenewHandler(f.renewer, httpadapter.WithAppID(func(*http.Request) string { return shared(id) }))
+	handler.ServeHTTP(httptest.NewRecorder(), f.post("/", body(b.RefreshToken), withHeader("Idempotency-Key", shared(header))))
+	clear(id)
+	clear(header)
+	if len(events) != 2 || events[1].Kind != renew.EventRenewed || events[1].AppID != appID {
+		t.Errorf("events are %+v", events)
+	}
+	if kept.AppID != appID || kept.IdempotencyKey != key || kept.RefreshToken != b.RefreshToken || kept.IP != ip || kept.UserAgent != agent {
+		t.Error("the request that the renew function has kept has changed")
 	}
 }
 

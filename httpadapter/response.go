@@ -80,7 +80,7 @@ func (c *call) reject(err error, status int, body errorBody) {
 // fail responds to a request that met an internal error. If the client hung up,
 // that may be the only thing that went wrong.
 func (c *call) fail(err error) {
-	if errors.Is(err, context.Canceled) && errors.Is(c.req.Context().Err(), context.Canceled) {
+	if errors.Is(err, context.Canceled) && errors.Is(c.ctx.Err(), context.Canceled) {
 		c.logError(slog.LevelInfo, "request canceled", err)
 	} else {
 		c.logError(slog.LevelError, "request failed", err)

@@ -30,7 +30,7 @@ func (c *call) revoke() {
 		return
 	}
 	c.secrets = []string{token}
-	err = c.renewer.Revoke(c.req.Context(), c.appID, token)
+	err = c.renewer.Revoke(c.ctx, c.appID, token)
 	switch {
 	case errors.Is(err, renew.ErrInvalidToken):
 		c.logError(slog.LevelInfo, "nothing revoked", err)
