@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -130,7 +132,7 @@ func (b *logBuffer) waitFor(t *testing.T, text string) {
 	}
 }
 
-// answer is an HTTP answer, read in full.
+// answer is an HTTP response, read in full.
 type answer struct {
 	status int
 	header http.Header
@@ -151,6 +153,32 @@ func (p *process) call(t *testing.T, method, path, authorization, body string) a
 	read, err := io.ReadAll(resp.Body)
 	require.NoError(t, errors.Join(err, resp.Body.Close()))
 	return answer{resp.StatusCode, resp.Header, string(read)}
+}
+
+// send sends a request as it is given, its head line by line.
+func (p *process) send(t *testing.T, head []string, body string) answer {
+	t.Helper()
+	return read(t, write(t, strings.TrimPrefix(p.url, "http://"), head, body))
+}
+
+// write sends a request on a connection of its own.
+func write(t *testing.T, addr string, head []string, body string) *net.TCPConn {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	_, err = fmt.Fprintf(conn, "%s\r\nHost: x\r\n\r\n%s", strings.Join(head, "\r\n"), body)
+	require.NoError(t, err)
+	return conn.(*net.TCPConn)
+}
+
+func read(t *testing.T, conn *net.TCPConn) answer {
+	t.Helper()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
+	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
 // bundle is the answer to a login and to a renewal.

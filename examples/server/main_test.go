@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -99,6 +100,7 @@ func served(t *testing.T, a *api, method, path, token, body string) *httptest.Re
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	a.handler().ServeHTTP(w, r)
 	return w
@@ -118,7 +120,8 @@ func TestOutage(t *testing.T) {
 	require.Regexp(t, `level=ERROR msg="request failed" path=/login error=".*the database is away`, log.String())
 }
 
-// TestHungUp shows that a client that has hung up is no fault of the server's.
+// TestHungUp shows that a client that has hung up is no internal error, and that
+// it is told that its request failed all the same.
 func TestHungUp(t *testing.T) {
 	_, renewer := filled(t, flagsOf(t))
 	log := newLogBuffer()
@@ -126,9 +129,55 @@ func TestHungUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/login", strings.NewReader(loginBody))
-	a.handler().ServeHTTP(httptest.NewRecorder(), r)
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	a.handler().ServeHTTP(w, r)
+	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Contains(t, log.String(), `level=INFO msg="request canceled" path=/login`)
 	require.NotContains(t, log.String(), "level=ERROR")
+}
+
+// slow is a store that responds when its caller gives up.
+type slow struct{ stores }
+
+func (slow) CreateSession(ctx context.Context, _ renew.Session) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
+	<-ctx.Done()
+	return renew.Session{}, ctx.Err()
+}
+
+// TestHalfClosed shows that a client that has closed its half of the connection,
+// and still reads, is not told that a login or a logout succeeded that failed: to
+// net/http it has hung up, and no response is a 200.
+func TestHalfClosed(t *testing.T) {
+	store, renewer := filled(t, flagsOf(t))
+	b := issue(t, renewer)
+	renewer, err := renew.New(store, slow{store})
+	require.NoError(t, err)
+	server := httptest.NewServer((&api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}).handler())
+	t.Cleanup(server.Close)
+	for name, test := range map[string]struct {
+		head []string
+		body string
+	}{
+		"login":  {[]string{"POST /login HTTP/1.1", "Content-Type: application/json", fmt.Sprintf("Content-Length: %d", len(loginBody))}, loginBody},
+		"logout": {[]string{"POST /logout HTTP/1.1", "Authorization: Bearer " + b.AuthToken}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := write(t, server.Listener.Addr().String(), test.head, test.body)
+			require.NoError(t, conn.CloseWrite())
+			a := read(t, conn)
+			require.Equal(t, http.StatusInternalServerError, a.status)
+			require.JSONEq(t, `{"message":"internal error"}`, a.body)
+		})
+	}
+	s, err := store.Session(t.Context(), "demo", b.SessionID)
+	require.NoError(t, err)
+	require.Zero(t, s.RevokedAt)
 }
 
 // TestLateLogout shows that an auth token that has expired opens nothing any

@@ -176,7 +176,6 @@ func TestAudience(t *testing.T) {
 		`["web"]`:       `"web"`,
 		`["web","app"]`: `["web","app"]`,
 		`[]`:            ``,
-		`null`:          ``,
 	} {
 		b := p.login(t, `{"sub":"ann","aud":`+given+`,"ip":"192.0.2.1","useragent":"x"}`)
 		require.Equal(t, want, string(segment(t, b.AuthToken, 1)["aud"]), given)
@@ -185,34 +184,137 @@ func TestAudience(t *testing.T) {
 	require.NotContains(t, segment(t, b.AuthToken, 1), "aud")
 }
 
-// TestLoginRefused shows what a login with a bad body is told.
-func TestLoginRefused(t *testing.T) {
+// TestLoginRejected shows what the client of a malformed login is told. What two
+// JSON libraries could read differently is malformed.
+func TestLoginRejected(t *testing.T) {
 	p := start(t)
+	const body, notObject = "body", "is not a single JSON object, in UTF-8 and without duplicate members"
+	with := func(members string) string { return strings.TrimSuffix(loginBody, "}") + "," + members + "}" }
 	for name, test := range map[string]struct{ body, field, message string }{
-		"not JSON":         {`{"sub":`, "body", "is not one JSON object"},
-		"no object":        {`["sub"]`, "body", "is not one JSON object"},
-		"two objects":      {loginBody + loginBody, "body", "is not one JSON object"},
-		"too long":         {strings.TrimSuffix(loginBody, "}") + `,"x":"` + strings.Repeat("x", maxLoginBytes) + `"}`, "body", "is too long, or was not sent in full"},
-		"null":             {`null`, "sub", "is required"},
-		"no subject":       {`{"ip":"192.0.2.1","useragent":"x"}`, "sub", "is required"},
-		"subject a number": {`{"sub":1,"ip":"192.0.2.1","useragent":"x"}`, "sub", "is not a string"},
-		"audience":         {`{"sub":"ann","aud":{},"ip":"192.0.2.1","useragent":"x"}`, "aud", "is neither a string nor an array of strings"},
-		"audience mixed":   {`{"sub":"ann","aud":["web",1],"ip":"192.0.2.1","useragent":"x"}`, "aud", "is neither a string nor an array of strings"},
-		"no address":       {`{"sub":"ann","useragent":"x"}`, "ip", "is required"},
-		"reserved claim":   {strings.TrimSuffix(loginBody, "}") + `,"exp":1}`, "claims", `are rejected: the name "exp" is reserved`},
-		"claim as field":   {strings.TrimSuffix(loginBody, "}") + `,"SUB":"bob"}`, "claims", `are rejected: the name "SUB" is reserved`},
+		"empty":                             {"", body, notObject},
+		"not JSON":                          {`{"sub":`, body, notObject},
+		"no object":                         {`["sub"]`, body, notObject},
+		"null":                              {`null`, body, notObject},
+		"two objects":                       {loginBody + loginBody, body, notObject},
+		"trailing bracket":                  {loginBody + "]", body, notObject},
+		"byte order mark":                   {"\xef\xbb\xbf" + loginBody, body, notObject},
+		"UTF-16":                            {"{\x00}\x00", body, notObject},
+		"two subjects":                      {with(`"sub":"admin"`), body, notObject},
+		"two subjects, one escaped":         {with(`"s\u0075b":"admin"`), body, notObject},
+		"a claim twice":                     {with(`"role":"user","role":"admin"`), body, notObject},
+		"a claim twice, deep":               {with(`"a":[{"role":"user","role":"admin"}]`), body, notObject},
+		"not UTF-8":                         {"{\"sub\":\"ann\xff\"}", body, notObject},
+		"overlong UTF-8":                    {"{\"sub\":\"ann\xc0\x80\"}", body, notObject},
+		"half a surrogate":                  {`{"sub":"ann\ud800"}`, body, notObject},
+		"a name not UTF-8":                  {with("\"a\xff\":1"), body, notObject},
+		"a claim not UTF-8":                 {with("\"a\":[\"\xff\"]"), body, notObject},
+		"too long":                          {with(`"x":"` + strings.Repeat("x", maxLoginBytes) + `"`), body, "is too long, or was not sent in full"},
+		"no subject":                        {`{"ip":"192.0.2.1","useragent":"x"}`, "sub", "is required"},
+		"subject empty":                     {`{"sub":""}`, "sub", "is required"},
+		"subject null":                      {`{"sub":null}`, "sub", "is not a string"},
+		"subject a number":                  {`{"sub":1}`, "sub", "is not a string"},
+		"audience":                          {`{"sub":"ann","aud":{}}`, "aud", "is neither a string nor an array of strings"},
+		"audience null":                     {`{"sub":"ann","aud":null}`, "aud", "is neither a string nor an array of strings"},
+		"audience mixed":                    {`{"sub":"ann","aud":["web",1]}`, "aud", "is neither a string nor an array of strings"},
+		"audience of nulls":                 {`{"sub":"ann","aud":[null]}`, "aud", "is neither a string nor an array of strings"},
+		"address null":                      {`{"sub":"ann","ip":null}`, "ip", "is not a string"},
+		"address empty":                     {`{"sub":"ann","ip":""}`, "ip", "is required"},
+		"user agent a list":                 {`{"sub":"ann","useragent":["x"]}`, "useragent", "is not a string"},
+		"reserved claim":                    {with(`"exp":1`), "claims", `are rejected: the name "exp" is reserved`},
+		"subject's name in another case":    {with(`"SUB":"bob"`), "claims", `are rejected: the name "SUB" is reserved`},
+		"user agent's name in another case": {with(`"UserAgent":"x"`), "claims", `are rejected: the name "UserAgent" is reserved`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := p.call(t, http.MethodPost, "/login", "", test.body)
-			require.Equal(t, http.StatusBadRequest, a.status)
-			require.Equal(t, "application/json", a.header.Get("Content-Type"))
-			require.Equal(t, "no-store", a.header.Get("Cache-Control"))
-			var got failure
-			require.NoError(t, json.Unmarshal([]byte(a.body), &got))
-			require.Equal(t, "invalid request", got.Message)
-			require.Contains(t, got.Errors, renew.FieldError{Field: test.field, Message: test.message})
+			requireMalformed(t, p.call(t, http.MethodPost, "/login", "", test.body), test.field, test.message)
 		})
 	}
+	require.NotContains(t, p.log.String(), "msg=issued")
+}
+
+func requireMalformed(t *testing.T, a answer, field, message string) {
+	t.Helper()
+	require.Equal(t, http.StatusBadRequest, a.status, a.body)
+	require.Equal(t, "application/json", a.header.Get("Content-Type"))
+	require.Equal(t, "no-store", a.header.Get("Cache-Control"))
+	var got failure
+	require.NoError(t, json.Unmarshal([]byte(a.body), &got))
+	require.Equal(t, "invalid request", got.Message)
+	require.Contains(t, got.Errors, renew.FieldError{Field: field, Message: message})
+}
+
+// TestLoginHeaders shows which headers a login may have: none that an HTML form
+// of another site can send.
+func TestLoginHeaders(t *testing.T) {
+	p := start(t)
+	const notJSON, notSupported = "is not application/json, with charset utf-8 or none", "is not supported"
+	for name, test := range map[string]struct {
+		headers        []string
+		field, message string
+	}{
+		"JSON":              {[]string{"Content-Type: application/json"}, "", ""},
+		"JSON in UTF-8":     {[]string{"Content-Type: Application/JSON; charset=UTF-8"}, "", ""},
+		"no type":           {nil, "Content-Type", notJSON},
+		"a form's type":     {[]string{"Content-Type: text/plain"}, "Content-Type", notJSON},
+		"JSON in Latin-1":   {[]string{"Content-Type: application/json; charset=latin1"}, "Content-Type", notJSON},
+		"another JSON type": {[]string{"Content-Type: application/problem+json"}, "Content-Type", notJSON},
+		"two types":         {[]string{"Content-Type: application/json", "Content-Type: text/plain"}, "Content-Type", notJSON},
+		"a coding":          {[]string{"Content-Type: application/json", "Content-Encoding: gzip"}, "Content-Encoding", notSupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := p.send(t, append([]string{"POST /login HTTP/1.1", fmt.Sprintf("Content-Length: %d", len(loginBody))}, test.headers...), loginBody)
+			if test.field == "" {
+				require.Equal(t, http.StatusOK, a.status, a.body)
+				return
+			}
+			requireMalformed(t, a, test.field, test.message)
+		})
+	}
+}
+
+// TestLoginOfTheConnection shows that a login that names no address and no user
+// agent has those of the request.
+func TestLoginOfTheConnection(t *testing.T) {
+	p := start(t)
+	body := `{"sub":"ann"}`
+	a := p.send(t, []string{
+		"POST /login HTTP/1.1", "Content-Type: application/json", "User-Agent: M\xfcller",
+		"X-Forwarded-For: 203.0.113.7", fmt.Sprintf("Content-Length: %d", len(body)),
+	}, body)
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	claims := segment(t, readBundle(t, strings.TrimSuffix(a.body, "\n")).AuthToken, 1)
+	require.Equal(t, `"127.0.0.1"`, string(claims["ip"]), "not what the client claims")
+	require.Equal(t, "\"M\ufffdller\"", string(claims["useragent"]))
+}
+
+// TestMethods shows that a method that a path does not have does nothing.
+func TestMethods(t *testing.T) {
+	p := start(t)
+	b := p.login(t, loginBody)
+	for _, request := range []string{"GET /login", "HEAD /login", "GET /logout", "DELETE /logout", "POST /me"} {
+		method, path, _ := strings.Cut(request, " ")
+		a := p.call(t, method, path, "Bearer "+b.AuthToken, "")
+		require.Equal(t, http.StatusMethodNotAllowed, a.status, request)
+	}
+	head := p.call(t, http.MethodHead, "/me", "Bearer "+b.AuthToken, "")
+	require.Equal(t, http.StatusOK, head.status)
+	require.Equal(t, http.StatusUnauthorized, p.call(t, http.MethodHead, "/me", "", "").status)
+	p.renewed(t, b.RefreshToken) // none of them has ended the session
+}
+
+// TestRepeatedAuthorization shows that two tokens are none: a proxy in front could
+// have looked at the other one.
+func TestRepeatedAuthorization(t *testing.T) {
+	p := start(t)
+	ann, bob := p.login(t, loginBody), p.login(t, `{"sub":"bob"}`)
+	for _, request := range []string{"GET /me", "POST /logout"} {
+		for _, second := range []string{"Bearer " + bob.AuthToken, "Bearer " + ann.AuthToken, "Basic YTpi", ""} {
+			a := p.send(t, []string{request + " HTTP/1.1", "Authorization: Bearer " + ann.AuthToken, "Authorization: " + second}, "")
+			require.Equal(t, http.StatusUnauthorized, a.status, request)
+			require.NotContains(t, a.body, "ann@example.com")
+		}
+	}
+	p.renewed(t, ann.RefreshToken)
+	p.renewed(t, bob.RefreshToken)
 }
 
 // TestUnauthorized shows that nothing but an auth token opens the resource, and
@@ -309,7 +411,7 @@ func TestLog(t *testing.T) {
 		`level=INFO msg=renewed app=demo`,
 		`level=INFO msg=rejected app=demo`,
 		`level=INFO msg=revoked app=demo`,
-		`level=INFO msg="request refused" path=/me error="invalid auth token: wrong_type"`,
+		`level=INFO msg="request rejected" path=/me error="invalid auth token: wrong_type"`,
 		`level=INFO msg="shutting down"`,
 	} {
 		require.Contains(t, p.log.String(), record)
@@ -366,7 +468,7 @@ func (p *process) beginLogin(t *testing.T) (net.Conn, *bufio.Reader) {
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
-	_, err = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(loginBody))
+	_, err = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(loginBody))
 	require.NoError(t, err)
 	answers := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(answers, nil)
