@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -23,10 +23,14 @@ type api struct {
 }
 
 func (a *api) handler() http.Handler {
+	// The middleware reads no session, so that an auth token is valid until it
+	// expires. WithSessionCheck is for what must not outlive a logout, and
+	// WithAudience for an API that shares its app with others.
+	authenticated := httpadapter.Authenticate(a.renewer, a.appID, httpadapter.WithLogger(a.logger))
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /login", a.login)
 	mux.HandleFunc("POST /logout", a.logout)
-	mux.Handle("GET /me", a.authenticated(http.HandlerFunc(a.me)))
+	mux.Handle("GET /me", authenticated(http.HandlerFunc(a.me)))
 	mux.Handle("/app/", httpadapter.New(a.renewer, httpadapter.WithLogger(a.logger)))
 	return mux
 }
@@ -50,8 +54,8 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) {
 }
 
 // logout ends the session of the auth token that the request carries, which may
-// have expired. The session cannot be renewed afterwards. Its auth tokens stay
-// valid until they expire, because authenticated reads no session.
+// have expired, so that this is not for Authenticate to check. The session cannot
+// be renewed afterwards; its auth tokens are valid until they expire.
 func (a *api) logout(w http.ResponseWriter, r *http.Request) {
 	if err := a.renewer.Revoke(r.Context(), a.appID, bearerToken(r)); err != nil {
 		a.fail(w, r, err)
@@ -60,27 +64,9 @@ func (a *api) logout(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// claimsKey is where authenticated keeps the claims in a request's context.
-type claimsKey struct{}
-
-// authenticated is the middleware in front of everything that needs a user. It
-// reads no session: for what must not outlive a logout, VerifySession does that
-// too. An API that shares its app with others also looks for its own name in
-// the claims' Audience.
-func (a *api) authenticated(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		claims, err := a.renewer.VerifyAuthToken(r.Context(), a.appID, bearerToken(r))
-		if err != nil {
-			a.fail(w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), claimsKey{}, claims)))
-	})
-}
-
 // me is a resource of the API: it says who asks.
 func (a *api) me(w http.ResponseWriter, r *http.Request) {
-	claims := r.Context().Value(claimsKey{}).(*renew.AuthClaims)
+	claims := httpadapter.Claims(r.Context())
 	a.writeJSON(w, r, http.StatusOK, struct {
 		Subject   string         `json:"sub"`
 		Audience  []string       `json:"aud"`
@@ -88,12 +74,6 @@ func (a *api) me(w http.ResponseWriter, r *http.Request) {
 		ExpiresAt time.Time      `json:"expires_at"`
 		Claims    map[string]any `json:"claims"`
 	}{claims.Subject, claims.Audience, claims.SessionID, claims.ExpiresAt, claims.Claims})
-}
-
-// clientIP returns the address of the client. Behind a proxy it is the proxy's.
-func clientIP(r *http.Request) string {
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	return host
 }
 
 // bearerToken returns the token in Authorization (RFC 6750 section 2.1). It is
@@ -127,7 +107,7 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		a.writeJSON(w, r, http.StatusBadRequest, failure{"invalid request", invalid.Fields})
 	case errors.Is(err, renew.ErrInvalidToken):
 		a.logger.InfoContext(r.Context(), "request rejected", "path", r.URL.Path, "error", err)
-		w.Header().Set("WWW-Authenticate", "Bearer")
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q", a.appID))
 		a.writeJSON(w, r, http.StatusUnauthorized, failure{Message: "invalid auth token"})
 	default:
 		level, message := slog.LevelError, "request failed"

@@ -10,19 +10,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/httpadapter"
 )
 
 const maxLoginBytes = 64 << 10
 
 // readLogin reads sub, aud, ip and useragent; every other member of the body is a
-// custom claim. Claims stay as they were sent, so that no number is rounded.
-// Errors are [*renew.ValidationError].
+// custom claim. Claims stay as they were sent, so that no number is rounded. The
+// defaults of ip and useragent are those of the request; behind a proxy, give
+// ClientIP the proxy's network. Errors are [*renew.ValidationError].
 func readLogin(w http.ResponseWriter, r *http.Request) (renew.IssueRequest, error) {
 	members, err := readObject(w, r, maxLoginBytes)
 	if err != nil {
 		return renew.IssueRequest{}, err
 	}
-	req := renew.IssueRequest{IP: clientIP(r), UserAgent: r.UserAgent(), Claims: make(map[string]any)}
+	req := renew.IssueRequest{IP: httpadapter.ClientIP(r), UserAgent: r.UserAgent(), Claims: make(map[string]any)}
 	for name, value := range members {
 		ok, problem := true, "is not a string"
 		switch name {

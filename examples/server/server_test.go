@@ -336,7 +336,7 @@ func TestUnauthorized(t *testing.T) {
 	requireUnauthorized := func(t *testing.T, a answer) {
 		t.Helper()
 		require.Equal(t, http.StatusUnauthorized, a.status)
-		require.Equal(t, "Bearer", a.header.Get("WWW-Authenticate"))
+		require.Regexp(t, `^Bearer realm="demo"`, a.header.Get("WWW-Authenticate"))
 		require.JSONEq(t, `{"message":"invalid auth token"}`, a.body)
 	}
 	for name, header := range headers {
@@ -411,7 +411,7 @@ func TestLog(t *testing.T) {
 		`level=INFO msg=renewed app=demo`,
 		`level=INFO msg=rejected app=demo`,
 		`level=INFO msg=revoked app=demo`,
-		`level=INFO msg="request rejected" path=/me error="invalid auth token: wrong_type"`,
+		`level=INFO msg="request rejected" app=demo reason=wrong_type error="invalid auth token: wrong_type"`,
 		`level=INFO msg="shutting down"`,
 	} {
 		require.Contains(t, p.log.String(), record)
