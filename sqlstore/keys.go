@@ -17,6 +17,7 @@ import (
 var (
 	_ renew.KeyStore  = (*KeyStore)(nil)
 	_ renew.KeyLister = (*KeyStore)(nil)
+	_ renew.KeyAdmin  = (*KeyStore)(nil)
 )
 
 // KeyStore keeps apps, the hashes of their app keys, and their signing keys in a
@@ -42,12 +43,19 @@ type KeyStore struct {
 	lists        *cache[string, []*renew.VerificationKey]
 
 	mu         sync.Mutex // held for one look into a map
-	parsed     map[keyName]*renew.VerificationKey
+	parsed     map[keyName]parsedKey
 	decrypted  map[string]*renew.SigningKey // by app: the key that signed last
 	decrypting map[string]turn              // by app
 }
 
 type keyName struct{ appID, keyID string }
+
+// parsedKey is a key with what it was parsed from: a key that was deleted and made
+// again under its ID, as EnsureApp may do, is another one.
+type parsedKey struct {
+	public []byte
+	key    *renew.VerificationKey
+}
 
 type keyStatus struct {
 	key     *renew.VerificationKey
@@ -57,9 +65,9 @@ type keyStatus struct {
 const (
 	readSigningKey = `SELECT k.id, k.algorithm, k.public_key, k.private_key FROM {apps} a
 		JOIN {signing_keys} k ON k.app_id = a.id AND k.id = a.signing_key_id WHERE a.id = ?`
-	readVerificationKey = `SELECT algorithm, public_key, revoked FROM {signing_keys} WHERE app_id = ? AND id = ?`
+	readVerificationKey = `SELECT algorithm, public_key, revoked, COALESCE(verifies_until, expires_at) FROM {signing_keys} WHERE app_id = ? AND id = ?`
 	// An app without a key is a row without a key.
-	listVerificationKeys = `SELECT k.id, k.algorithm, k.public_key FROM {apps} a
+	listVerificationKeys = `SELECT k.id, k.algorithm, k.public_key, COALESCE(k.verifies_until, k.expires_at) FROM {apps} a
 		LEFT JOIN {signing_keys} k ON k.app_id = a.id AND k.revoked = 0 WHERE a.id = ?
 		ORDER BY CASE WHEN k.id = a.signing_key_id THEN 0 ELSE 1 END, k.sequence DESC`
 )
@@ -83,7 +91,7 @@ func NewKeyStore(ctx context.Context, db *sql.DB, dialect Dialect, encrypter Enc
 		signing:      newCache[string, *renew.SigningKey](c.cache),
 		verification: newCache[keyName, keyStatus](c.cache),
 		lists:        newCache[string, []*renew.VerificationKey](c.cache),
-		parsed:       make(map[keyName]*renew.VerificationKey),
+		parsed:       make(map[keyName]parsedKey),
 		decrypted:    make(map[string]*renew.SigningKey),
 		decrypting:   make(map[string]turn),
 	}
@@ -169,18 +177,22 @@ func (s *KeyStore) SigningKey(ctx context.Context, appID string) (*renew.Signing
 // signingKey decrypts the key, if it is not the one that was decrypted last. Of
 // many who want it at once, as after a start, one asks the encrypter.
 func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm string, public, private []byte) (*renew.SigningKey, error) {
+	verification, err := s.verificationKey(keyName{appID, keyID}, algorithm, public)
+	if err != nil {
+		return nil, err
+	}
 	key, decrypting := s.lastDecrypted(appID)
-	if key != nil && key.VerificationKey().KeyID() == keyID {
+	if isPairOf(key, verification) {
 		return key, nil
 	}
 	if err := decrypting.take(ctx); err != nil {
 		return nil, err
 	}
 	defer decrypting.pass()
-	if key, _ = s.lastDecrypted(appID); key != nil && key.VerificationKey().KeyID() == keyID {
+	if key, _ = s.lastDecrypted(appID); isPairOf(key, verification) {
 		return key, nil
 	}
-	key, err := s.decrypt(ctx, appID, keyID, algorithm, public, private)
+	key, err = s.decrypt(ctx, appID, keyID, algorithm, public, private)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: signing key %s: %w", keyID, err)
 	}
@@ -188,6 +200,12 @@ func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm strin
 	defer s.mu.Unlock()
 	s.decrypted[appID] = key
 	return key, nil
+}
+
+// isPairOf reports whether key, which may be nil, has this public half.
+func isPairOf(key *renew.SigningKey, public *renew.VerificationKey) bool {
+	return key != nil && key.VerificationKey().KeyID() == public.KeyID() &&
+		key.VerificationKey().PublicKey() == public.PublicKey()
 }
 
 func (s *KeyStore) lastDecrypted(appID string) (*renew.SigningKey, turn) {
@@ -211,14 +229,14 @@ func (s *KeyStore) decrypt(ctx context.Context, appID, keyID, algorithm string, 
 	}
 	signer, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("a %T does not sign", parsed)
+		return nil, fmt.Errorf("%T is not a crypto.Signer", parsed)
 	}
 	stored, err := x509.MarshalPKIXPublicKey(signer.Public())
 	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(stored, public) {
-		return nil, errors.New("the stored public key is another's")
+		return nil, errors.New("the stored public key does not match the private key")
 	}
 	return renew.NewSigningKey(keyID, renew.Algorithm(algorithm), signer)
 }
@@ -250,8 +268,9 @@ func (s *KeyStore) readStatus(ctx context.Context, name keyName) (keyStatus, err
 	var algorithm string
 	var public []byte
 	var revoked bool
+	var until sql.NullInt64
 	err := retry(ctx, true, func() error {
-		return s.readKey.QueryRowContext(ctx, name.appID, name.keyID).Scan(&algorithm, &public, &revoked)
+		return s.readKey.QueryRowContext(ctx, name.appID, name.keyID).Scan(&algorithm, &public, &revoked, &until)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		s.forget(name)
@@ -261,28 +280,39 @@ func (s *KeyStore) readStatus(ctx context.Context, name keyName) (keyStatus, err
 		return keyStatus{}, fmt.Errorf("sqlstore: read verification key: %w", err)
 	}
 	key, err := s.verificationKey(name, algorithm, public)
-	return keyStatus{key, revoked}, err
+	if err != nil {
+		return keyStatus{}, err
+	}
+	return keyStatus{limited(key, until), revoked}, nil
 }
 
-// verificationKey parses the key, if that was not done before: what a key ID
-// stands for never changes.
+// limited returns the key with its end, if it was replaced.
+func limited(key *renew.VerificationKey, until sql.NullInt64) *renew.VerificationKey {
+	if !until.Valid {
+		return key
+	}
+	return key.Until(fromMillis(until.Int64))
+}
+
+// verificationKey parses the key, if that was not done before.
 func (s *KeyStore) verificationKey(name keyName, algorithm string, public []byte) (*renew.VerificationKey, error) {
 	s.mu.Lock()
-	key := s.parsed[name]
+	last := s.parsed[name]
 	s.mu.Unlock()
-	if key != nil {
-		return key, nil
+	if last.key != nil && bytes.Equal(last.public, public) && string(last.key.Algorithm()) == algorithm {
+		return last.key, nil
 	}
 	parsed, err := x509.ParsePKIXPublicKey(public)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: verification key %s: what is stored is not a public key in PKIX form", name.keyID)
 	}
-	if key, err = renew.NewVerificationKey(name.keyID, renew.Algorithm(algorithm), parsed); err != nil {
+	key, err := renew.NewVerificationKey(name.keyID, renew.Algorithm(algorithm), parsed)
+	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.parsed[name] = key
+	s.parsed[name] = parsedKey{public, key}
 	return key, nil
 }
 
@@ -326,7 +356,8 @@ func (s *KeyStore) readKeys(ctx context.Context, appID string) ([]*renew.Verific
 		found = true
 		var keyID, algorithm sql.NullString
 		var public []byte
-		if err := rows.Scan(&keyID, &algorithm, &public); err != nil {
+		var until sql.NullInt64
+		if err := rows.Scan(&keyID, &algorithm, &public, &until); err != nil {
 			return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)
 		}
 		if !keyID.Valid {
@@ -336,7 +367,7 @@ func (s *KeyStore) readKeys(ctx context.Context, appID string) ([]*renew.Verific
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, key)
+		keys = append(keys, limited(key, until))
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -112,6 +113,10 @@ func remoteKey(t *testing.T) *renew.SigningKey {
 
 type remoteSigner struct{ crypto.Signer }
 
+// margin is by how much longer a replaced key verifies, without a status interval:
+// clocks differ.
+const margin = time.Minute
+
 // TestKeysExpire promises that a replaced key verifies until the last token that
 // it can have signed has expired, by the longest lifetime that the app had
 // meanwhile, and never less long than the keys before it; and that it is then
@@ -131,16 +136,26 @@ func TestKeysExpire(t *testing.T) {
 		require.Equal(t, 1, count(t, db, "SELECT COUNT(*) FROM renew_signing_keys WHERE private_key IS NOT NULL"))
 		require.NoError(t, other.RotateSigningKey(ctx, testApp, third, base.Add(2*time.Hour)))
 
-		end := base.Add(25 * time.Hour) // of the first, and so of the second
-		n, err := s.DeleteExpiredKeys(ctx, end.Add(-time.Millisecond))
-		require.NoError(t, err)
-		require.Zero(t, n)
-		requireKeys(t, other, third, second, first)
-		n, err = s.DeleteExpiredKeys(ctx, end)
-		require.NoError(t, err)
-		require.Equal(t, 2, n)
-		requireKeys(t, other, third)
-		_, err = other.VerificationKey(ctx, testApp, keyID(first))
+		// The last token of the first key has expired, and so has that of the
+		// second: 24 hours after the rotation. A retry may present it for as long
+		// again with the lifetimes of then: 24 hours, and 2 hours.
+		last := base.Add(25*time.Hour + margin)
+		for _, c := range []struct {
+			before time.Time
+			n      int
+			left   []*renew.SigningKey
+		}{
+			{last.Add(2 * time.Hour), 0, []*renew.SigningKey{third, second, first}},
+			{last.Add(2*time.Hour + time.Millisecond), 1, []*renew.SigningKey{third, first}},
+			{last.Add(24 * time.Hour), 0, []*renew.SigningKey{third, first}},
+			{last.Add(24*time.Hour + time.Microsecond), 1, []*renew.SigningKey{third}},
+		} {
+			n, err := s.DeleteExpiredKeys(ctx, c.before)
+			require.NoError(t, err)
+			require.Equal(t, c.n, n, c.before)
+			requireKeys(t, other, c.left...)
+		}
+		_, err := other.VerificationKey(ctx, testApp, keyID(first))
 		require.ErrorIs(t, err, renew.ErrKeyNotFound)
 
 		// A revoked key that was active leaves the app without one.
@@ -151,9 +166,151 @@ func TestKeysExpire(t *testing.T) {
 		_, err = other.VerificationKey(ctx, testApp, keyID(third))
 		require.ErrorIs(t, err, renew.ErrKeyRevoked)
 		require.Zero(t, count(t, db, "SELECT COUNT(*) FROM renew_signing_keys WHERE private_key IS NOT NULL"))
-		n, err = s.DeleteExpiredKeys(ctx, base.Add(32*time.Hour))
+		n, err := s.DeleteExpiredKeys(ctx, base.Add(34*time.Hour+margin+time.Millisecond))
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "by the time of the first revocation")
+	})
+}
+
+// TestReplacedKeysVerifyUntilTheEnd promises that a replaced key verifies no token
+// that expires after its end, which counts from the rotation plus the status
+// interval and a minute; with the longest lifetimes nothing overflows.
+func TestReplacedKeysVerifyUntilTheEnd(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		const longest = math.MaxInt64 / time.Second * time.Second
+		d.migrate(t, d.open(t))
+		db := d.open(t)
+		for i, ttl := range []time.Duration{2 * time.Hour, longest} {
+			ctx, id := t.Context(), fmt.Sprint("app", i)
+			s := d.keyStore(t, db, sqlstore.WithStatusInterval(5*time.Second))
+			require.NoError(t, s.CreateApp(ctx, renew.App{ID: id, Issuer: "issuer", RefreshTTL: ttl}))
+			first, second := newKey(t, renew.EdDSA), newKey(t, renew.EdDSA)
+			require.NoError(t, s.RotateSigningKey(ctx, id, first, base))
+			require.NoError(t, s.RotateSigningKey(ctx, id, second, base))
+			end := base.Add(ttl).Add(time.Minute + 5*time.Second)
+			other := d.keyStore(t, db)
+			keys, err := other.VerificationKeys(ctx, id)
+			require.NoError(t, err)
+			require.Equal(t, []*renew.VerificationKey{second.VerificationKey(), first.VerificationKey().Until(end)}, keys)
+			key, err := other.VerificationKey(ctx, id, keyID(first))
+			require.NoError(t, err)
+			require.Equal(t, first.VerificationKey().Until(end), key)
+			n, err := s.DeleteExpiredKeys(ctx, end.Add(ttl))
+			require.NoError(t, err)
+			require.Zero(t, n)
+			n, err = s.DeleteExpiredKeys(ctx, end.Add(ttl).Add(time.Millisecond))
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+		}
+	})
+}
+
+// TestPublishedKeys promises that a published key is listed and verifies, does not
+// sign, and becomes active by RotateSigningKey with the same key only; that one
+// which is revoked instead is deleted; and that its private half is encrypted.
+func TestPublishedKeys(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		s, other := keysWithApp(t, d)
+		active, next, unused := newKey(t, renew.EdDSA), newKey(t, renew.ES256), newKey(t, renew.EdDSA)
+		require.NoError(t, s.RotateSigningKey(ctx, testApp, active, base))
+		require.NoError(t, s.PublishSigningKey(ctx, testApp, next))
+		require.NoError(t, other.PublishSigningKey(ctx, testApp, unused))
+		requireKeys(t, other, active, unused, next)
+		_, err := other.VerificationKey(ctx, testApp, keyID(next))
+		require.NoError(t, err)
+
+		same, err := renew.NewSigningKey(keyID(next), renew.EdDSA, newKey(t, renew.EdDSA).Signer())
+		require.NoError(t, err)
+		require.ErrorIs(t, s.PublishSigningKey(ctx, testApp, next), renew.ErrKeyExists)
+		require.ErrorIs(t, s.PublishSigningKey(ctx, testApp, active), renew.ErrKeyExists)
+		require.ErrorIs(t, s.RotateSigningKey(ctx, testApp, same, base), renew.ErrKeyExists)
+		require.ErrorIs(t, s.PublishSigningKey(ctx, "unknown", next), renew.ErrAppNotFound)
+		require.Error(t, s.PublishSigningKey(ctx, testApp, nil))
+		require.ErrorContains(t, s.PublishSigningKey(ctx, testApp, remoteKey(t)), "cannot be stored")
+		n, err := s.DeleteExpiredKeys(ctx, base.AddDate(500, 0, 0))
+		require.NoError(t, err)
+		require.Zero(t, n, "a published key does not expire")
+
+		require.NoError(t, other.RotateSigningKey(ctx, testApp, next, base))
+		requireKeys(t, s, next, unused, active)
+		signing, err := s.SigningKey(ctx, testApp)
+		require.NoError(t, err)
+		require.Equal(t, keyID(next), keyID(signing))
+		for _, key := range []*renew.SigningKey{active, next} {
+			require.ErrorIs(t, s.RotateSigningKey(ctx, testApp, key, base), renew.ErrKeyExists)
+		}
+		require.NoError(t, s.RevokeKey(ctx, testApp, keyID(unused), base))
+		require.ErrorIs(t, s.RotateSigningKey(ctx, testApp, unused, base), renew.ErrKeyExists)
+		requireKeys(t, other, next, active)
+		n, err = s.DeleteExpiredKeys(ctx, base.Add(time.Millisecond))
+		require.NoError(t, err)
+		require.Equal(t, 1, n, "the revoked one, which has signed nothing")
+		_, err = other.VerificationKey(ctx, testApp, keyID(unused))
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+	})
+}
+
+// TestEnsureApp promises that any number of servers may make the app and its first
+// key at once, and that an app which is there keeps its settings.
+func TestEnsureApp(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		d.migrate(t, d.open(t))
+		app := renew.App{ID: testApp, Issuer: "issuer", MaxSessions: 3}
+		var all sync.WaitGroup
+		for range 6 {
+			s := d.keyStore(t, d.open(t))
+			all.Go(func() {
+				if err := renew.EnsureApp(ctx, s, app, renew.EdDSA); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		s := d.keyStore(t, d.open(t))
+		keys, err := s.VerificationKeys(ctx, testApp)
+		require.NoError(t, err)
+		require.Len(t, keys, 1)
+		stored, err := s.App(ctx, testApp)
+		require.NoError(t, err)
+		require.Equal(t, app, stored)
+		stored.MaxSessions = 5
+		require.NoError(t, s.UpdateApp(ctx, stored))
+		require.NoError(t, renew.EnsureApp(ctx, s, app, renew.EdDSA))
+		again, err := s.App(ctx, testApp)
+		require.NoError(t, err)
+		require.Equal(t, stored, again)
+	})
+}
+
+// TestKeyOfTheSameID promises that a key which was deleted and made again under
+// its ID, as EnsureApp may do, is not taken for the one before it.
+func TestKeyOfTheSameID(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		s, other := keysWithApp(t, d)
+		first := newKey(t, renew.EdDSA)
+		require.NoError(t, s.RotateSigningKey(ctx, testApp, first, base))
+		requireSigns(t, other, testApp)
+		requireKeys(t, other, first)
+		require.NoError(t, s.RevokeKey(ctx, testApp, keyID(first), base))
+		_, err := s.DeleteExpiredKeys(ctx, base.AddDate(1, 0, 0))
+		require.NoError(t, err)
+		second, err := renew.NewSigningKey(keyID(first), renew.EdDSA, newKey(t, renew.EdDSA).Signer())
+		require.NoError(t, err)
+		require.NoError(t, s.RotateSigningKey(ctx, testApp, second, base))
+		for _, store := range []*sqlstore.KeyStore{s, other} {
+			signing, err := store.SigningKey(ctx, testApp)
+			require.NoError(t, err)
+			require.Equal(t, second.VerificationKey(), signing.VerificationKey())
+			key, err := store.VerificationKey(ctx, testApp, keyID(first))
+			require.NoError(t, err)
+			require.Equal(t, second.VerificationKey(), key)
+			keys, err := store.VerificationKeys(ctx, testApp)
+			require.NoError(t, err)
+			require.Equal(t, []*renew.VerificationKey{second.VerificationKey()}, keys)
+		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,11 +21,12 @@ var ErrNewerSchema = errors.New("the database's schema is newer than this versio
 //go:embed migrations
 var migrationFiles embed.FS
 
-// Migrations returns the SQL that [Migrate] runs, for those who have a migration
-// tool of their own: files to be applied in the order of their names, each a
-// single statement without a semicolon, with [DefaultTablePrefix] in every name.
-// Applying one again changes nothing. The first one makes the table in which
-// Migrate keeps count; with another tool it stays empty.
+// Migrations returns the SQL that [Migrate] runs, for use with another migration
+// tool: files to be applied in the order of their names, each a single statement
+// without a semicolon, with [DefaultTablePrefix] in every name. They are numbered
+// alike for all dialects. Applying one again changes nothing, except that MySQL and
+// SQLite return an error for a column that is there already. The first one makes
+// the table in which Migrate records versions; with another tool it stays empty.
 func Migrations(dialect Dialect) (fs.FS, error) {
 	if _, err := migrationFiles.ReadDir("migrations/" + string(dialect)); err != nil {
 		return nil, fmt.Errorf("sqlstore.Migrations: dialect %q is none of PostgreSQL, MySQL and SQLite", dialect)
@@ -109,7 +111,7 @@ func (c config) apply(ctx context.Context, tx execer, all []migration) error {
 		return fmt.Errorf("%w: it has version %d, this package knows %d", ErrNewerSchema, version, len(all)-1)
 	}
 	for _, m := range all[version+1:] {
-		if _, err := tx.ExecContext(ctx, m.statement); err != nil {
+		if err := c.applyOne(ctx, tx, m.statement); err != nil {
 			return fmt.Errorf("version %d: %w", m.version, err)
 		}
 		if _, err := tx.ExecContext(ctx, c.sql("INSERT INTO {schema} (version) VALUES (?)"), m.version); err != nil {
@@ -117,6 +119,27 @@ func (c config) apply(ctx context.Context, tx execer, all []migration) error {
 		}
 	}
 	return nil
+}
+
+var addColumn = regexp.MustCompile(`(?m)^ALTER TABLE (\w+) ADD COLUMN (\w+)`)
+
+// columnExists asks for a column where ADD COLUMN has no IF NOT EXISTS.
+var columnExists = map[Dialect]string{
+	MySQL:  "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?",
+	SQLite: "SELECT COUNT(*) FROM pragma_table_info(?) WHERE name = ?",
+}
+
+// applyOne runs a migration, unless it was run before: by another tool, or by a
+// Migrate that was interrupted before it could record the version.
+func (c config) applyOne(ctx context.Context, tx execer, statement string) error {
+	if names := addColumn.FindStringSubmatch(statement); names != nil && columnExists[c.dialect] != "" {
+		var n int
+		if err := tx.QueryRowContext(ctx, columnExists[c.dialect], names[1], names[2]).Scan(&n); err != nil || n > 0 {
+			return err
+		}
+	}
+	_, err := tx.ExecContext(ctx, statement)
+	return err
 }
 
 // exclusively calls f while no other process is in here.

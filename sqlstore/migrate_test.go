@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"database/sql"
 	"fmt"
 	"io"
@@ -134,6 +135,45 @@ func TestMigrateAgain(t *testing.T) {
 	})
 }
 
+// TestMigrateFromAnEarlierVersion promises that the tables of an earlier version
+// keep what they hold.
+func TestMigrateFromAnEarlierVersion(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		db := d.open(t)
+		files, err := sqlstore.Migrations(d.dialect)
+		require.NoError(t, err)
+		names := migrationNames(t, d)[:6] // without max_sessions and verifies_until
+		for version, name := range names {
+			statement, err := fs.ReadFile(files, name)
+			require.NoError(t, err)
+			_, err = db.Exec(string(statement))
+			require.NoError(t, err)
+			if version > 0 && (d.dialect != sqlstore.MySQL || version <= 3) { // MySQL had three
+				_, err = db.Exec(fmt.Sprintf("INSERT INTO renew_schema (version) VALUES (%d)", version))
+				require.NoError(t, err)
+			}
+		}
+		ms := base.UnixMilli()
+		_, err = db.Exec(fmt.Sprintf(`INSERT INTO renew_apps (id, issuer, key_hashes, auth_ttl, auth_not_before, refresh_ttl,
+			refresh_not_before, session_ttl, longest_ttl, signed_until, revision) VALUES ('app', 'issuer', '[]', 0, 0, 0, 0, 0, 10800, %d, 7)`, ms))
+		require.NoError(t, err)
+		der, err := x509.MarshalPKIXPublicKey(newKey(t, renew.EdDSA).VerificationKey().Public())
+		require.NoError(t, err)
+		literal := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: `'\x%x'`, sqlstore.MySQL: "X'%x'", sqlstore.SQLite: "X'%x'"}[d.dialect]
+		_, err = db.Exec(fmt.Sprintf(`INSERT INTO renew_signing_keys (app_id, id, sequence, algorithm, public_key, expires_at, revoked)
+			VALUES ('app', '`+tokenID(1)+`', 1, 'EdDSA', `+literal+`, %d, 0)`, der, ms))
+		require.NoError(t, err)
+		d.migrate(t, db)
+		s := d.keyStore(t, db)
+		app, err := s.App(t.Context(), testApp)
+		require.NoError(t, err)
+		require.Equal(t, renew.App{ID: testApp, Issuer: "issuer"}, app)
+		key, err := s.VerificationKey(t.Context(), testApp, tokenID(1))
+		require.NoError(t, err)
+		require.Equal(t, key.Until(base), key, "its end was when its last token expires")
+	})
+}
+
 // TestMigrateNewer promises that tables of a later version are left alone.
 func TestMigrateNewer(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
@@ -157,9 +197,10 @@ func TestMigrationFiles(t *testing.T) {
 		for _, name := range migrationNames(t, d) {
 			statement, err := fs.ReadFile(files, name)
 			require.NoError(t, err)
-			for range 2 {
-				_, err = db.Exec(string(statement))
-				require.NoError(t, err, name)
+			_, err = db.Exec(string(statement))
+			require.NoError(t, err, name)
+			if _, err = db.Exec(string(statement)); d.dialect == sqlstore.PostgreSQL || !strings.Contains(string(statement), "ADD COLUMN") {
+				require.NoError(t, err, "%s again", name)
 			}
 		}
 		requireUsable(t, d, db)
@@ -167,6 +208,19 @@ func TestMigrationFiles(t *testing.T) {
 	})
 	_, err := sqlstore.Migrations("oracle")
 	require.Error(t, err)
+}
+
+// TestMigrationsAreNumberedAlike promises that one number means the same on every
+// database.
+func TestMigrationsAreNumberedAlike(t *testing.T) {
+	var want []string
+	for _, dialect := range []sqlstore.Dialect{sqlstore.PostgreSQL, sqlstore.MySQL, sqlstore.SQLite} {
+		names := migrationNames(t, &database{backend: backend{dialect: dialect}})
+		if want == nil {
+			want = names
+		}
+		require.Equal(t, want, names, dialect)
+	}
 }
 
 // TestTablePrefix promises that two sets of tables in one database know nothing

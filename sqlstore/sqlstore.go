@@ -124,13 +124,13 @@ func newConfig(db *sql.DB, dialect Dialect, opts []Option) (config, error) {
 
 // sql returns a statement in the words of the dialect. It is written with ? for
 // every argument, {name} for a table, {least} for the smaller of two values, and
-// {count} behind the columns that a rotation sets: see the column writes in the
-// schema for MySQL.
+// {count} behind the columns that a write sets: see the column writes in the
+// schemas for MySQL and SQLite.
 func (c config) sql(statement string) string {
 	least, count := "LEAST", ""
 	switch c.dialect {
 	case SQLite:
-		least = "MIN"
+		least, count = "MIN", ", writes = writes + 1"
 	case MySQL:
 		count = ", writes = writes + 1"
 	default:

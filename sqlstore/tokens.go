@@ -52,7 +52,9 @@ const (
 		revoked_at = ?, generation = ?, token_id = ?, previous_token_id = ?, issued_at = ?, not_before = ?,
 		expires_at = ?, retry_proof = ?, ip = ?, user_agent = ?, purge_at = {least}(purge_at, ?){count}
 		WHERE app_id = ? AND id = ? AND token_id = ? AND revoked_at IS NULL`
-	revokeOne = `UPDATE {sessions} SET revoked_at = ? WHERE app_id = ? AND id = ? AND revoked_at IS NULL`
+	// Of a revoked session it writes the row once more: that it is revoked was only
+	// read, and may not be durable yet.
+	revokeOne = `UPDATE {sessions} SET revoked_at = COALESCE(revoked_at, ?){count} WHERE app_id = ? AND id = ?`
 
 	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}
 		WHERE app_id = ? AND subject = ? AND revoked_at IS NULL AND expires_at > ? AND (ends_at IS NULL OR ends_at > ?)
@@ -150,9 +152,10 @@ func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (rene
 }
 
 // Rotate replaces the session (next.AppID, next.ID) by next if it is not revoked
-// and its token ID is from: one UPDATE, whose condition is the database's to
-// judge. [renew.ErrConflict]: the token ID is another, or the session is
-// revoked. [renew.ErrSessionNotFound]: there is none. After any other error the
+// and its token ID is from: one UPDATE, whose condition the database evaluates. It
+// writes the row even if next is the session as it is. It returns
+// [renew.ErrConflict] if the token ID is another or the session is revoked, and
+// [renew.ErrSessionNotFound] if there is no such session. After any other error the
 // rotation may have happened.
 func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session) error {
 	r, err := newRow(next)
@@ -163,14 +166,32 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 		from = ""
 	}
 	args := append(r.args()[2:], r.endsAt(), next.AppID, next.ID, from)
-	return s.update(ctx, "rotate", false, s.rotate, args, next.AppID, next.ID, func(now renew.Session) (bool, error) {
-		return now.TokenID == from && now.RevokedAt.IsZero(), renew.ErrConflict
-	})
+	for range maxAttempts {
+		n, err := s.exec(ctx, false, s.rotate, args...)
+		if err != nil {
+			return fmt.Errorf("sqlstore: rotate session: %w", err)
+		}
+		if n > 0 {
+			return nil
+		}
+		now, err := s.Session(ctx, next.AppID, next.ID)
+		if err != nil {
+			return err
+		}
+		// If the condition holds by now, the session was created in between: a
+		// conflict would then be a result that was never right.
+		if now.TokenID != from || !now.RevokedAt.IsZero() {
+			return renew.ErrConflict
+		}
+	}
+	return errors.New("sqlstore: rotate session: too many concurrent changes")
 }
 
-// RevokeSession sets RevokedAt to at, whatever the session's token ID. On a
-// revoked session it is nil and changes nothing. [renew.ErrSessionNotFound]:
-// there is none. A zero time, which would leave the session live, is an error.
+// RevokeSession sets RevokedAt to at, whatever the session's token ID. Of a
+// revoked session it keeps the time, writes the row once more, so that nil is as
+// durable as for a session that was live, and returns nil. It returns
+// [renew.ErrSessionNotFound] if there is no such session. A zero time, which would
+// leave the session live, is an error.
 func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
 	switch {
 	case ctx.Err() != nil:
@@ -180,36 +201,14 @@ func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string,
 	case !storable(appID) || !storable(sessionID):
 		return renew.ErrSessionNotFound
 	}
-	args := []any{at.UnixMilli(), appID, sessionID}
-	return s.update(ctx, "revoke", true, s.revoke, args, appID, sessionID, func(now renew.Session) (bool, error) {
-		return now.RevokedAt.IsZero(), nil
-	})
-}
-
-// update runs a conditional update of one session. Where the condition did not
-// hold it reads the session to say why, which judge does: with an answer, or
-// with true if the condition holds by now, because the session was created in
-// between. Then it begins again, or the answer would be one that was never right.
-func (s *TokenStore) update(ctx context.Context, doing string, idempotent bool, stmt *sql.Stmt, args []any,
-	appID, sessionID string, judge func(now renew.Session) (again bool, answer error),
-) error {
-	for range maxAttempts {
-		n, err := s.exec(ctx, idempotent, stmt, args...)
-		if err != nil {
-			return fmt.Errorf("sqlstore: %s session: %w", doing, err)
-		}
-		if n > 0 {
-			return nil
-		}
-		now, err := s.Session(ctx, appID, sessionID)
-		if err != nil {
-			return err
-		}
-		if again, answer := judge(now); !again {
-			return answer
-		}
+	n, err := s.exec(ctx, true, s.revoke, at.UnixMilli(), appID, sessionID)
+	switch {
+	case err != nil:
+		return fmt.Errorf("sqlstore: revoke session: %w", err)
+	case n == 0:
+		return renew.ErrSessionNotFound
 	}
-	return fmt.Errorf("sqlstore: %s session: it changes too often", doing)
+	return nil
 }
 
 var errZeroTime = errors.New("sqlstore: revoke: the time is zero")

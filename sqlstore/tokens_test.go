@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,42 @@ func TestRotationThatChangesNothing(t *testing.T) {
 			require.ErrorIs(t, store.RevokeSession(t.Context(), s.AppID, "another", base), renew.ErrSessionNotFound)
 		}
 	})
+}
+
+// TestConfirmationsAreWrites promises that a rotation to the session as it is, and
+// a revocation of what is revoked already, write the row: what was read may not be
+// durable yet, and nil must mean that it is. The database itself says whether a
+// row was written.
+func TestConfirmationsAreWrites(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		d.migrate(t, d.open(t))
+		db := d.open(t)
+		store := d.tokenStore(t, db)
+		s := newSession("session")
+		require.NoError(t, store.CreateSession(ctx, s))
+		requireWrite(t, d, db, func() { require.NoError(t, store.Rotate(ctx, s.TokenID, s)) })
+		requireWrite(t, d, db, func() { require.NoError(t, store.RevokeSession(ctx, s.AppID, s.ID, base)) })
+		requireWrite(t, d, db, func() {
+			require.NoError(t, store.RevokeSession(ctx, s.AppID, s.ID, base.Add(time.Hour)))
+		})
+		got, err := store.Session(ctx, s.AppID, s.ID)
+		require.NoError(t, err)
+		require.Equal(t, base, got.RevokedAt, "the first time stays")
+	})
+}
+
+// requireWrite checks that f writes the test's one row.
+func requireWrite(t *testing.T, d *database, db *sql.DB, f func()) {
+	t.Helper()
+	version := map[sqlstore.Dialect]string{
+		sqlstore.SQLite:     "SELECT writes FROM renew_sessions",
+		sqlstore.PostgreSQL: "SELECT xmin::text::bigint FROM renew_sessions",
+		sqlstore.MySQL:      "SELECT writes FROM renew_sessions",
+	}[d.dialect]
+	before := count(t, db, version)
+	f()
+	require.NotEqual(t, before, count(t, db, version))
 }
 
 // TestWhatDoesNotFit promises that no text is ever cut or changed to fit: it is

@@ -1,0 +1,2 @@
+-- The table has this index already. The number is that of the other databases.
+DO 0

@@ -1,0 +1,2 @@
+-- Only SQLite and MySQL need this column. The number is that of the other databases.
+SELECT 1

@@ -1,0 +1,1 @@
+ALTER TABLE renew_apps ADD COLUMN max_sessions INTEGER NOT NULL DEFAULT 0

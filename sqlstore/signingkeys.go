@@ -1,0 +1,268 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+const (
+	insertKey = `INSERT INTO {signing_keys} (app_id, id, sequence, algorithm, public_key, private_key, revoked)
+		VALUES (?, ?, ?, ?, ?, ?, 0)`
+	retireKey         = `UPDATE {signing_keys} SET verifies_until = ?, expires_at = ?, private_key = NULL WHERE app_id = ? AND id = ?`
+	revokeKey         = `UPDATE {signing_keys} SET revoked = 1 WHERE app_id = ? AND id = ?`
+	findKey           = `SELECT algorithm, public_key, revoked, expires_at FROM {signing_keys} WHERE app_id = ? AND id = ?`
+	deleteExpiredKeys = `DELETE FROM {signing_keys} WHERE expires_at < ?`
+	readPrivateKeys   = `SELECT app_id, id, algorithm, private_key FROM {signing_keys} WHERE private_key IS NOT NULL`
+	replacePrivateKey = `UPDATE {signing_keys} SET private_key = ? WHERE app_id = ? AND id = ? AND private_key = ?`
+)
+
+// clockDifference is by how much the clocks of servers may differ: one whose
+// clock is ahead signs tokens that expire that much later.
+const clockDifference = time.Minute
+
+// encryptedKey is a signing key as it is stored.
+type encryptedKey struct {
+	id, algorithm   string
+	public, private []byte // PKIX; PKCS #8, encrypted
+}
+
+func (k *encryptedKey) insert(appID string, revision int64) statement {
+	return statement{insertKey, []any{appID, k.id, revision, k.algorithm, k.public, k.private}}
+}
+
+// encryptKey returns a key as it is stored.
+func (s *KeyStore) encryptKey(ctx context.Context, appID string, key *renew.SigningKey) (*encryptedKey, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, errors.New("the key is nil")
+	}
+	switch signer := key.Signer().(type) {
+	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
+	default:
+		return nil, fmt.Errorf("a %T cannot be stored, only a private key of the standard library", signer)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key.Signer())
+	if err != nil {
+		return nil, errors.New("the private key cannot be encoded as PKCS #8")
+	}
+	defer clear(der)
+	v := key.VerificationKey()
+	k := &encryptedKey{id: v.KeyID(), algorithm: string(v.Algorithm())}
+	if k.public, err = x509.MarshalPKIXPublicKey(v.Public()); err != nil {
+		return nil, err
+	}
+	if k.private, err = s.encrypter.Encrypt(ctx, der, associatedData(appID, k.id, k.algorithm)); err != nil {
+		return nil, fmt.Errorf("encrypt the private key: %w", err)
+	}
+	return k, nil
+}
+
+// storedKey is what decides about a key that is there.
+type storedKey struct {
+	algorithm string
+	public    []byte
+	revoked   bool
+	expiresAt sql.NullInt64 // set: it was replaced or revoked
+}
+
+// findKey returns the app's key of this ID, or nil.
+func (s *KeyStore) findKey(ctx context.Context, appID, keyID string) (*storedKey, error) {
+	if !storable(keyID) {
+		return nil, nil
+	}
+	var k storedKey
+	err := s.db.QueryRowContext(ctx, s.config.sql(findKey), appID, keyID).Scan(&k.algorithm, &k.public, &k.revoked, &k.expiresAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return &k, err
+}
+
+// PublishSigningKey adds a key that verifies and does not sign yet, see
+// [renew.KeyAdmin]. The signer must be a private key of the standard library: it
+// is stored, encrypted. Other processes list the key after their status interval
+// at most.
+func (s *KeyStore) PublishSigningKey(ctx context.Context, appID string, key *renew.SigningKey) error {
+	encrypted, err := s.encryptKey(ctx, appID, key)
+	if err != nil {
+		return fmt.Errorf("sqlstore: publish signing key of app %q: %w", appID, err)
+	}
+	return s.change(ctx, "publish signing key of", appID, func(r *appRow) ([]statement, error) {
+		switch stored, err := s.findKey(ctx, appID, encrypted.id); {
+		case err != nil:
+			return nil, err
+		case stored != nil:
+			return nil, fmt.Errorf("key %s: %w", encrypted.id, renew.ErrKeyExists)
+		}
+		return []statement{encrypted.insert(appID, r.revision)}, nil
+	})
+}
+
+// RotateSigningKey makes a new key or a published one the active one, see
+// [renew.KeyAdmin]. The signer must be a private key of the standard library: it
+// is stored, encrypted. The private half of the key before it is deleted.
+//
+// The end of that key counts from now plus the status interval and a minute: a
+// server inside its status interval still signs with it, and its clock may differ.
+// Of two processes that rotate at the same time one is first, and the key of the
+// other is the active one in the end.
+func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+	encrypted, err := s.encryptKey(ctx, appID, key)
+	if err == nil && now.IsZero() {
+		err = errors.New("the time is zero")
+	}
+	if err != nil {
+		return fmt.Errorf("sqlstore: rotate signing key of app %q: %w", appID, err)
+	}
+	return s.change(ctx, "rotate signing key of", appID, func(r *appRow) ([]statement, error) {
+		stored, err := s.findKey(ctx, appID, encrypted.id)
+		if err != nil {
+			return nil, err
+		}
+		changes := s.retire(r, now)
+		switch {
+		case stored == nil:
+			changes = append(changes, encrypted.insert(appID, r.revision))
+		case !encrypted.isPublished(stored) || r.signingKeyID.String == encrypted.id:
+			return nil, fmt.Errorf("key %s: %w", encrypted.id, renew.ErrKeyExists)
+		}
+		r.signingKeyID = sql.NullString{String: encrypted.id, Valid: true}
+		return changes, r.count()
+	})
+}
+
+// isPublished reports whether the stored key is this one and was neither replaced
+// nor revoked.
+func (k *encryptedKey) isPublished(stored *storedKey) bool {
+	return !stored.revoked && !stored.expiresAt.Valid &&
+		stored.algorithm == k.algorithm && bytes.Equal(stored.public, k.public)
+}
+
+// retire ends the active key's signing, if there is an active key.
+func (s *KeyStore) retire(r *appRow, at time.Time) []statement {
+	if !r.signingKeyID.Valid {
+		return nil
+	}
+	p := r.period()
+	until, expired := p.Close(at.Add(s.config.cache.interval).Add(clockDifference))
+	r.setPeriod(p)
+	return []statement{{retireKey, []any{ceilMillis(until), ceilMillis(expired), r.id, r.signingKeyID.String}}}
+}
+
+// RevokeKey invalidates everything that the key has signed or signs, see
+// [renew.KeyAdmin]: in this process at once, in others after their status interval
+// at most.
+//
+// Inside that interval a server may sign with a revoked active key, and so use up
+// a refresh token that is valid. To revoke the active key without that, rotate,
+// wait for the status interval, then revoke.
+func (s *KeyStore) RevokeKey(ctx context.Context, appID, keyID string, at time.Time) error {
+	return s.change(ctx, "revoke key of", appID, func(r *appRow) ([]statement, error) {
+		if at.IsZero() {
+			return nil, errors.New("the time is zero")
+		}
+		stored, err := s.findKey(ctx, appID, keyID)
+		if err != nil {
+			return nil, err
+		}
+		if stored == nil {
+			return nil, fmt.Errorf("key %q: %w", keyID, renew.ErrKeyNotFound)
+		}
+		changes := []statement{{revokeKey, []any{appID, keyID}}}
+		switch {
+		case r.signingKeyID.String == keyID:
+			changes = append(changes, s.retire(r, at)...)
+			r.signingKeyID = sql.NullString{}
+		case !stored.expiresAt.Valid: // published, and has signed nothing
+			ms := ceilMillis(at)
+			changes = append(changes, statement{retireKey, []any{ms, ms, appID, keyID}})
+		}
+		return changes, nil
+	})
+}
+
+// DeleteExpiredKeys deletes the replaced and revoked keys that expired before the
+// given time, see [renew.KeyAdmin]. Deleting late only costs rows.
+func (s *KeyStore) DeleteExpiredKeys(ctx context.Context, before time.Time) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	defer s.clear()
+	var n int64
+	err := retry(ctx, false, func() error {
+		result, err := s.db.ExecContext(ctx, s.config.sql(deleteExpiredKeys), ceilMillis(before))
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sqlstore: delete expired keys: %w", err)
+	}
+	return int(n), nil
+}
+
+// Reencrypt decrypts every private key and encrypts it again, and returns how
+// many it has: after it, the encrypter's former keys are not needed any more. See
+// [NewEncrypter]. It may be called again after an error, and while the store is
+// in use.
+func (s *KeyStore) Reencrypt(ctx context.Context) (int, error) {
+	type privateKey struct {
+		appID, id, algorithm string
+		ciphertext           []byte
+	}
+	var keys []privateKey
+	rows, err := s.db.QueryContext(ctx, s.config.sql(readPrivateKeys))
+	if err != nil {
+		return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
+	}
+	defer func() { _ = rows.Close() }() // after an error; below it is closed and checked
+	for rows.Next() {
+		var k privateKey
+		if err := rows.Scan(&k.appID, &k.id, &k.algorithm, &k.ciphertext); err != nil {
+			return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
+	}
+	for i, k := range keys {
+		if err := s.reencrypt(ctx, k.appID, k.id, k.algorithm, k.ciphertext); err != nil {
+			return i, fmt.Errorf("sqlstore: reencrypt key %s of app %q: %w", k.id, k.appID, err)
+		}
+	}
+	return len(keys), nil
+}
+
+// reencrypt leaves a key alone that has changed since it was read: another
+// process does the same, or has retired it.
+func (s *KeyStore) reencrypt(ctx context.Context, appID, keyID, algorithm string, ciphertext []byte) error {
+	data := associatedData(appID, keyID, algorithm)
+	plaintext, err := s.encrypter.Decrypt(ctx, ciphertext, data)
+	if err != nil {
+		return err
+	}
+	defer clear(plaintext)
+	again, err := s.encrypter.Encrypt(ctx, plaintext, data)
+	if err != nil {
+		return err
+	}
+	return retry(ctx, true, func() error {
+		_, err := s.db.ExecContext(ctx, s.config.sql(replacePrivateKey), again, appID, keyID, ciphertext)
+		return err
+	})
+}
