@@ -134,7 +134,7 @@ func TestCustomClaimsThatCannotBe(t *testing.T) {
 					s.Claims = json.RawMessage(stored)
 					require.NoError(t, f.store.Rotate(f.ctx, s.TokenID, s))
 					_, err := f.Renew(f.ctx, f.request(first))
-					requireServerFault(t, err)
+					requireInternal(t, err)
 				}
 			})
 		}

@@ -33,7 +33,7 @@ func TestThousandPresentersOfOneToken(t *testing.T) {
 				winners, successor := 0, ""
 				for _, a := range answers {
 					if a.err != nil {
-						requireRefused(t, a.err, renew.ReasonSuperseded)
+						requireRejected(t, a.err, renew.ReasonSuperseded)
 						continue
 					}
 					if !a.bundle.Retried {

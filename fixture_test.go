@@ -2,8 +2,12 @@ package renew_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/forged"
 	"github.com/jwtrenew/renew/memstore"
 )
 
@@ -36,7 +41,7 @@ func (c *clock) Move(d time.Duration) {
 }
 
 // epoch is when a fixture's clock starts; its milliseconds show truncation.
-var epoch = time.Date(2026, 3, 1, 12, 0, 0, 345_000_000, time.UTC)
+var epoch = forged.Now
 
 const (
 	testIP    = "192.0.2.1"
@@ -113,7 +118,8 @@ type fixture struct {
 // fixtureConfig is what a fixture is made from.
 type fixtureConfig struct {
 	app  func(*renew.App)
-	alg  renew.Algorithm // ES256 if empty
+	alg  renew.Algorithm   // ES256 if empty
+	key  *renew.SigningKey // a new one if nil
 	keys func(*memstore.Store) renew.KeyStore
 	opts []renew.Option
 }
@@ -136,7 +142,10 @@ func (c fixtureConfig) new(t *testing.T) *fixture {
 	if c.alg == "" {
 		c.alg = renew.ES256
 	}
-	f.key = f.rotateKey(c.alg)
+	if f.key = c.key; f.key == nil {
+		f.key = generate(t, c.alg)
+	}
+	f.useKey(f.key)
 	var keys renew.KeyStore = f.store
 	if c.keys != nil {
 		keys = c.keys(f.store)
@@ -152,10 +161,15 @@ func (c fixtureConfig) new(t *testing.T) *fixture {
 // rotateKey gives the app a new active key.
 func (f *fixture) rotateKey(alg renew.Algorithm) *renew.SigningKey {
 	f.t.Helper()
-	key, err := renew.GenerateSigningKey(alg)
-	require.NoError(f.t, err)
-	require.NoError(f.t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
+	key := generate(f.t, alg)
+	f.useKey(key)
 	return key
+}
+
+// useKey makes key the app's active one.
+func (f *fixture) useKey(key *renew.SigningKey) {
+	f.t.Helper()
+	require.NoError(f.t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
 }
 
 func (f *fixture) issueRequest() renew.IssueRequest {
@@ -195,13 +209,13 @@ func (f *fixture) renewWith(b *renew.Bundle, key string) (*renew.Bundle, error) 
 
 // refused presents the bundle's refresh token and requires that it be refused
 // for this reason, as an invalid refresh token and nothing else.
-func (f *fixture) refused(b *renew.Bundle, reason renew.Reason) {
+func (f *fixture) rejected(b *renew.Bundle, reason renew.Reason) {
 	f.t.Helper()
 	_, err := f.Renew(f.ctx, f.request(b))
-	requireRefused(f.t, err, reason)
+	requireRejected(f.t, err, reason)
 }
 
-func requireRefused(t *testing.T, err error, reason renew.Reason) {
+func requireRejected(t *testing.T, err error, reason renew.Reason) {
 	t.Helper()
 	require.ErrorIs(t, err, renew.ErrInvalidRefreshToken)
 	require.ErrorIs(t, err, renew.ErrInvalidToken)
@@ -210,8 +224,8 @@ func requireRefused(t *testing.T, err error, reason renew.Reason) {
 	require.Equal(t, reason, refused.Reason, "%v", err)
 }
 
-// requireServerFault requires an error that answers no caller's request.
-func requireServerFault(t *testing.T, err error) {
+// requireInternal requires an error that answers no caller's request.
+func requireInternal(t *testing.T, err error) {
 	t.Helper()
 	require.Error(t, err)
 	for _, sentinel := range []error{
@@ -361,3 +375,122 @@ func (b *brokenKeys) VerificationKey(ctx context.Context, appID, keyID string) (
 
 // noChange is a renew func that leaves everything as it is.
 func noChange(context.Context, *renew.Renewal) error { return nil }
+
+// object is a JSON object as it will be written: names and values exactly so, in
+// this order.
+type object []struct{ name, value string }
+
+func (o object) String() string {
+	members := make([]string, len(o))
+	for i, m := range o {
+		members[i] = `"` + m.name + `":` + m.value
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+// and returns o with another member at its end, which it may have already.
+func (o object) and(name, value string) object {
+	return append(o[:len(o):len(o)], struct{ name, value string }{name, value})
+}
+
+// without returns o without a member.
+func (o object) without(name string) object {
+	return slices.DeleteFunc(slices.Clone(o), func(m struct{ name, value string }) bool { return m.name == name })
+}
+
+// with returns o with this value for a member.
+func (o object) with(name, value string) object {
+	changed := slices.Clone(o)
+	for i := range changed {
+		if changed[i].name == name {
+			changed[i].value = value
+			return changed
+		}
+	}
+	return changed.and(name, value)
+}
+
+func quote(s string) string { return `"` + s + `"` }
+
+func seconds(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+
+// forge makes the session's tokens by hand, from the standard library's crypto
+// alone: what it signs is not what this library, or go-jose, would sign.
+type forge struct {
+	key     *renew.SigningKey // for ES256
+	issuer  string
+	session renew.Session
+}
+
+// forge returns one for the bundle's session, with the app's key.
+func (f *fixture) forge(b *renew.Bundle) forge {
+	f.t.Helper()
+	return forge{key: f.key, issuer: f.app.Issuer, session: f.session(b)}
+}
+
+// header is the header that this library writes.
+func (f forge) header() object {
+	return object{{"alg", `"ES256"`}, {"kid", quote(f.key.KeyID())}, {"typ", `"JWT"`}}
+}
+
+// claims are those of the session's current refresh token.
+func (f forge) claims() object {
+	return object{
+		{"exp", seconds(f.session.RefreshExpiresAt)},
+		{"iat", seconds(f.session.IssuedAt)},
+		{"iss", quote(f.issuer)},
+		{"jid", quote(f.session.TokenID)},
+		{"nbf", seconds(f.session.RefreshNotBefore)},
+		{"sid", quote(f.session.ID)},
+		{"type", `"refresh"`},
+	}
+}
+
+// authClaims are those of an auth token of the session.
+func (f forge) authClaims() object {
+	return f.claims().without("type").
+		and("sub", quote(f.session.Subject)).and("ip", quote(f.session.IP)).and("useragent", quote(f.session.UserAgent))
+}
+
+func (f forge) withHeader(header string) string { return f.sign(header, f.claims().String()) }
+
+func (f forge) withPayload(payload string) string { return f.sign(f.header().String(), payload) }
+
+// sign returns the compact JWS of any header and any payload.
+func (f forge) sign(header, payload string) string {
+	input := encode(header) + "." + encode(payload)
+	digest := sha256.Sum256([]byte(input))
+	r, s, err := ecdsa.Sign(rand.Reader, f.key.Signer().(*ecdsa.PrivateKey), digest[:])
+	must(err)
+	return input + "." + encode(string(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)))
+}
+
+// ofLength returns a token of this payload that is exactly so long, with white
+// space in its JSON.
+func (f forge) ofLength(payload string, length int) string {
+	for indent := range 4 {
+		header := f.header().String() + strings.Repeat(" ", indent)
+		room := (length - len(f.sign(header, payload))) / 4 * 3
+		for n := room; n < room+4; n++ {
+			if token := f.sign(header, payload+strings.Repeat(" ", n)); len(token) == length {
+				return token
+			}
+		}
+	}
+	panic("no such length")
+}
+
+func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func generate(t testing.TB, alg renew.Algorithm) *renew.SigningKey {
+	t.Helper()
+	key, err := renew.GenerateSigningKey(alg)
+	require.NoError(t, err)
+	return key
+}

@@ -3,8 +3,7 @@ package renew_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,132 +15,75 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
-	"github.com/jwtrenew/renew/memstore"
 )
 
-// What is fixed in fuzz tests: a key and a session that are the same in every
-// process, so that what one process finds means the same in another.
-const (
-	fuzzKeyID     = "01KJMRZB8000000000000000K1"
-	fuzzSessionID = "01KJMRZB8000000000000000S1"
-	fuzzTokenID   = "01KJMRZB8000000000000000T1"
-)
-
-func fuzzKey() *renew.SigningKey {
-	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{0x42}, 32))
-	must(err)
-	key, err := renew.NewSigningKey(fuzzKeyID, renew.ES256, private)
-	must(err)
-	return key
-}
-
-func fuzzSession() renew.Session {
-	start := epoch.Truncate(time.Second)
-	return renew.Session{
-		AppID: "app_1", ID: fuzzSessionID, Subject: "user@example.com", CreatedAt: epoch,
-		TokenID: fuzzTokenID, IssuedAt: epoch, RefreshNotBefore: start, RefreshExpiresAt: start.Add(renew.DefaultRefreshTTL),
-		IP: testIP, UserAgent: testAgent,
-	}
-}
-
-// fuzzForge makes the corpus's tokens, with keys of this process but for the one
-// that counts.
-func fuzzForge(f *testing.F) *forge {
-	f.Helper()
-	stranger := func(alg renew.Algorithm) *renew.SigningKey {
-		key, err := renew.GenerateSigningKey(alg)
-		require.NoError(f, err)
-		return key
-	}
-	other := func(last string) renew.Session {
-		s := fuzzSession()
-		s.ID, s.TokenID = s.ID[:25]+last, s.TokenID[:25]+last
-		return s
-	}
-	made := &forge{
-		keys:    map[renew.Algorithm]*renew.SigningKey{renew.ES256: fuzzKey()},
-		revoked: stranger(renew.ES256), deleted: stranger(renew.ES256), foreign: stranger(renew.ES256), stranger: stranger(renew.ES256),
-		session: fuzzSession(), older: other("0"), newer: other("2"), theirs: other("3"),
-	}
-	for _, alg := range []renew.Algorithm{renew.RS256, renew.ES384, renew.ES512, renew.EdDSA} {
-		made.keys[alg] = stranger(alg)
-	}
-	pss, err := renew.NewSigningKey(stranger(renew.ES256).VerificationKey().KeyID(), renew.PS256, made.keys[renew.RS256].Signer())
-	require.NoError(f, err)
-	made.keys[renew.PS256] = pss
-	made.refresh = made.withPayload(made.claims().String())
-	made.auth = made.withPayload(made.claims().without("type").
-		and("sub", `"user@example.com"`).and("ip", quote(testIP)).and("useragent", quote(testAgent)).and("aud", `["a","b"]`).and("role", `"admin"`).String())
-	made.theirRefresh = made.sign(made.foreign, made.header(made.foreign).String(), refreshClaims("issuer_2", made.theirs).String())
-	return made
-}
-
-// fuzzWorld is a Renewer with that key and that session.
-type fuzzWorld struct {
-	*renew.Renewer
-	ctx   context.Context
-	clock *clock
-	store *hookedStore
-}
-
-func newFuzzWorld(t *testing.T, app renew.App, opts ...renew.Option) *fuzzWorld {
+// newFuzzFixture returns a fixture with the corpus's key and settings of the app,
+// the same in every process: what one process finds means the same in another.
+func newFuzzFixture(t *testing.T, app renew.App, opts ...renew.Option) *fixture {
 	t.Helper()
-	w := &fuzzWorld{ctx: t.Context(), clock: &clock{now: epoch}, store: &hookedStore{Store: memstore.New()}}
-	app.ID, app.Issuer = "app_1", "issuer_1"
-	require.NoError(t, w.store.CreateApp(w.ctx, app))
-	require.NoError(t, w.store.RotateSigningKey(w.ctx, app.ID, fuzzKey(), epoch))
-	r, err := renew.New(w.store, w.store, append(opts, renew.WithClock(w.clock.Now))...)
-	require.NoError(t, err)
-	w.Renewer = r
-	return w
+	return fixtureConfig{
+		app: func(a *renew.App) {
+			app.ID, app.Issuer = a.ID, a.Issuer
+			*a = app
+		},
+		key:  loadCorpus().signing["ES256"],
+		opts: opts,
+	}.new(t)
+}
+
+// newFuzzedSession returns such a fixture with the corpus's own session.
+func newFuzzedSession(t *testing.T) *fixture {
+	t.Helper()
+	f := newFuzzFixture(t, renew.App{}, renew.WithReuseRevocation(false))
+	require.NoError(t, f.store.CreateSession(f.ctx, loadCorpus().sessions["own"]))
+	return f
 }
 
 // FuzzToken presents any text as a token, of either kind.
 func FuzzToken(f *testing.F) {
-	made := fuzzForge(f)
-	f.Add(made.refresh)
-	f.Add(made.auth)
-	for _, h := range hostileTokens() {
-		if token := h.make(made); len(token) < 100<<10 {
-			f.Add(token)
+	for _, token := range loadCorpus().tokens {
+		if len(token.Compact) < 100<<10 {
+			f.Add(token.Compact)
 		}
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		w := newFuzzWorld(t, renew.App{}, renew.WithReuseRevocation(false))
-		require.NoError(t, w.store.Store.CreateSession(w.ctx, fuzzSession()))
-		presentAnything(t, w, token)
+		presentAnything(newFuzzedSession(t), token)
 	})
 }
 
-// FuzzSignedToken presents any header and any payload, with a good signature: what
+// FuzzSignedToken presents any header and any payload, with a valid signature: what
 // stands behind the signature check is found here.
 func FuzzSignedToken(f *testing.F) {
-	made := fuzzForge(f)
-	header := made.header(made.es()).String()
+	c := loadCorpus()
+	made := forge{key: c.signing["ES256"], issuer: "issuer_1", session: c.sessions["own"]}
+	header := made.header().String()
 	f.Add(header, made.claims().String())
-	for _, h := range hostileTokens() {
-		segments := strings.Split(h.make(made), ".")
-		if len(segments) != 3 {
+	for _, token := range c.tokens {
+		segments := strings.Split(token.Compact, ".")
+		if len(segments) != 3 || len(segments[0])+len(segments[1]) >= 100<<10 {
 			continue
 		}
-		decode := func(segment string) string { return string(decodeLeniently(segment)) }
-		if len(segments[0])+len(segments[1]) < 100<<10 {
-			f.Add(decode(segments[0]), decode(segments[1]))
-			f.Add(header, decode(segments[1]))
-		}
+		f.Add(decodeLeniently(segments[0]), decodeLeniently(segments[1]))
+		f.Add(header, decodeLeniently(segments[1]))
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
-		w := newFuzzWorld(t, renew.App{}, renew.WithReuseRevocation(false))
-		require.NoError(t, w.store.Store.CreateSession(w.ctx, fuzzSession()))
-		presentAnything(t, w, made.sign(made.es(), header, payload))
+		presentAnything(newFuzzedSession(t), made.sign(header, payload))
 	})
+}
+
+// decodeLeniently decodes what it can.
+func decodeLeniently(segment string) string {
+	decoded, _ := base64.RawURLEncoding.DecodeString(segment)
+	return string(decoded)
 }
 
 // presentAnything presents a token everywhere, and requires of every answer that
 // it is a documented one; of every token that is taken, that another reader finds
 // it good.
-func presentAnything(t *testing.T, w *fuzzWorld, token string) {
+func presentAnything(w *fixture, token string) {
+	t := w.t
 	t.Helper()
+	own := loadCorpus().sessions["own"]
 	claims, err := w.VerifyAuthToken(w.ctx, "app_1", token)
 	if err == nil {
 		payload := requireReadable(t, token)
@@ -154,7 +96,7 @@ func presentAnything(t *testing.T, w *fuzzWorld, token string) {
 		require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
 		requireQuotesNothing(t, err, token)
 	}
-	before, err := w.store.Store.Session(w.ctx, "app_1", fuzzSessionID)
+	before, err := w.store.Session(w.ctx, "app_1", own.ID)
 	require.NoError(t, err)
 	next, err := w.Renew(w.ctx, renew.RenewRequest{AppID: "app_1", RefreshToken: token, IP: testIP, UserAgent: testAgent})
 	var invalid *renew.ValidationError
@@ -162,18 +104,18 @@ func presentAnything(t *testing.T, w *fuzzWorld, token string) {
 	case err == nil:
 		payload := requireReadable(t, token)
 		require.Equal(t, "refresh", payload["type"])
-		require.Equal(t, fuzzTokenID, payload["jid"])
-		require.Equal(t, fuzzSessionID, next.SessionID)
+		require.Equal(t, own.TokenID, payload["jid"])
+		require.Equal(t, own.ID, next.SessionID)
 		return
 	case errors.As(err, &invalid):
 		require.Empty(t, token)
 	case errors.Is(err, renew.ErrAhead):
-		require.Greater(t, requireReadable(t, token)["jid"], any(fuzzTokenID))
+		require.Greater(t, requireReadable(t, token)["jid"], any(own.TokenID))
 	default:
 		require.ErrorIs(t, err, renew.ErrInvalidRefreshToken)
 		requireQuotesNothing(t, err, token)
 	}
-	after, err := w.store.Store.Session(w.ctx, "app_1", fuzzSessionID)
+	after, err := w.store.Session(w.ctx, "app_1", own.ID)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 	if err := w.Revoke(w.ctx, "app_1", token); err != nil {
@@ -189,14 +131,14 @@ func requireReadable(t *testing.T, token string) map[string]any {
 	t.Helper()
 	header, payload := decodeSegment(t, token, 0), decodeSegment(t, token, 1)
 	require.Equal(t, "ES256", header["alg"])
-	require.Equal(t, fuzzKeyID, header["kid"])
+	require.Equal(t, loadCorpus().keys["ES256"].ID, header["kid"])
 	for name, value := range header {
 		require.Contains(t, []string{"alg", "kid", "typ"}, name)
 		require.True(t, name != "typ" || value == "JWT")
 	}
 	require.Equal(t, "issuer_1", payload["iss"])
 	for _, segment := range strings.Split(token, ".")[:2] {
-		requireNoneTwice(t, decodeLeniently(segment))
+		requireNoneTwice(t, []byte(decodeLeniently(segment)))
 	}
 	for _, name := range []string{"jid", "iat", "nbf", "exp"} {
 		require.Contains(t, payload, name)
@@ -243,7 +185,7 @@ func FuzzClaims(f *testing.F) {
 		if hook {
 			opts = append(opts, renew.WithRenewFunc(noChange))
 		}
-		w := newFuzzWorld(t, renew.App{}, opts...)
+		w := newFuzzFixture(t, renew.App{}, opts...)
 		b, err := w.Issue(w.ctx, renew.IssueRequest{AppID: "app_1", Subject: "user", IP: testIP, UserAgent: testAgent, Claims: custom})
 		if why := claimsRefused(t, custom); why != "" {
 			var invalid *renew.ValidationError
@@ -383,8 +325,7 @@ func (m *model) add(tokenID, key string, now time.Time) *pair {
 
 // modelRun is a Renewer and its model.
 type modelRun struct {
-	*fuzzWorld
-	t     *testing.T
+	*fixture
 	model model
 	first *renew.Bundle
 }
@@ -399,11 +340,11 @@ func newModelRun(t *testing.T, settings byte) *modelRun {
 	}
 	m := model{retryWindow: pick(1, 5*time.Second), reuseLeeway: pick(2, 10*time.Second), notBefore: pick(4, 2*time.Second), ttl: time.Minute}
 	app := renew.App{AuthTTL: m.ttl / 2, RefreshTTL: m.ttl, RefreshNotBefore: m.notBefore, SessionTTL: pick(8, 5*time.Minute)}
-	w := newFuzzWorld(t, app, renew.WithRetryWindow(m.retryWindow), renew.WithReuseLeeway(m.reuseLeeway))
+	w := newFuzzFixture(t, app, renew.WithRetryWindow(m.retryWindow), renew.WithReuseLeeway(m.reuseLeeway))
 	if app.SessionTTL > 0 {
 		m.ends = epoch.Truncate(time.Second).Add(app.SessionTTL)
 	}
-	r := &modelRun{fuzzWorld: w, t: t, model: m}
+	r := &modelRun{fixture: w, model: m}
 	b, err := w.Issue(w.ctx, renew.IssueRequest{AppID: "app_1", Subject: "user", IP: testIP, UserAgent: testAgent})
 	require.NoError(t, err)
 	r.first = b
@@ -427,15 +368,15 @@ func (r *modelRun) step(kind, which, how byte) {
 	case 0:
 		r.present(i, key)
 	case 1: // the store fails before it writes
-		r.store.rotate = func(context.Context, func() error) error { return errOutage }
+		r.hooks.rotate = func(context.Context, func() error) error { return errOutage }
 		if writes {
 			r.fails(i, key)
 		} else {
 			r.present(i, key)
 		}
 	case 2: // it writes, and its reply is lost once
-		r.store.rotate = func(_ context.Context, do func() error) error {
-			r.store.rotate = nil
+		r.hooks.rotate = func(_ context.Context, do func() error) error {
+			r.hooks.rotate = nil
 			return errors.Join(do(), errOutage)
 		}
 		if outcome == retried {
@@ -444,8 +385,8 @@ func (r *modelRun) step(kind, which, how byte) {
 			r.present(i, key)
 		}
 	case 3: // it writes, its reply is lost, and it fails when it is asked
-		r.store.rotate = func(_ context.Context, do func() error) error {
-			r.store.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
+		r.hooks.rotate = func(_ context.Context, do func() error) error {
+			r.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
 				return renew.Session{}, errOutage
 			}
 			return errors.Join(do(), errOutage)
@@ -460,14 +401,14 @@ func (r *modelRun) step(kind, which, how byte) {
 			r.present(i, key)
 		}
 	case 4: // another request is faster, by no more than the store's call
-		r.store.rotate = func(_ context.Context, do func() error) error {
-			r.store.rotate = nil
+		r.hooks.rotate = func(_ context.Context, do func() error) error {
+			r.hooks.rotate = nil
 			r.present(i, interloper)
 			return do()
 		}
 		r.present(i, key)
 	case 5: // the store cannot be read
-		r.store.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
+		r.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
 			return renew.Session{}, errOutage
 		}
 		r.fails(i, key)
@@ -479,11 +420,11 @@ func (r *modelRun) step(kind, which, how byte) {
 			r.model.revoked = true
 		}
 	}
-	r.store.rotate, r.store.session = nil, nil
+	r.hooks.rotate, r.hooks.session = nil, nil
 	r.compare()
 }
 
-func (r *modelRun) request(i int, key string) renew.RenewRequest {
+func (r *modelRun) renewRequest(i int, key string) renew.RenewRequest {
 	return renew.RenewRequest{AppID: "app_1", RefreshToken: r.model.pairs[i].refresh, IP: testIP, UserAgent: testAgent, IdempotencyKey: key}
 }
 
@@ -494,7 +435,7 @@ func (r *modelRun) present(i int, key string) {
 	presented := len(r.model.pairs)
 	now := r.clock.Now()
 	first := r.model.outcome(i, key, now, false)
-	b, err := r.Renew(r.ctx, r.request(i, key))
+	b, err := r.Renew(r.ctx, r.renewRequest(i, key))
 	outcome := r.model.outcome(i, key, now, first == renewed || first == retried)
 	about := fmt.Sprintf("pair %d of %d, then %d", i, presented, len(r.model.pairs))
 	switch outcome {
@@ -513,7 +454,7 @@ func (r *modelRun) present(i int, key string) {
 		var invalid *renew.ValidationError
 		require.ErrorAs(r.t, err, &invalid, about)
 	default:
-		requireRefused(r.t, err, renew.Reason(outcome))
+		requireRejected(r.t, err, renew.Reason(outcome))
 		r.model.revoked = r.model.revoked || outcome == string(renew.ReasonReused)
 	}
 }
@@ -521,14 +462,14 @@ func (r *modelRun) present(i int, key string) {
 // fails presents pair i and requires the server's fault.
 func (r *modelRun) fails(i int, key string) {
 	r.t.Helper()
-	_, err := r.Renew(r.ctx, r.request(i, key))
-	requireServerFault(r.t, err)
+	_, err := r.Renew(r.ctx, r.renewRequest(i, key))
+	requireInternal(r.t, err)
 	require.ErrorIs(r.t, err, errOutage)
 }
 
 func (r *modelRun) stored() renew.Session {
 	r.t.Helper()
-	s, err := r.store.Store.Session(r.ctx, "app_1", r.first.SessionID)
+	s, err := r.store.Session(r.ctx, "app_1", r.first.SessionID)
 	require.NoError(r.t, err)
 	return s
 }

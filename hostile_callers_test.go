@@ -64,7 +64,7 @@ func TestDenialIsNothingElse(t *testing.T) {
 			f.events.take()
 			deny = errors.Join(cause, renew.ErrDenied)
 			_, err := f.Renew(f.ctx, f.request(first))
-			requireRefused(t, err, renew.ReasonDenied)
+			requireRejected(t, err, renew.ReasonDenied)
 			require.ErrorIs(t, err, renew.ErrDenied)
 			for _, sentinel := range []error{renew.ErrAppNotFound, renew.ErrInvalidAppKey, renew.ErrAhead, renew.ErrInvalidAuthToken} {
 				require.NotErrorIs(t, err, sentinel)
@@ -97,7 +97,7 @@ func TestKeySetWithANilKeyIsTheServersFault(t *testing.T) {
 	r, err := renew.New(nilLister{f.store}, f.store)
 	require.NoError(t, err)
 	_, err = r.KeySet(f.ctx, f.app.ID)
-	requireServerFault(t, err)
+	requireInternal(t, err)
 }
 
 // The promise: both tokens of a pair are signed, or there is no pair. An EdDSA
@@ -110,7 +110,7 @@ func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 	}{{"the auth token", false}, {"the refresh token", true}} {
 		t.Run(failing.name, func(t *testing.T) {
 			signer := &remoteSigner{Signer: honest.Signer()}
-			key, err := renew.NewSigningKey(fuzzKeyID, renew.EdDSA, signer)
+			key, err := renew.NewSigningKey(loadCorpus().keys["stranger"].ID, renew.EdDSA, signer)
 			require.NoError(t, err)
 			f := newFixture(t)
 			require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
@@ -127,7 +127,7 @@ func TestSignerThatFailsForOneOfThePair(t *testing.T) {
 				return honest.Signer().Sign(random, message, opts)
 			}
 			_, err = f.Renew(f.ctx, f.request(first))
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.ErrorIs(t, err, errOutage)
 			signer.sign = nil
 			f.renew(first)
@@ -163,7 +163,7 @@ func TestIssueThatFailsLeavesNoSession(t *testing.T) {
 			f.hooks.calls()
 			b, err := f.Issue(f.ctx, f.issueRequest())
 			require.Nil(t, b)
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.Equal(t, [4]int64{}, f.hooks.calls())
 			require.Empty(t, f.events.take())
 		})
@@ -184,7 +184,7 @@ func TestErrorsNameTheSession(t *testing.T) {
 	}
 	f.events.take()
 	_, err := f.Renew(f.ctx, f.request(b))
-	requireRefused(t, err, renew.ReasonTooEarly)
+	requireRejected(t, err, renew.ReasonTooEarly)
 	requireNamed(err)
 	events := f.events.take()
 	require.Len(t, events, 1)
@@ -194,10 +194,10 @@ func TestErrorsNameTheSession(t *testing.T) {
 		return renew.Session{}, errOutage
 	}
 	_, err = f.Renew(f.ctx, f.request(b))
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	requireNamed(err)
 	_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	requireNamed(err)
 }
 
@@ -220,9 +220,9 @@ func TestStoreThatReturnsAnotherSession(t *testing.T) {
 				return s, err
 			}
 			_, err := f.Renew(f.ctx, f.request(b))
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			_, err = f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.Equal(t, [2]int64{0, 0}, [2]int64{f.hooks.rotates.Load(), f.hooks.revokes.Load()})
 			f.hooks.session = nil
 			f.renew(b)
@@ -236,13 +236,13 @@ func TestStoreThatReturnsAnotherSession(t *testing.T) {
 func TestGreatestTokenIDHasNoSuccessor(t *testing.T) {
 	f := newFixture(t)
 	b := f.issue()
-	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+	made := f.forge(b)
 	made.session.TokenID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
 	require.NoError(t, f.store.Rotate(f.ctx, b.TokenID, made.session))
 	req := f.request(b)
 	req.RefreshToken = made.withPayload(made.claims().String())
 	_, err := f.Renew(f.ctx, req)
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.Zero(t, f.hooks.rotates.Load())
 	require.Equal(t, made.session.TokenID, f.session(b).TokenID)
 }
@@ -253,14 +253,14 @@ func TestKeyIDsAreCheckedBeforeTheStoreIsAsked(t *testing.T) {
 	keys := &countedKeys{calls: map[string]int{}}
 	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
 	b := f.issue()
-	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+	made := f.forge(b)
 	id := f.key.VerificationKey().KeyID()
 	for _, kid := range []string{"", strings.ToLower(id), id + " ", " " + id, id[:25], id + "0", "../" + id, "x' OR '1'='1", `\u0000`, "8ZZZZZZZZZZZZZZZZZZZZZZZZZ"} {
 		req := f.request(b)
-		req.RefreshToken = made.withHeader(made.header(f.key).with("kid", quote(kid)).String())
+		req.RefreshToken = made.withHeader(made.header().with("kid", quote(kid)).String())
 		keys.calls = map[string]int{}
 		_, err := f.Renew(f.ctx, req)
-		requireRefused(t, err, renew.ReasonUnknownKey)
+		requireRejected(t, err, renew.ReasonUnknownKey)
 		require.Equal(t, map[string]int{"App": 1}, keys.calls, kid)
 	}
 	f.renew(b)
@@ -281,7 +281,7 @@ func TestCauseOfAKeyStoresFailureIsKept(t *testing.T) {
 	b := f.issue()
 	fail = true
 	_, err := f.Renew(f.ctx, f.request(b))
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, errOutage)
 	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
 	require.ErrorIs(t, err, errOutage)
@@ -331,7 +331,7 @@ func TestRetryThatCannotBeSigned(t *testing.T) {
 	f.events.take()
 	b, err := f.renewWith(first, testKey1)
 	require.Nil(t, b)
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, errOutage)
 	require.Empty(t, f.events.take())
 	fail = false
@@ -370,7 +370,7 @@ func TestIssueWithoutASessionGivesNoTokens(t *testing.T) {
 		require.NoError(t, err)
 		b, err := r.Issue(f.ctx, f.issueRequest())
 		require.Nil(t, b)
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, cause)
 		require.Empty(t, f.events.take())
 	}
@@ -394,12 +394,12 @@ func TestSubjectStoreThatFails(t *testing.T) {
 	r, err := renew.New(f.store, failingSubjects{f.store}, renew.WithEventFunc(f.events.add))
 	require.NoError(t, err)
 	n, err := r.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, errOutage)
 	require.Equal(t, 1, n)
 	require.Empty(t, f.events.take())
 	_, err = r.Sessions(f.ctx, f.app.ID, "user@example.com")
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, errOutage)
 	for _, who := range [][2]string{{"\x00", "user@example.com"}, {f.app.ID, "\xff"}, {"", ""}} { // no store is asked for these
 		sessions, err := r.Sessions(f.ctx, who[0], who[1])
@@ -445,18 +445,18 @@ func TestAppOfAStoreIsValidated(t *testing.T) {
 			broken := &brokenKeys{}
 			f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { broken.KeyStore = s; return broken }}.new(t)
 			b := f.issue()
-			made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, session: f.session(b)}
+			made := f.forge(b)
 			broken.app = func(a *renew.App) error { change(a); return nil }
 			f.hooks.calls()
 			req := f.request(b)
 			req.RefreshToken = made.withPayload(made.claims().without("iss").String())
 			_, err := f.Renew(f.ctx, req)
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
-			requireServerFault(t, err)
-			requireServerFault(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+			requireInternal(t, err)
+			requireInternal(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
 			_, err = f.Issue(f.ctx, f.issueRequest())
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.Equal(t, [4]int64{}, f.hooks.calls())
 		})
 	}

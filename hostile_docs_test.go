@@ -45,10 +45,10 @@ func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 		require.True(t, exists[match[1]], "docs/security.md names %s, which is no test", match[1])
 	}
 	parts := map[string]bool{}
-	for _, h := range hostileTokens() {
-		parts[h.name[:strings.IndexByte(h.name, ':')]] = true
+	for _, token := range loadCorpus().tokens {
+		parts[token.Part()] = true
 	}
-	for _, match := range regexp.MustCompile("`TestHostileTokens` parts? ([a-z]+(?:, [a-z]+)*)").FindAllStringSubmatch(string(text), -1) {
+	for _, match := range regexp.MustCompile("`TestForgedTokens` parts? ([a-z]+(?:, [a-z]+)*)").FindAllStringSubmatch(string(text), -1) {
 		for part := range strings.SplitSeq(match[1], ", ") {
 			require.True(t, parts[part], "docs/security.md names the part %q, which the corpus lacks", part)
 		}

@@ -143,8 +143,8 @@ const (
 func TestNothingWrittenHoldsASecret(t *testing.T) {
 	r := &recorder{}
 	r.captureOutput(t)
-	w := newHostileWorld(t)
-	s := &leakScenario{hostileWorld: w, t: t, recorder: r, secrets: secrets{}, keys: map[string]string{}}
+	w := newCorpusFixture(t)
+	s := &leakScenario{fixture: w, handler: &swapHandler{}, recorder: r, secrets: secrets{}, keys: map[string]string{}}
 	s.secrets.add("the app key", w.appKey)
 	s.secrets.add("a wrong app key", wrongAppKey)
 	s.secrets.add("an idempotency key", idempotency)
@@ -154,7 +154,8 @@ func TestNothingWrittenHoldsASecret(t *testing.T) {
 		renew.WithReuseLeeway(time.Second), renew.WithRenewFunc(func(context.Context, *renew.Renewal) error { return s.deny }))
 	require.NoError(t, err)
 	s.Renewer = renewer
-	server := httptest.NewUnstartedServer(httpadapter.New(renewer))
+	s.handler.Handler = httpadapter.New(renewer)
+	server := httptest.NewUnstartedServer(s.handler)
 	server.Config.ErrorLog = log.New(r, "", 0)
 	server.Start()
 	t.Cleanup(server.Close)
@@ -184,9 +185,8 @@ func TestNothingWrittenHoldsASecret(t *testing.T) {
 
 // leakScenario is a service in use, by good and by bad clients.
 type leakScenario struct {
-	*hostileWorld
-	*renew.Renewer
-	t        *testing.T
+	*fixture
+	handler  *swapHandler
 	recorder *recorder
 	secrets  secrets
 	url      string
@@ -341,20 +341,22 @@ func (s *leakScenario) strangers() {
 	s.recorder.err(err)
 }
 
-// corpus is the hostile tokens, everywhere.
+// corpus is the forged tokens, everywhere.
 func (s *leakScenario) corpus() {
-	for _, h := range hostileTokens() {
-		s.login(s.t)
-		s.secrets.token("the session's refresh token", s.forge.refresh)
-		s.secrets.token("the session's auth token", s.forge.auth)
-		token := h.make(s.forge)
-		s.secrets.token("a hostile token, "+h.name, token)
-		_, err := s.Renew(s.ctx, renew.RenewRequest{AppID: "app_1", RefreshToken: token, IP: testIP, UserAgent: testAgent})
+	for _, token := range loadCorpus().tokens {
+		f := newCorpusFixture(s.t)
+		var err error
+		f.Renewer, err = renew.New(f.store, f.store, renew.WithClock(f.clock.Now), renew.WithEventFunc(s.recorder.event))
+		require.NoError(s.t, err)
+		s.fixture, s.handler.Handler = f, httpadapter.New(f.Renewer)
+		s.secrets.add("the app key", f.appKey)
+		s.secrets.token("a forged token, "+token.Name, token.Compact)
+		_, err = f.VerifyAuthToken(s.ctx, "app_1", token.Compact)
 		s.recorder.err(err)
-		_, err = s.VerifyAuthToken(s.ctx, "app_1", token)
+		s.recorder.err(f.Revoke(s.ctx, "app_2", token.Compact))
+		_, err = f.Renew(s.ctx, corpusRequest(token.Compact))
 		s.recorder.err(err)
-		s.recorder.err(s.Revoke(s.ctx, "app_2", token))
-		s.post("app_1", s.appKey, token, nil)
+		s.post("app_1", s.appKey, token.Compact, nil)
 	}
 }
 

@@ -33,28 +33,34 @@ func (c *countedKeys) VerificationKey(ctx context.Context, appID, keyID string) 
 	return c.KeyStore.VerificationKey(ctx, appID, keyID)
 }
 
+// unknownSession returns IDs that no store has, older than all others.
+func unknownSession() (sessionID, tokenID string) {
+	s := loadCorpus().sessions["own"]
+	return s.ID, s.TokenID
+}
+
 // The promise: who cannot sign learns nothing about sessions, not even by the
 // clock. A forgery takes the same steps whatever session and token it names.
 func TestForgeryTakesTheSameStepsWhateverItNames(t *testing.T) {
 	keys := &countedKeys{calls: map[string]int{}}
 	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
-	made := &forge{keys: map[renew.Algorithm]*renew.SigningKey{renew.ES256: f.key}, stranger: generate(t, renew.ES256)}
+	stranger := generate(t, renew.ES256)
 	live, used, revoked := f.issue(), f.issue(), f.issue()
 	current := f.renew(used)
 	require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, revoked.SessionID))
 	unknown := f.session(live)
-	unknown.ID, unknown.TokenID = fuzzSessionID, fuzzTokenID
+	unknown.ID, unknown.TokenID = unknownSession()
 	for name, s := range map[string]renew.Session{
 		"a live session": f.session(live), "a session renewed since": f.session(current), "a revoked session": f.session(revoked), "no session": unknown,
 	} {
 		t.Run(name, func(t *testing.T) {
-			made.session = s
+			genuine := forge{key: f.key, issuer: f.app.Issuer, session: s}
 			req := f.request(live)
-			req.RefreshToken = made.sign(made.stranger, made.header(f.key).String(), made.claims().String())
+			req.RefreshToken = forge{key: stranger}.sign(genuine.header().String(), genuine.claims().String())
 			f.hooks.calls()
 			keys.calls = map[string]int{}
 			_, err := f.Renew(f.ctx, req)
-			requireRefused(t, err, renew.ReasonSignature)
+			requireRejected(t, err, renew.ReasonSignature)
 			require.Equal(t, [4]int64{}, f.hooks.calls())
 			require.Equal(t, map[string]int{"App": 1, "VerificationKey": 1}, keys.calls)
 		})
@@ -106,13 +112,13 @@ func BenchmarkRefusal(b *testing.B) {
 	live, revoked := issue(), issue()
 	require.NoError(b, r.RevokeSession(b.Context(), "app_1", revoked.ID))
 	unknown, used := live, live
-	unknown.ID, unknown.TokenID = fuzzSessionID, fuzzTokenID
-	used.TokenID = fuzzTokenID
+	unknown.ID, unknown.TokenID = unknownSession()
+	_, used.TokenID = unknownSession()
 	stranger, err := renew.GenerateSigningKey(renew.ES256)
 	require.NoError(b, err)
 	token := func(by *renew.SigningKey, s renew.Session) string {
-		made := &forge{session: s}
-		return made.sign(by, made.header(key).String(), made.claims().String())
+		genuine := forge{key: key, issuer: "issuer_1", session: s}
+		return forge{key: by}.sign(genuine.header().String(), genuine.claims().String())
 	}
 	for _, c := range []struct {
 		name, token string

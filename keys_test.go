@@ -195,7 +195,7 @@ func TestSignerThatFailsLeavesTheTokenGood(t *testing.T) {
 			} {
 				signer.sign = c.sign
 				_, err := f.Renew(f.ctx, f.request(first))
-				requireServerFault(t, err)
+				requireInternal(t, err)
 				if c.is != nil {
 					require.ErrorIs(t, err, c.is, c.name)
 				}
@@ -246,7 +246,7 @@ func TestSignerThatBlocksEndsWithTheContext(t *testing.T) {
 		return nil, errors.New("too late")
 	}
 	_, err = f.Renew(ctx, f.request(first))
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, first.TokenID, f.session(first).TokenID)
 }
@@ -313,7 +313,7 @@ func TestPSSSaltIsOfTheHashsLength(t *testing.T) {
 		return key.Signer().Sign(r, digest, &rsa.PSSOptions{SaltLength: 20, Hash: crypto.SHA256})
 	}
 	_, err = f.Issue(f.ctx, f.issueRequest())
-	requireServerFault(t, err)
+	requireInternal(t, err)
 }
 
 func TestVerificationKeyForms(t *testing.T) {

@@ -65,16 +65,16 @@ func TestDefaults(t *testing.T) {
 			require.Zero(t, f.session(first).EndsAt)
 
 			f.renew(first)
-			f.refused(first, renew.ReasonSuperseded) // no retry window, at an age of zero
+			f.rejected(first, renew.ReasonSuperseded) // no retry window, at an age of zero
 
 			other := f.issue()
 			f.clock.Move(other.RefreshExpiresAt.Sub(f.clock.Now()))
-			f.refused(other, renew.ReasonExpired) // no leeway
+			f.rejected(other, renew.ReasonExpired) // no leeway
 
 			used := f.issue()
 			f.renew(used)
 			f.clock.Move(time.Minute)
-			f.refused(used, renew.ReasonReused)
+			f.rejected(used, renew.ReasonReused)
 			require.False(t, f.session(used).RevokedAt.IsZero())
 		})
 	}
@@ -209,7 +209,7 @@ func TestAuthenticateApp(t *testing.T) {
 			return &brokenKeys{KeyStore: s, app: func(*renew.App) error { return errOutage }}
 		}}.new(t)
 		err := f.AuthenticateApp(f.ctx, f.app.ID, f.appKey)
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 	})
 }

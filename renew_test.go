@@ -91,7 +91,7 @@ func TestRefreshTokenIsGoodFromNbfUntilExp(t *testing.T) {
 				f.renew(b)
 				return
 			}
-			f.refused(b, c.reason)
+			f.rejected(b, c.reason)
 			require.True(t, f.session(b).RevokedAt.IsZero(), "a refusal for its time must revoke nothing")
 		})
 	}
@@ -101,7 +101,7 @@ func TestTooEarlyTokenWritesNothing(t *testing.T) {
 	f := fixtureConfig{app: func(a *renew.App) { a.RefreshNotBefore = time.Minute }}.new(t)
 	b := f.issue()
 	f.hooks.calls()
-	f.refused(b, renew.ReasonTooEarly)
+	f.rejected(b, renew.ReasonTooEarly)
 	require.Equal(t, [4]int64{0, 1, 0, 0}, f.hooks.calls())
 }
 
@@ -112,13 +112,13 @@ func TestSessionMustBeAlive(t *testing.T) {
 		n, err := f.store.DeleteExpired(f.ctx, epoch.Add(24*time.Hour), 10)
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		f.refused(b, renew.ReasonUnknownSession)
+		f.rejected(b, renew.ReasonUnknownSession)
 	})
 	t.Run("revoked", func(t *testing.T) {
 		f := newFixture(t)
 		b := f.issue()
 		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, b.SessionID))
-		f.refused(b, renew.ReasonRevokedSession)
+		f.rejected(b, renew.ReasonRevokedSession)
 	})
 	t.Run("past its absolute end", func(t *testing.T) {
 		// A leeway makes the token good beyond EndsAt; the session is over.
@@ -128,7 +128,7 @@ func TestSessionMustBeAlive(t *testing.T) {
 		}.new(t)
 		b := f.issue()
 		f.clock.Move(f.session(b).EndsAt.Sub(f.clock.Now()))
-		f.refused(b, renew.ReasonEndedSession)
+		f.rejected(b, renew.ReasonEndedSession)
 	})
 }
 
@@ -147,7 +147,7 @@ func TestAbsoluteEndCapsBothTokens(t *testing.T) {
 	require.Equal(t, number(end.Unix()), claims(t, b.AuthToken)["exp"])
 	require.Equal(t, end, f.session(b).EndsAt)
 	f.clock.Move(30 * time.Minute)
-	f.refused(b, renew.ReasonEndedSession)
+	f.rejected(b, renew.ReasonEndedSession)
 }
 
 func TestUsedTokenWithinTheReuseLeewayIsRefusedOnly(t *testing.T) {
@@ -181,10 +181,10 @@ func TestUsedTokenWithinTheReuseLeewayIsRefusedOnly(t *testing.T) {
 			f.clock.Move(time.Minute)
 			second := f.renew(first)
 			f.clock.Move(c.after)
-			f.refused(first, c.reason)
+			f.rejected(first, c.reason)
 			require.Equal(t, c.revoked, !f.session(second).RevokedAt.IsZero())
 			if c.revoked {
-				f.refused(second, renew.ReasonRevokedSession)
+				f.rejected(second, renew.ReasonRevokedSession)
 			} else {
 				f.renew(second)
 			}
@@ -198,7 +198,7 @@ func TestReuseOfAnyEarlierTokenEndsTheSession(t *testing.T) {
 	first := f.issue()
 	third := f.renew(f.renew(first))
 	f.clock.Move(time.Minute)
-	f.refused(first, renew.ReasonReused)
+	f.rejected(first, renew.ReasonReused)
 	require.Equal(t, f.clock.Now(), f.session(third).RevokedAt)
 }
 
@@ -215,8 +215,8 @@ func TestReuseOfAnExpiredTokenEndsTheSession(t *testing.T) {
 				latest = f.renew(latest)
 			}
 			f.clock.Move(first.RefreshExpiresAt.Sub(f.clock.Now()))
-			f.refused(first, renew.ReasonReused)
-			f.refused(latest, renew.ReasonRevokedSession)
+			f.rejected(first, renew.ReasonReused)
+			f.rejected(latest, renew.ReasonRevokedSession)
 		})
 	}
 }
@@ -225,7 +225,7 @@ func TestExpiredTokenThatWasNotUsedRevokesNothing(t *testing.T) {
 	f := newFixture(t)
 	first := f.issue()
 	f.clock.Move(renew.DefaultRefreshTTL)
-	f.refused(first, renew.ReasonExpired)
+	f.rejected(first, renew.ReasonExpired)
 	require.True(t, f.session(first).RevokedAt.IsZero())
 }
 
@@ -245,7 +245,7 @@ func TestRevocationForReuse(t *testing.T) {
 			return do()
 		}
 		_, err := f.Renew(ctx, f.request(first))
-		requireRefused(t, err, renew.ReasonReused)
+		requireRejected(t, err, renew.ReasonReused)
 		require.False(t, f.session(first).RevokedAt.IsZero())
 	})
 	t.Run("that fails is the server's fault, and reported", func(t *testing.T) {
@@ -253,14 +253,14 @@ func TestRevocationForReuse(t *testing.T) {
 		f.hooks.revoke = func(context.Context, func() error) error { return errOutage }
 		f.events.take()
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 		require.Equal(t, []renew.EventKind{renew.EventReused}, f.events.kinds())
 	})
 	t.Run("of a session deleted meanwhile is a refusal", func(t *testing.T) {
 		f, first := used(t)
 		f.hooks.revoke = func(context.Context, func() error) error { return renew.ErrSessionNotFound }
-		f.refused(first, renew.ReasonReused)
+		f.rejected(first, renew.ReasonReused)
 	})
 }
 
@@ -293,7 +293,7 @@ func TestRetryInsideTheWindow(t *testing.T) {
 		f.clock.Move(window)
 		f.renew(first)
 		f.clock.Move(time.Millisecond)
-		f.refused(first, renew.ReasonReused)
+		f.rejected(first, renew.ReasonReused)
 	})
 	t.Run("counts a negative age as none", func(t *testing.T) {
 		f, first, second := setUp(t)
@@ -312,13 +312,13 @@ func TestRetryInsideTheWindow(t *testing.T) {
 	t.Run("is none once the successor was used", func(t *testing.T) {
 		f, first, second := setUp(t)
 		third := f.renew(second)
-		f.refused(first, renew.ReasonReused)
-		f.refused(third, renew.ReasonRevokedSession)
+		f.rejected(first, renew.ReasonReused)
+		f.rejected(third, renew.ReasonRevokedSession)
 	})
 	t.Run("is none of a revoked session", func(t *testing.T) {
 		f, first, second := setUp(t)
 		require.NoError(t, f.Revoke(f.ctx, f.app.ID, second.AuthToken))
-		f.refused(first, renew.ReasonRevokedSession)
+		f.rejected(first, renew.ReasonRevokedSession)
 	})
 }
 
@@ -354,7 +354,7 @@ func TestRetryByIdempotencyKey(t *testing.T) {
 		require.NoError(t, err)
 		f.clock.Move(time.Millisecond)
 		_, err = f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonExpired)
+		requireRejected(t, err, renew.ReasonExpired)
 		require.True(t, f.session(first).RevokedAt.IsZero())
 	})
 	t.Run("lives as long as the leeway lets the successor", func(t *testing.T) {
@@ -367,19 +367,19 @@ func TestRetryByIdempotencyKey(t *testing.T) {
 		require.NoError(t, err)
 		f.clock.Move(time.Millisecond)
 		_, err = f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonExpired)
+		requireRejected(t, err, renew.ReasonExpired)
 	})
 	t.Run("needs that very key", func(t *testing.T) {
 		f, first, _ := setUp(t)
 		f.clock.Move(time.Minute)
 		_, err := f.renewWith(first, testKey2)
-		requireRefused(t, err, renew.ReasonReused)
+		requireRejected(t, err, renew.ReasonReused)
 		require.False(t, f.session(first).RevokedAt.IsZero())
 	})
 	t.Run("needs a key", func(t *testing.T) {
 		f, first, _ := setUp(t)
 		f.clock.Move(time.Minute)
-		f.refused(first, renew.ReasonReused)
+		f.rejected(first, renew.ReasonReused)
 	})
 	t.Run("is none of a renewal that was made without", func(t *testing.T) {
 		f := newFixture(t)
@@ -387,20 +387,20 @@ func TestRetryByIdempotencyKey(t *testing.T) {
 		f.renew(first)
 		f.clock.Move(time.Minute)
 		_, err := f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonReused)
+		requireRejected(t, err, renew.ReasonReused)
 	})
 	t.Run("is none once the successor was used, with whatever key", func(t *testing.T) {
 		f, first, second := setUp(t)
 		_, err := f.renewWith(second, testKey2)
 		require.NoError(t, err)
 		_, err = f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonReused)
+		requireRejected(t, err, renew.ReasonReused)
 	})
 	t.Run("is none of a revoked session", func(t *testing.T) {
 		f, first, _ := setUp(t)
 		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, first.SessionID))
 		_, err := f.renewWith(first, testKey1)
-		requireRefused(t, err, renew.ReasonRevokedSession)
+		requireRejected(t, err, renew.ReasonRevokedSession)
 	})
 	t.Run("stores the key as a hash only", func(t *testing.T) {
 		f, first, _ := setUp(t)
@@ -421,7 +421,7 @@ func TestTokenAheadOfTheStore(t *testing.T) {
 	f.events.take()
 	f.clock.Move(time.Minute)
 	_, err := f.Renew(f.ctx, f.request(second))
-	requireServerFault(t, err)
+	requireInternal(t, err)
 	require.ErrorIs(t, err, renew.ErrAhead)
 	var at *renew.SessionError
 	require.ErrorAs(t, err, &at)
@@ -458,7 +458,7 @@ func TestConflict(t *testing.T) {
 		first := f.issue()
 		f.hooks.rotate = failTimes(2, renew.ErrConflict)
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		f.renew(first)
 	})
 	// A renewal of the same token comes in between the read and the rotation.
@@ -477,7 +477,7 @@ func TestConflict(t *testing.T) {
 		f := newFixture(t)
 		first := f.issue()
 		second := overtaken(f, first, "")
-		f.refused(first, renew.ReasonSuperseded)
+		f.rejected(first, renew.ReasonSuperseded)
 		f.renew(second)
 	})
 	t.Run("with another renewal inside the window is a retry", func(t *testing.T) {
@@ -503,7 +503,7 @@ func TestConflict(t *testing.T) {
 			require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, first.SessionID))
 			return do()
 		}
-		f.refused(first, renew.ReasonRevokedSession)
+		f.rejected(first, renew.ReasonRevokedSession)
 	})
 	t.Run("with a deletion is a refusal", func(t *testing.T) {
 		f := newFixture(t)
@@ -513,7 +513,7 @@ func TestConflict(t *testing.T) {
 			require.NoError(t, err)
 			return do()
 		}
-		f.refused(first, renew.ReasonUnknownSession)
+		f.rejected(first, renew.ReasonUnknownSession)
 	})
 }
 
@@ -548,7 +548,7 @@ func TestUnclearRotation(t *testing.T) {
 		f.events.take()
 		f.hooks.rotate = failTimes(2, errOutage)
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 		require.Empty(t, f.events.take())
 		f.renew(first)
@@ -565,7 +565,7 @@ func TestUnclearRotation(t *testing.T) {
 			return errOutage
 		}
 		_, err := f.renewWith(first, testKey1)
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 		require.ErrorIs(t, err, errRead)
 		f.hooks.session, f.hooks.rotate = nil, nil
@@ -583,7 +583,7 @@ func TestStoreFailures(t *testing.T) {
 			return renew.Session{}, errOutage
 		}
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 		f.hooks.session = nil
 		f.renew(first)
@@ -602,7 +602,7 @@ func TestStoreFailures(t *testing.T) {
 					return s, err
 				}
 				_, err := f.Renew(f.ctx, f.request(first))
-				requireServerFault(t, err)
+				requireInternal(t, err)
 			})
 		}
 	})
@@ -611,7 +611,7 @@ func TestStoreFailures(t *testing.T) {
 		ctx, cancel := context.WithCancel(f.ctx)
 		cancel()
 		b, err := f.Issue(ctx, f.issueRequest())
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.Nil(t, b)
 		sessions, err := f.Sessions(f.ctx, f.app.ID, f.issueRequest().Subject)
 		require.NoError(t, err)
@@ -648,7 +648,7 @@ func TestKeyStoreFailures(t *testing.T) {
 			first := f.issue()
 			keys.app, keys.signing, keys.verification = c.keys.app, c.keys.signing, c.keys.verification
 			_, err := f.Renew(f.ctx, f.request(first))
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			*keys = brokenKeys{KeyStore: f.store}
 			f.renew(first)
 		})
@@ -671,7 +671,7 @@ func TestKeysOverTime(t *testing.T) {
 		f.rotateKey(renew.ES256)
 		require.NoError(t, f.store.RevokeKey(f.ctx, f.app.ID, f.key.VerificationKey().KeyID(), f.clock.Now()))
 		f.hooks.calls()
-		f.refused(first, renew.ReasonRevokedKey)
+		f.rejected(first, renew.ReasonRevokedKey)
 		require.Equal(t, [4]int64{}, f.hooks.calls())
 		require.True(t, f.session(first).RevokedAt.IsZero())
 		f.renew(f.issue())
@@ -683,7 +683,7 @@ func TestKeysOverTime(t *testing.T) {
 		n, err := f.store.DeleteExpiredKeys(f.ctx, epoch.Add(24*time.Hour))
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		f.refused(first, renew.ReasonUnknownKey)
+		f.rejected(first, renew.ReasonUnknownKey)
 	})
 }
 
@@ -694,7 +694,7 @@ func TestTokensOfAnotherKind(t *testing.T) {
 		req := f.request(b)
 		req.RefreshToken = b.AuthToken
 		_, err := f.Renew(f.ctx, req)
-		requireRefused(t, err, renew.ReasonType)
+		requireRejected(t, err, renew.ReasonType)
 		f.renew(b)
 	})
 	t.Run("another app's token renews nothing", func(t *testing.T) {
@@ -704,7 +704,7 @@ func TestTokensOfAnotherKind(t *testing.T) {
 		req := f.request(b)
 		req.AppID = "app_2"
 		_, err := f.Renew(f.ctx, req)
-		requireRefused(t, err, renew.ReasonUnknownKey)
+		requireRejected(t, err, renew.ReasonUnknownKey)
 		f.renew(b)
 	})
 	t.Run("another app's token renews nothing though the apps share a key", func(t *testing.T) {
@@ -714,7 +714,7 @@ func TestTokensOfAnotherKind(t *testing.T) {
 		req := f.request(b)
 		req.AppID = "app_2"
 		_, err := f.Renew(f.ctx, req)
-		requireRefused(t, err, renew.ReasonIssuer)
+		requireRejected(t, err, renew.ReasonIssuer)
 		f.renew(b)
 	})
 	t.Run("the auth token's age is no matter", func(t *testing.T) {
@@ -785,7 +785,7 @@ func TestRenewFunc(t *testing.T) {
 		banned := errors.New("account is banned")
 		decide = func(*renew.Renewal) error { return errors.Join(banned, renew.ErrDenied) }
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireRefused(t, err, renew.ReasonDenied)
+		requireRejected(t, err, renew.ReasonDenied)
 		require.ErrorIs(t, err, renew.ErrDenied)
 		require.ErrorIs(t, err, banned)
 		decide = func(*renew.Renewal) error { return nil }
@@ -802,7 +802,7 @@ func TestRenewFunc(t *testing.T) {
 			f, first := setUp(t)
 			decide = func(*renew.Renewal) error { return cause }
 			_, err := f.Renew(f.ctx, f.request(first))
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.Equal(t, errors.Is(cause, errOutage), errors.Is(err, errOutage))
 			decide = func(*renew.Renewal) error { return nil }
 			f.renew(first)
@@ -812,7 +812,7 @@ func TestRenewFunc(t *testing.T) {
 		f, first := setUp(t)
 		decide = func(rn *renew.Renewal) error { rn.Claims["iss"] = "me"; return nil }
 		_, err := f.Renew(f.ctx, f.request(first))
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		decide = func(*renew.Renewal) error { return nil }
 		f.renew(first)
 	})
@@ -828,7 +828,7 @@ func TestRenewFunc(t *testing.T) {
 		f, first := setUp(t)
 		second := f.renew(first)
 		decide = func(*renew.Renewal) error { return renew.ErrDenied }
-		f.refused(first, renew.ReasonDenied)
+		f.rejected(first, renew.ReasonDenied)
 		decide = func(*renew.Renewal) error { return nil }
 		f.renew(second)
 	})
@@ -838,7 +838,7 @@ func TestRenewFunc(t *testing.T) {
 		}))
 		first := f.issue()
 		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, first.SessionID))
-		f.refused(first, renew.ReasonRevokedSession)
+		f.rejected(first, renew.ReasonRevokedSession)
 	})
 }
 
@@ -860,20 +860,20 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, []renew.Event{event(renew.EventRetried, second, "")}, f.events.take())
 
 	f.clock.Move(6 * time.Second)
-	f.refused(first, renew.ReasonSuperseded)
+	f.rejected(first, renew.ReasonSuperseded)
 	require.Equal(t, []renew.Event{event(renew.EventRejected, first, renew.ReasonSuperseded)}, f.events.take())
 
 	f.clock.Move(time.Minute)
-	f.refused(first, renew.ReasonReused)
+	f.rejected(first, renew.ReasonReused)
 	require.Equal(t, []renew.Event{
 		event(renew.EventReused, first, renew.ReasonReused),
 		event(renew.EventRevoked, first, renew.ReasonReused),
 	}, f.events.take())
 
-	f.refused(second, renew.ReasonRevokedSession)
+	f.rejected(second, renew.ReasonRevokedSession)
 	require.Equal(t, []renew.Event{event(renew.EventRejected, second, renew.ReasonRevokedSession)}, f.events.take())
 
-	f.refused(&renew.Bundle{RefreshToken: "x.y"}, renew.ReasonMalformed)
+	f.rejected(&renew.Bundle{RefreshToken: "x.y"}, renew.ReasonMalformed)
 	require.Equal(t, []renew.Event{{
 		Kind: renew.EventRejected, Time: f.clock.Now(), AppID: f.app.ID, Reason: renew.ReasonMalformed, IP: testIP, UserAgent: testAgent,
 	}}, f.events.take())
@@ -924,8 +924,8 @@ func TestSlowReadIsNoReuse(t *testing.T) {
 		}
 		return do()
 	}
-	f.refused(first, renew.ReasonSuperseded)
+	f.rejected(first, renew.ReasonSuperseded)
 	f.renew(latest)
 	f.clock.Move(time.Second)
-	f.refused(first, renew.ReasonReused)
+	f.rejected(first, renew.ReasonReused)
 }

@@ -167,7 +167,7 @@ func TestVerifySession(t *testing.T) {
 			return renew.Session{}, errOutage
 		}
 		_, err := f.VerifySession(f.ctx, f.app.ID, b.AuthToken)
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 	})
 }
@@ -219,7 +219,7 @@ func TestRevoke(t *testing.T) {
 		f.events.take()
 		f.hooks.revoke = func(context.Context, func() error) error { return errOutage }
 		for _, err := range []error{f.Revoke(f.ctx, f.app.ID, b.AuthToken), f.RevokeSession(f.ctx, f.app.ID, b.SessionID)} {
-			requireServerFault(t, err)
+			requireInternal(t, err)
 			require.ErrorIs(t, err, errOutage)
 		}
 		require.Empty(t, f.events.take())
@@ -248,8 +248,8 @@ func TestSubjects(t *testing.T) {
 	n, err := f.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	f.refused(first, renew.ReasonRevokedSession)
-	f.refused(second, renew.ReasonRevokedSession)
+	f.rejected(first, renew.ReasonRevokedSession)
+	f.rejected(second, renew.ReasonRevokedSession)
 	f.renew(theirs)
 }
 
@@ -282,7 +282,7 @@ func TestKeySetVerifiesWithAnOrdinaryLibrary(t *testing.T) {
 		r, err := renew.New(failingLister{f.store}, f.store)
 		require.NoError(t, err)
 		_, err = r.KeySet(f.ctx, f.app.ID)
-		requireServerFault(t, err)
+		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
 	})
 }
