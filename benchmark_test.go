@@ -65,8 +65,8 @@ func plainIssue(claimBytes int) renew.IssueRequest {
 	return req
 }
 
-// renewing starts a session, and returns a renewal of it: each call spends what
-// the call before it was given.
+// renewing starts a session, and returns a renewal of it: each call uses up what
+// the call before it returned.
 func renewing(ctx context.Context, r *renew.Renewer, req renew.IssueRequest) func() error {
 	bundle, err := r.Issue(ctx, req)
 	return func() error {
@@ -158,4 +158,88 @@ func BenchmarkVerifyAuthToken(b *testing.B) {
 		_, err := r.VerifyAuthToken(b.Context(), "app_1", bundle.AuthToken)
 		return err
 	})
+}
+
+// BenchmarkRejection measures what the clock tells about a rejected token, and the
+// store call beside it: a forger's three forgeries should cost the same, and a
+// genuine token of an unknown session what one of a known session costs.
+func BenchmarkRejection(b *testing.B) {
+	now := epoch
+	store := memstore.New()
+	require.NoError(b, store.CreateApp(b.Context(), renew.App{ID: "app_1", Issuer: "issuer_1"}))
+	key, err := renew.GenerateSigningKey(renew.ES256)
+	require.NoError(b, err)
+	require.NoError(b, store.RotateSigningKey(b.Context(), "app_1", key, now))
+	r, err := renew.New(store, store, renew.WithClock(func() time.Time { return now }), renew.WithReuseRevocation(false))
+	require.NoError(b, err)
+	issue := func() renew.Session {
+		bundle, err := r.Issue(b.Context(), renew.IssueRequest{AppID: "app_1", Subject: "user", IP: testIP, UserAgent: testAgent})
+		require.NoError(b, err)
+		s, err := store.Session(b.Context(), "app_1", bundle.SessionID)
+		require.NoError(b, err)
+		return s
+	}
+	for range 10_000 {
+		issue()
+	}
+	live, revoked := issue(), issue()
+	require.NoError(b, r.RevokeSession(b.Context(), "app_1", revoked.ID))
+	unknown, used := live, live
+	unknown.ID, unknown.TokenID = unknownSession()
+	_, used.TokenID = unknownSession()
+	stranger, err := renew.GenerateSigningKey(renew.ES256)
+	require.NoError(b, err)
+	token := func(by *renew.SigningKey, s renew.Session) string {
+		genuine := forge{key: key, issuer: "issuer_1", session: s}
+		return forge{key: by}.sign(genuine.header().String(), genuine.claims().String())
+	}
+	for _, c := range []struct {
+		name, token string
+		reason      renew.Reason
+	}{
+		{"forged/live-session", token(stranger, live), renew.ReasonSignature},
+		{"forged/revoked-session", token(stranger, revoked), renew.ReasonSignature},
+		{"forged/unknown-session", token(stranger, unknown), renew.ReasonSignature},
+		{"genuine/unknown-session", token(key, unknown), renew.ReasonUnknownSession},
+		{"genuine/used-token", token(key, used), renew.ReasonSuperseded},
+		{"genuine/revoked-session", token(key, revoked), renew.ReasonRevokedSession},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			req := renew.RenewRequest{AppID: "app_1", RefreshToken: c.token, IP: testIP, UserAgent: testAgent}
+			for b.Loop() {
+				if _, err := r.Renew(b.Context(), req); err == nil {
+					b.Fatal("renewed")
+				}
+			}
+		})
+	}
+	for name, id := range map[string]string{"store/known-session": live.ID, "store/unknown-session": unknown.ID} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_, _ = store.Session(b.Context(), "app_1", id)
+			}
+		})
+	}
+}
+
+// BenchmarkAuthenticateApp measures what the clock tells about an app key.
+func BenchmarkAuthenticateApp(b *testing.B) {
+	store := memstore.New()
+	valid, hash := renew.NewAppKey()
+	require.NoError(b, store.CreateApp(b.Context(), renew.App{ID: "app_1", Issuer: "issuer_1", KeyHashes: []renew.AppKeyHash{hash}}))
+	r, err := renew.New(store, store)
+	require.NoError(b, err)
+	for _, c := range []struct{ name, appID, key string }{
+		{"right", "app_1", valid},
+		{"wrong-in-the-first-character", "app_1", "!" + valid[1:]},
+		{"wrong-in-the-last-character", "app_1", valid[:42] + "!"},
+		{"wrong-altogether", "app_1", strings.Repeat("0", len(valid))},
+		{"unknown-app", "app_2", valid},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				_ = r.AuthenticateApp(b.Context(), c.appID, c.key)
+			}
+		})
+	}
 }

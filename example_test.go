@@ -84,9 +84,9 @@ func ExampleRenewer_Renew() {
 	fmt.Println(err)
 
 	_, err = renewer.Renew(ctx, req)
-	var refused *renew.TokenError
-	if errors.As(err, &refused) {
-		fmt.Println(refused.Reason)
+	var rejected *renew.TokenError
+	if errors.As(err, &rejected) {
+		fmt.Println(rejected.Reason)
 	}
 	// Output:
 	// <nil>

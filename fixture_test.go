@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,8 +101,8 @@ func (h *hookedStore) calls() [4]int64 {
 	return [4]int64{h.creates.Swap(0), h.sessions.Swap(0), h.rotates.Swap(0), h.revokes.Swap(0)}
 }
 
-// fixture is a Renewer on a memstore with one app, app_1, and a clock of its
-// own.
+// fixture is a Renewer on a memstore with one app, app_1, and its own
+// clock.
 type fixture struct {
 	*renew.Renewer
 	ctx    context.Context
@@ -207,7 +208,7 @@ func (f *fixture) renewWith(b *renew.Bundle, key string) (*renew.Bundle, error) 
 	return f.Renew(f.ctx, req)
 }
 
-// refused presents the bundle's refresh token and requires that it be refused
+// rejected presents the bundle's refresh token and requires that it is rejected
 // for this reason, as an invalid refresh token and nothing else.
 func (f *fixture) rejected(b *renew.Bundle, reason renew.Reason) {
 	f.t.Helper()
@@ -219,12 +220,12 @@ func requireRejected(t *testing.T, err error, reason renew.Reason) {
 	t.Helper()
 	require.ErrorIs(t, err, renew.ErrInvalidRefreshToken)
 	require.ErrorIs(t, err, renew.ErrInvalidToken)
-	var refused *renew.TokenError
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, reason, refused.Reason, "%v", err)
+	var rejected *renew.TokenError
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, reason, rejected.Reason, "%v", err)
 }
 
-// requireInternal requires an error that answers no caller's request.
+// requireInternal requires an error that says nothing about the caller's request.
 func requireInternal(t *testing.T, err error) {
 	t.Helper()
 	require.Error(t, err)
@@ -294,7 +295,7 @@ func (l *eventLog) kinds() []renew.EventKind {
 	return kinds
 }
 
-// addApp adds another app, with this signing key or one of its own.
+// addApp adds another app, with this signing key or a new one.
 func (f *fixture) addApp(id, issuer string, key *renew.SigningKey) {
 	f.t.Helper()
 	if key == nil {
@@ -306,8 +307,8 @@ func (f *fixture) addApp(id, issuer string, key *renew.SigningKey) {
 	require.NoError(f.t, f.store.RotateSigningKey(f.ctx, id, key, f.clock.Now()))
 }
 
-// requireSamePair requires that two bundles hold the same pair, signatures and
-// keys apart.
+// requireSamePair requires that two bundles hold the same pair, except for
+// signatures and keys.
 func requireSamePair(t *testing.T, want, got *renew.Bundle) {
 	t.Helper()
 	require.Equal(t, claims(t, want.AuthToken), claims(t, got.AuthToken))
@@ -332,8 +333,8 @@ func failTimes(n int, err error) func(context.Context, func() error) error {
 	}
 }
 
-// refusedToken returns the error of a token that was refused.
-func refusedToken(t *testing.T) error {
+// rejectedToken returns the error of a rejected token.
+func rejectedToken(t *testing.T) error {
 	t.Helper()
 	f := newFixture(t)
 	_, err := f.VerifyAuthToken(f.ctx, f.app.ID, "x")
@@ -341,7 +342,7 @@ func refusedToken(t *testing.T) error {
 	return err
 }
 
-// brokenKeys is a KeyStore whose answers are changed on the way out.
+// brokenKeys is a KeyStore whose results are changed on the way out.
 type brokenKeys struct {
 	renew.KeyStore
 	app          func(*renew.App) error
@@ -493,4 +494,39 @@ func generate(t testing.TB, alg renew.Algorithm) *renew.SigningKey {
 	key, err := renew.GenerateSigningKey(alg)
 	require.NoError(t, err)
 	return key
+}
+
+var errOutage = errors.New("the database is on fire")
+
+// countedKeys is a KeyStore that counts the Renewer's calls.
+type countedKeys struct {
+	renew.KeyStore
+	calls map[string]int
+}
+
+func (c *countedKeys) App(ctx context.Context, appID string) (renew.App, error) {
+	c.calls["App"]++
+	return c.KeyStore.App(ctx, appID)
+}
+
+func (c *countedKeys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
+	c.calls["SigningKey"]++
+	return c.KeyStore.SigningKey(ctx, appID)
+}
+
+func (c *countedKeys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+	c.calls["VerificationKey"]++
+	return c.KeyStore.VerificationKey(ctx, appID, keyID)
+}
+
+// unknownSession returns IDs that no store has, older than all others.
+func unknownSession() (sessionID, tokenID string) {
+	s := loadCorpus().sessions["own"]
+	return s.ID, s.TokenID
+}
+
+// bare hides a store's optional interfaces.
+type bare struct {
+	renew.KeyStore
+	renew.TokenStore
 }

@@ -282,7 +282,7 @@ func TestForgedTokensAreNotAuthTokens(t *testing.T) {
 	require.Equal(t, before, c.stored(f))
 }
 
-// The promise: no one can log somebody else out with a token that no valid key of
+// The promise: no one can log another user out with a token that no valid key of
 // the app has signed, or that is not of one of its two kinds. What the app has
 // signed ends the session that it names, and no other.
 func TestForgedTokensRevokeNothing(t *testing.T) {

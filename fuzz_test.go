@@ -77,9 +77,9 @@ func decodeLeniently(segment string) string {
 	return string(decoded)
 }
 
-// presentAnything presents a token everywhere, and requires of every answer that
-// it is a documented one; of every token that is taken, that another reader finds
-// it good.
+// presentAnything presents a token everywhere, and requires of every result that
+// it is a documented one; of every token that is accepted, that another reader
+// accepts it.
 func presentAnything(w *fixture, token string) {
 	t := w.t
 	t.Helper()
@@ -163,8 +163,8 @@ func requireNoneTwice(t *testing.T, object []byte) {
 	}
 }
 
-// FuzzClaims issues, stores and renews any custom claims: they are refused at
-// once, or keep their value for ever.
+// FuzzClaims issues, stores and renews any custom claims: they are rejected
+// immediately, or keep their value through all renewals.
 func FuzzClaims(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"role":"admin"}`, `{"n":9007199254740993,"m":1e400,"f":1.10,"z":-0}`, `{"t":"<&>\u2028\ufffd\ud83d\ude00\u0000"}`,
@@ -187,7 +187,7 @@ func FuzzClaims(f *testing.F) {
 		}
 		w := newFuzzFixture(t, renew.App{}, opts...)
 		b, err := w.Issue(w.ctx, renew.IssueRequest{AppID: "app_1", Subject: "user", IP: testIP, UserAgent: testAgent, Claims: custom})
-		if why := claimsRefused(t, custom); why != "" {
+		if why := whyClaimsAreRejected(t, custom); why != "" {
 			var invalid *renew.ValidationError
 			require.ErrorAs(t, err, &invalid, why)
 			require.Nil(t, b)
@@ -204,8 +204,8 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// claimsRefused says why custom claims must be refused, if they must.
-func claimsRefused(t *testing.T, custom map[string]any) string {
+// whyClaimsAreRejected says why custom claims must be rejected, if they must.
+func whyClaimsAreRejected(t *testing.T, custom map[string]any) string {
 	t.Helper()
 	for name := range custom {
 		for _, reserved := range []string{"iss", "iat", "nbf", "exp", "jid", "sid", "sub", "aud", "ip", "useragent", "type", "jti"} {
@@ -234,7 +234,7 @@ func requireSameClaims(t *testing.T, want, got map[string]any, renewals int) {
 
 // FuzzRenewer runs a Renewer and a simple model side by side: tokens of any age
 // presented in any order, with and without idempotency keys, over a store that
-// fails, answers after all, or is raced by another client.
+// fails, loses replies, or is raced by another client.
 func FuzzRenewer(f *testing.F) {
 	for _, seed := range []string{
 		"", "\x00\x00\x00\x00", "\x0f\x00\x00\x01\x00\x00\x05\x00\x00", "\x01\x00\x01\x00\x00\x01\x00\x07\x90\x00\x01\x00",
@@ -258,7 +258,7 @@ func FuzzRenewer(f *testing.F) {
 // pair is one that was made; what the client has of it may be nothing.
 type pair struct {
 	tokenID  string
-	refresh  string // empty: its answer was lost
+	refresh  string // empty: its response was lost
 	nbf, exp time.Time
 }
 
@@ -360,7 +360,7 @@ func (r *modelRun) step(kind, which, how byte) {
 	key := []string{"", testKey1, testKey2}[how%3]
 	now := r.clock.Now()
 	if kind%8 < 6 && r.model.pairs[i].refresh == "" {
-		return // nobody has it
+		return // no client has it
 	}
 	outcome := r.model.outcome(i, key, now, false)
 	writes := outcome == renewed || outcome == retried
@@ -428,8 +428,8 @@ func (r *modelRun) renewRequest(i int, key string) renew.RenewRequest {
 	return renew.RenewRequest{AppID: "app_1", RefreshToken: r.model.pairs[i].refresh, IP: testIP, UserAgent: testAgent, IdempotencyKey: key}
 }
 
-// present presents pair i and requires what the model says, as it stands when
-// the answer comes.
+// present presents pair i and requires what the model says, at the time of
+// the result.
 func (r *modelRun) present(i int, key string) {
 	r.t.Helper()
 	presented := len(r.model.pairs)
@@ -459,7 +459,7 @@ func (r *modelRun) present(i int, key string) {
 	}
 }
 
-// fails presents pair i and requires the server's fault.
+// fails presents pair i and requires an internal error.
 func (r *modelRun) fails(i int, key string) {
 	r.t.Helper()
 	_, err := r.Renew(r.ctx, r.renewRequest(i, key))

@@ -129,7 +129,7 @@ func TestRunKeepsKeysForRetries(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	t.Run("deletes at the interval, and goes on after an error", func(t *testing.T) {
+	t.Run("deletes at the interval, and continues after an error", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log strings.Builder
 			previous := slog.Default()

@@ -26,7 +26,7 @@ import (
 	"github.com/jwtrenew/renew/httpadapter"
 )
 
-// recorder keeps every byte that a scenario writes anywhere but into its answers.
+// recorder keeps every byte that a scenario writes anywhere but into its responses.
 type recorder struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -88,7 +88,7 @@ func (r *recorder) captureOutput(t *testing.T) {
 	t.Cleanup(func() {
 		written, err := os.ReadFile(file.Name())
 		require.NoError(t, err)
-		require.Empty(t, string(written), "a library writes nothing of its own")
+		require.Empty(t, string(written), "a library writes nothing by itself")
 	})
 }
 
@@ -129,7 +129,7 @@ func (s secrets) requireNoneIn(t *testing.T, where, text string) {
 }
 
 const (
-	claimSecret  = "claim-value-7a0b5c1d-nobody-logs-this"
+	claimSecret  = "claim-value-7a0b5c1d-never-to-be-logged"
 	claimName    = "claim-name-55aa1e0f-nor-this"
 	wrongAppKey  = "wrong-app-key-2f6c1bd4a97e4b31"
 	idempotency  = "idempotency-key-9d1c27aa41"
@@ -137,9 +137,9 @@ const (
 	outageDetail = "connection refused"
 )
 
-// The promise: nothing that is written anywhere but in the answer to its owner, no
-// event, log line, error, refusal or stored session, holds a token, an app key,
-// an idempotency key or, the stored session apart, a custom claim.
+// The promise: nothing that is written anywhere but in the response to its owner, no
+// event, log line, error, other response or stored session, holds a token, an app
+// key, an idempotency key or, except the stored session, a custom claim.
 func TestNothingWrittenHoldsASecret(t *testing.T) {
 	r := &recorder{}
 	r.captureOutput(t)
@@ -173,17 +173,17 @@ func TestNothingWrittenHoldsASecret(t *testing.T) {
 	} {
 		require.Contains(t, written, `"Kind":"`+string(kind)+`"`, "the scenario shows every kind of event")
 	}
-	for _, shown := range []string{"request refused", "request failed", hookDetail, outageDetail, s.last.SessionID} {
-		require.Contains(t, written, shown, "the scenario is written at all")
+	for _, shown := range []string{"request rejected", "request failed", hookDetail, outageDetail, s.last.SessionID} {
+		require.Contains(t, written, shown, "the scenario is recorded at all")
 	}
-	s.secrets.requireNoneIn(t, "logs, events, errors or refusals", written)
+	s.secrets.requireNoneIn(t, "logs, events, errors or responses", written)
 	stored := maps.Clone(s.secrets)
 	maps.DeleteFunc(stored, func(_, kind string) bool { return strings.HasPrefix(kind, "a claim's") })
 	require.Contains(t, s.rows, s.last.SessionID)
 	stored.requireNoneIn(t, "stored sessions", s.rows)
 }
 
-// leakScenario is a service in use, by good and by bad clients.
+// leakScenario is a service in use, by honest and by bad clients.
 type leakScenario struct {
 	*fixture
 	handler  *swapHandler
@@ -219,7 +219,7 @@ func (s *leakScenario) keep(b *renew.Bundle) {
 	s.rows += string(encoded) + fmt.Sprintf("%+v", row)
 }
 
-// post renews over HTTP, and writes down every answer but a new pair.
+// post renews over HTTP, and records every response but a new pair.
 func (s *leakScenario) post(appID, appKey, token string, change func(*http.Request)) *renew.Bundle {
 	s.t.Helper()
 	body, err := json.Marshal(map[string]string{"refresh_token": token, "ip": testIP, "useragent": testAgent})
@@ -234,21 +234,21 @@ func (s *leakScenario) post(appID, appKey, token string, change func(*http.Reque
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(s.t, err)
 	defer func() { require.NoError(s.t, res.Body.Close()) }()
-	answer, err := io.ReadAll(res.Body)
+	response, err := io.ReadAll(res.Body)
 	require.NoError(s.t, err)
 	s.recorder.printf("%s %v\n", res.Status, res.Header)
 	if res.StatusCode != http.StatusOK {
-		s.recorder.printf("%s\n", answer)
+		s.recorder.printf("%s\n", response)
 		return nil
 	}
 	var b renew.Bundle
-	require.NoError(s.t, json.Unmarshal(answer, &b))
+	require.NoError(s.t, json.Unmarshal(response, &b))
 	b.SessionID = claims(s.t, b.RefreshToken)["sid"].(string)
 	s.keep(&b)
 	return &b
 }
 
-func (s *leakScenario) good(b *renew.Bundle) *renew.Bundle {
+func (s *leakScenario) renewed(b *renew.Bundle) *renew.Bundle {
 	if _, known := s.keys[b.RefreshToken]; !known { // one for each refresh token
 		s.keys[b.RefreshToken] = fmt.Sprintf("%s-%d", idempotency, len(s.keys))
 	}
@@ -258,15 +258,15 @@ func (s *leakScenario) good(b *renew.Bundle) *renew.Bundle {
 // renewals are renewals, retries, theft and logouts.
 func (s *leakScenario) renewals() {
 	first := s.issue()
-	second := s.good(first)
+	second := s.renewed(first)
 	require.NotNil(s.t, second)
-	require.NotNil(s.t, s.good(first), "a retry")
-	third := s.good(second)
+	require.NotNil(s.t, s.renewed(first), "a retry")
+	third := s.renewed(second)
 	require.NotNil(s.t, third)
 	require.Nil(s.t, s.post("app_1", s.appKey, second.RefreshToken, nil), "superseded")
 	s.clock.Move(time.Minute)
-	require.Nil(s.t, s.good(first), "reused")
-	require.Nil(s.t, s.good(third), "revoked")
+	require.Nil(s.t, s.renewed(first), "reused")
+	require.Nil(s.t, s.renewed(third), "revoked")
 	other := s.issue()
 	_, err := s.VerifySession(s.ctx, "app_1", other.AuthToken)
 	require.NoError(s.t, err)
@@ -281,27 +281,27 @@ func (s *leakScenario) renewals() {
 func (s *leakScenario) failures() {
 	b := s.issue()
 	s.deny = fmt.Errorf("%s: %w", hookDetail, renew.ErrDenied)
-	require.Nil(s.t, s.good(b))
+	require.Nil(s.t, s.renewed(b))
 	s.deny = errors.New(hookDetail)
-	require.Nil(s.t, s.good(b))
+	require.Nil(s.t, s.renewed(b))
 	s.deny = nil
 	outage := errors.New(outageDetail)
 	s.hooks.rotate = func(context.Context, func() error) error { return outage }
-	require.Nil(s.t, s.good(b))
+	require.Nil(s.t, s.renewed(b))
 	s.hooks.rotate = func(context.Context, func() error) error { return renew.ErrConflict }
-	require.Nil(s.t, s.good(b))
+	require.Nil(s.t, s.renewed(b))
 	s.hooks.rotate = nil
 	s.hooks.session = func(context.Context, func() (renew.Session, error)) (renew.Session, error) {
 		return renew.Session{}, outage
 	}
-	require.Nil(s.t, s.good(b))
+	require.Nil(s.t, s.renewed(b))
 	_, err := s.VerifySession(s.ctx, "app_1", b.AuthToken)
 	s.recorder.err(err)
 	s.hooks.session = nil
 	s.hooks.revoke = func(context.Context, func() error) error { return outage }
 	s.recorder.err(s.Revoke(s.ctx, "app_1", b.RefreshToken))
 	s.hooks.revoke = nil
-	require.NotNil(s.t, s.good(b))
+	require.NotNil(s.t, s.renewed(b))
 }
 
 // strangers are requests of people with no app key, and secrets in wrong places.

@@ -1,0 +1,184 @@
+package renew_test
+
+import (
+	"encoding/base64"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+// The promise: an app ID that no app can have is an unknown app, and no store is
+// asked for it.
+func TestAppIDsThatNoAppCanHave(t *testing.T) {
+	keys := &countedKeys{calls: map[string]int{}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
+	b := f.issue()
+	keys.calls = map[string]int{}
+	lister, err := renew.New(failingLister{f.store}, f.store)
+	require.NoError(t, err)
+	for _, appID := range []string{"", "\x00", "a\nb", "\xff", strings.Repeat("a", 256)} {
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, appID, f.appKey), renew.ErrAppNotFound)
+		_, err = f.VerifyAuthToken(f.ctx, appID, b.AuthToken)
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		require.ErrorIs(t, f.Revoke(f.ctx, appID, b.AuthToken), renew.ErrAppNotFound)
+		_, err = lister.KeySet(f.ctx, appID)
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+	}
+	require.Empty(t, keys.calls)
+}
+
+// The promise: settings that a store should never have kept are the server's
+// fault. Without an issuer, a token without one would match.
+func TestAppOfAStoreIsValidated(t *testing.T) {
+	for name, change := range map[string]func(a *renew.App){
+		"no issuer":              func(a *renew.App) { a.Issuer = "" },
+		"a negative lifetime":    func(a *renew.App) { a.RefreshTTL = -time.Hour },
+		"a lifetime too fine":    func(a *renew.App) { a.AuthTTL = time.Millisecond },
+		"never valid":            func(a *renew.App) { a.RefreshNotBefore = 24 * time.Hour },
+		"an issuer of two lines": func(a *renew.App) { a.Issuer = "a\nb" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := &brokenKeys{}
+			f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { broken.KeyStore = s; return broken }}.new(t)
+			b := f.issue()
+			made := f.forge(b)
+			broken.app = func(a *renew.App) error { change(a); return nil }
+			f.hooks.calls()
+			req := f.request(b)
+			req.RefreshToken = made.withPayload(made.claims().without("iss").String())
+			_, err := f.Renew(f.ctx, req)
+			requireInternal(t, err)
+			_, err = f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+			requireInternal(t, err)
+			requireInternal(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+			_, err = f.Issue(f.ctx, f.issueRequest())
+			requireInternal(t, err)
+			require.Equal(t, [4]int64{}, f.hooks.calls())
+		})
+	}
+}
+
+// The promise: an unknown app and a wrong app key take the same steps.
+func TestWrongAppKeyTakesTheStepsOfAnUnknownApp(t *testing.T) {
+	keys := &countedKeys{calls: map[string]int{}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
+	for _, c := range []struct {
+		appID, appKey string
+		want          error
+	}{
+		{"app_1", "wrong", renew.ErrInvalidAppKey},
+		{"app_1", "", renew.ErrInvalidAppKey},
+		{"app_1", f.appKey[:42] + "!", renew.ErrInvalidAppKey},
+		{"app_1", "!" + f.appKey[1:], renew.ErrInvalidAppKey},
+		{"app_2", f.appKey, renew.ErrAppNotFound},
+	} {
+		keys.calls = map[string]int{}
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, c.appID, c.appKey), c.want)
+		require.Equal(t, map[string]int{"App": 1}, keys.calls)
+	}
+}
+
+func TestAppKeys(t *testing.T) {
+	one, hash := renew.NewAppKey()
+	two, _ := renew.NewAppKey()
+	require.NotEqual(t, one, two)
+	again, err := renew.HashAppKey(one)
+	require.NoError(t, err)
+	require.Equal(t, hash, again)
+	secret, err := base64.RawURLEncoding.DecodeString(one)
+	require.NoError(t, err)
+	require.Len(t, secret, 32)
+}
+
+func TestAppSettings(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(*renew.App)
+		says string // empty: valid
+	}{
+		{"defaults", func(*renew.App) {}, ""},
+		{"no ID", func(a *renew.App) { a.ID = "" }, "ID is required"},
+		{"no issuer", func(a *renew.App) { a.Issuer = "" }, "Issuer is required"},
+		{"an ID with a control character", func(a *renew.App) { a.ID = "a\n" }, "ID has a control character"},
+		{"a negative life", func(a *renew.App) { a.AuthTTL = -time.Second }, "AuthTTL"},
+		{"a life of a fraction", func(a *renew.App) { a.RefreshTTL = 1500 * time.Millisecond }, "RefreshTTL"},
+		{"a session of a fraction", func(a *renew.App) { a.SessionTTL = time.Nanosecond }, "SessionTTL"},
+		{"an auth token that is never valid", func(a *renew.App) { a.AuthNotBefore = time.Hour }, "AuthNotBefore"},
+		{"an auth token that is valid for a second", func(a *renew.App) { a.AuthNotBefore = time.Hour - time.Second }, ""},
+		{"a refresh token that is never valid", func(a *renew.App) { a.RefreshTTL, a.RefreshNotBefore = 2*time.Hour, 2*time.Hour }, "RefreshNotBefore"},
+		{"a refresh token that is valid for a second", func(a *renew.App) { a.RefreshTTL, a.RefreshNotBefore = 2*time.Hour, 2*time.Hour-time.Second }, ""},
+		{"a refresh token that lives no longer than the auth token", func(a *renew.App) { a.AuthTTL, a.RefreshTTL = time.Hour, time.Hour }, "RefreshTTL"},
+		{"a long auth token with the default refresh token", func(a *renew.App) { a.AuthTTL = 24 * time.Hour }, ""},
+		{"the longest auth token", func(a *renew.App) { a.AuthTTL = math.MaxInt64 / time.Second * time.Second }, "RefreshTTL"},
+		{"half of it", func(a *renew.App) { a.AuthTTL = math.MaxInt64 / 2 / time.Second * time.Second }, ""},
+		{"a session that is over before its auth token is valid", func(a *renew.App) { a.AuthNotBefore, a.SessionTTL = time.Minute, time.Minute }, "SessionTTL"},
+		{"a negative number of sessions", func(a *renew.App) { a.MaxSessions = -1 }, "MaxSessions"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := renew.App{ID: "app", Issuer: "issuer"}
+			c.edit(&a)
+			err := a.Validate()
+			if c.says == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, c.says)
+			}
+		})
+	}
+}
+
+func TestUnknownApp(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	for name, appID := range map[string]string{"unknown": "app_9", "ill-formed": "a\nb", "empty": ""} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, f.AuthenticateApp(f.ctx, appID, f.appKey), renew.ErrAppNotFound)
+			_, err := f.VerifyAuthToken(f.ctx, appID, b.AuthToken)
+			require.ErrorIs(t, err, renew.ErrAppNotFound)
+			require.ErrorIs(t, f.Revoke(f.ctx, appID, b.AuthToken), renew.ErrAppNotFound)
+			_, err = f.KeySet(f.ctx, appID)
+			require.ErrorIs(t, err, renew.ErrAppNotFound)
+			if name == "unknown" {
+				_, err = f.Issue(f.ctx, renew.IssueRequest{AppID: appID, Subject: "s", IP: testIP, UserAgent: testAgent})
+				require.ErrorIs(t, err, renew.ErrAppNotFound)
+			}
+		})
+	}
+}
+
+func TestAuthenticateApp(t *testing.T) {
+	f := newFixture(t)
+	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+	for name, key := range map[string]string{"another": f.appKey + "x", "none": "", "the hash": string(f.app.KeyHashes[0][:])} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey)
+		})
+	}
+	t.Run("while a key is being replaced, both are valid", func(t *testing.T) {
+		key, hash := renew.NewAppKey()
+		require.Len(t, key, 43)
+		require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, hash))
+		require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, key))
+		require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+		require.NoError(t, f.store.RemoveAppKey(f.ctx, f.app.ID, f.app.KeyHashes[0]))
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey), renew.ErrInvalidAppKey)
+	})
+	t.Run("an app without keys rejects all callers", func(t *testing.T) {
+		f.addApp("app_2", "issuer_2", nil)
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, "app_2", ""), renew.ErrInvalidAppKey)
+	})
+	t.Run("an outage is not a wrong key", func(t *testing.T) {
+		f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore {
+			return &brokenKeys{KeyStore: s, app: func(*renew.App) error { return errOutage }}
+		}}.new(t)
+		err := f.AuthenticateApp(f.ctx, f.app.ID, f.appKey)
+		requireInternal(t, err)
+		require.ErrorIs(t, err, errOutage)
+	})
+}

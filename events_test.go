@@ -1,0 +1,250 @@
+package renew_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
+)
+
+func TestRenewFunc(t *testing.T) {
+	var decide func(rn *renew.Renewal) error
+	setUp := func(t *testing.T) (*fixture, *renew.Bundle) {
+		decide = func(*renew.Renewal) error { return nil }
+		f := newFixture(t, renew.WithRetryWindow(time.Minute), renew.WithRenewFunc(
+			func(_ context.Context, rn *renew.Renewal) error { return decide(rn) },
+		))
+		return f, f.issue()
+	}
+	t.Run("sees the renewal, and can change nothing but the claims", func(t *testing.T) {
+		f, first := setUp(t)
+		before := f.session(first)
+		var got renew.Renewal
+		decide = func(rn *renew.Renewal) error {
+			got = *rn
+			got.Session = rn.Session.Clone()
+			rn.App.KeyHashes[0] = renew.AppKeyHash{}
+			rn.App.Issuer = "changed"
+			rn.Session.Audience[0] = "changed"
+			rn.Session.Subject = "changed"
+			rn.Request.IP = "203.0.113.5"
+			return nil
+		}
+		second := f.renew(first)
+		require.Equal(t, f.app.ID, got.App.ID)
+		require.Equal(t, before, got.Session)
+		require.Equal(t, f.request(first), got.Request)
+		require.False(t, got.Retry)
+		require.Equal(t, map[string]any{"role": "admin"}, got.Claims)
+		auth := claims(t, second.AuthToken)
+		require.Equal(t, []any{"web", "user@example.com", "issuer_1", testIP}, []any{auth["aud"], auth["sub"], auth["iss"], auth["ip"]})
+		require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+	})
+	t.Run("changes the claims of later renewals too", func(t *testing.T) {
+		f, first := setUp(t)
+		decide = func(rn *renew.Renewal) error {
+			rn.Claims["role"] = "user"
+			rn.Claims["level"] = 3
+			return nil
+		}
+		second := f.renew(first)
+		require.Equal(t, "user", claims(t, second.AuthToken)["role"])
+		decide = func(*renew.Renewal) error { return nil }
+		third := f.renew(second)
+		require.Equal(t, "user", claims(t, third.AuthToken)["role"])
+		require.Equal(t, number(3), claims(t, third.AuthToken)["level"])
+	})
+	t.Run("removes all claims", func(t *testing.T) {
+		f, first := setUp(t)
+		decide = func(rn *renew.Renewal) error { clear(rn.Claims); return nil }
+		require.NotContains(t, claims(t, f.renew(first).AuthToken), "role")
+		require.Nil(t, f.session(first).Claims)
+	})
+	t.Run("denies, and the token stays valid", func(t *testing.T) {
+		f, first := setUp(t)
+		banned := errors.New("account is banned")
+		decide = func(*renew.Renewal) error { return errors.Join(banned, renew.ErrDenied) }
+		_, err := f.Renew(f.ctx, f.request(first))
+		requireRejected(t, err, renew.ReasonDenied)
+		require.ErrorIs(t, err, renew.ErrDenied)
+		require.ErrorIs(t, err, banned)
+		decide = func(*renew.Renewal) error { return nil }
+		f.renew(first)
+	})
+	for name, cause := range map[string]error{
+		"with an error of its own":          errOutage,
+		"with an error that looks like one": renew.ErrInvalidRefreshToken,
+		"with a rejected token":             rejectedToken(t),
+		"with a missing app":                renew.ErrAppNotFound,
+		"with a wrong request":              &renew.ValidationError{Fields: []renew.FieldError{{Field: "x", Message: "y"}}},
+	} {
+		t.Run("fails "+name+": an internal error, and the token stays valid", func(t *testing.T) {
+			f, first := setUp(t)
+			decide = func(*renew.Renewal) error { return cause }
+			_, err := f.Renew(f.ctx, f.request(first))
+			requireInternal(t, err)
+			require.Equal(t, errors.Is(cause, errOutage), errors.Is(err, errOutage))
+			decide = func(*renew.Renewal) error { return nil }
+			f.renew(first)
+		})
+	}
+	t.Run("sets an invalid claim: an internal error, and the token stays valid", func(t *testing.T) {
+		f, first := setUp(t)
+		decide = func(rn *renew.Renewal) error { rn.Claims["iss"] = "me"; return nil }
+		_, err := f.Renew(f.ctx, f.request(first))
+		requireInternal(t, err)
+		decide = func(*renew.Renewal) error { return nil }
+		f.renew(first)
+	})
+	t.Run("sees a retry, and its changes are dropped", func(t *testing.T) {
+		f, first := setUp(t)
+		second := f.renew(first)
+		var retry bool
+		decide = func(rn *renew.Renewal) error { retry = rn.Retry; rn.Claims["iss"] = "me"; return nil }
+		requireSamePair(t, second, f.renew(first))
+		require.True(t, retry)
+	})
+	t.Run("denies a retry, and the successor stays valid", func(t *testing.T) {
+		f, first := setUp(t)
+		second := f.renew(first)
+		decide = func(*renew.Renewal) error { return renew.ErrDenied }
+		f.rejected(first, renew.ReasonDenied)
+		decide = func(*renew.Renewal) error { return nil }
+		f.renew(second)
+	})
+	t.Run("is not called for a token that is rejected anyway", func(t *testing.T) {
+		f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
+			return errors.New("called")
+		}))
+		first := f.issue()
+		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, first.SessionID))
+		f.rejected(first, renew.ReasonRevokedSession)
+	})
+}
+
+func TestEvents(t *testing.T) {
+	f := newFixture(t, renew.WithRetryWindow(5*time.Second))
+	first := f.issue()
+	second := f.renew(first)
+	event := func(kind renew.EventKind, b *renew.Bundle, reason renew.Reason) renew.Event {
+		return renew.Event{
+			Kind: kind, Time: f.clock.Now(), AppID: f.app.ID, SessionID: first.SessionID, TokenID: b.TokenID,
+			Subject: "user@example.com", Reason: reason, IP: testIP, UserAgent: testAgent,
+		}
+	}
+	issued := event(renew.EventIssued, first, "")
+	issued.IP, issued.UserAgent = f.issueRequest().IP, f.issueRequest().UserAgent
+	require.Equal(t, []renew.Event{issued, event(renew.EventRenewed, second, "")}, f.events.take())
+
+	f.renew(first)
+	require.Equal(t, []renew.Event{event(renew.EventRetried, second, "")}, f.events.take())
+
+	f.clock.Move(6 * time.Second)
+	f.rejected(first, renew.ReasonSuperseded)
+	require.Equal(t, []renew.Event{event(renew.EventRejected, first, renew.ReasonSuperseded)}, f.events.take())
+
+	f.clock.Move(time.Minute)
+	f.rejected(first, renew.ReasonReused)
+	require.Equal(t, []renew.Event{
+		event(renew.EventReused, first, renew.ReasonReused),
+		event(renew.EventRevoked, first, renew.ReasonReused),
+	}, f.events.take())
+
+	f.rejected(second, renew.ReasonRevokedSession)
+	require.Equal(t, []renew.Event{event(renew.EventRejected, second, renew.ReasonRevokedSession)}, f.events.take())
+
+	f.rejected(&renew.Bundle{RefreshToken: "x.y"}, renew.ReasonMalformed)
+	require.Equal(t, []renew.Event{{
+		Kind: renew.EventRejected, Time: f.clock.Now(), AppID: f.app.ID, Reason: renew.ReasonMalformed, IP: testIP, UserAgent: testAgent,
+	}}, f.events.take())
+
+	one, two, three := f.issue(), f.issue(), f.issue()
+	f.events.take()
+	const subject = "user@example.com"
+	for range 2 { // what is revoked already is no event
+		require.NoError(t, f.Revoke(f.ctx, f.app.ID, one.AuthToken))
+		require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, two.SessionID))
+		_, err := f.RevokeSubject(f.ctx, f.app.ID, subject)
+		require.NoError(t, err)
+		require.NoError(t, f.RevokeSubjectSession(f.ctx, f.app.ID, subject, three.SessionID))
+	}
+	require.Equal(t, []renew.Event{
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: one.SessionID, TokenID: one.TokenID, Subject: subject},
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, SessionID: two.SessionID, Subject: subject},
+		{Kind: renew.EventRevoked, Time: f.clock.Now(), AppID: f.app.ID, Subject: subject},
+	}, f.events.take())
+
+	require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, "not-the-app-key-of-anyone"), renew.ErrInvalidAppKey)
+	require.ErrorIs(t, f.AuthenticateApp(f.ctx, "app_9", f.appKey), renew.ErrAppNotFound)
+	f.clock.Move(2 * time.Hour)
+	_, err := f.VerifyAuthToken(f.ctx, f.app.ID, one.AuthToken)
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	_, err = f.VerifyAuthToken(f.ctx, f.app.ID, "x")
+	require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+	require.Equal(t, []renew.Event{
+		{Kind: renew.EventAppKeyRejected, Time: f.clock.Now().Add(-2 * time.Hour), AppID: f.app.ID},
+		{Kind: renew.EventAppKeyRejected, Time: f.clock.Now().Add(-2 * time.Hour)},
+		{Kind: renew.EventAuthRejected, Time: f.clock.Now(), AppID: f.app.ID, SessionID: one.SessionID, TokenID: one.TokenID, Reason: renew.ReasonExpired},
+		{Kind: renew.EventAuthRejected, Time: f.clock.Now(), Reason: renew.ReasonMalformed},
+	}, f.events.take())
+}
+
+// The promise: a hook that denies says no more than that, whatever else its
+// error wraps; it says nothing about the app or the store.
+func TestDenialIsOnlyADenial(t *testing.T) {
+	for name, cause := range map[string]error{
+		"a missing app":       renew.ErrAppNotFound,
+		"a wrong app key":     renew.ErrInvalidAppKey,
+		"a store that lags":   renew.ErrAhead,
+		"another token error": rejectedToken(t),
+		"a wrong request":     &renew.ValidationError{Fields: []renew.FieldError{{Field: "x", Message: "y"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var deny error
+			f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error { return deny }))
+			first := f.issue()
+			f.events.take()
+			deny = errors.Join(cause, renew.ErrDenied)
+			_, err := f.Renew(f.ctx, f.request(first))
+			requireRejected(t, err, renew.ReasonDenied)
+			require.ErrorIs(t, err, renew.ErrDenied)
+			for _, sentinel := range []error{renew.ErrAppNotFound, renew.ErrInvalidAppKey, renew.ErrAhead, renew.ErrInvalidAuthToken} {
+				require.NotErrorIs(t, err, sentinel)
+			}
+			var invalid *renew.ValidationError
+			require.NotErrorAs(t, err, &invalid)
+			require.Equal(t, []renew.EventKind{renew.EventRejected}, f.events.kinds())
+			deny = nil
+			f.renew(first)
+		})
+	}
+}
+
+// sharingKeys is a KeyStore that hands out one App to all, as its contract
+// allows: what it returns is to be read.
+type sharingKeys struct {
+	renew.KeyStore
+	shared renew.App
+}
+
+func (s *sharingKeys) App(context.Context, string) (renew.App, error) { return s.shared, nil }
+
+// The promise: what a hook does to its copy of the app is done to the copy.
+func TestHookCannotChangeTheApp(t *testing.T) {
+	keys := &sharingKeys{}
+	f := fixtureConfig{
+		keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys },
+		opts: []renew.Option{renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+			clear(rn.App.KeyHashes)
+			return nil
+		})},
+	}.new(t)
+	keys.shared = f.app
+	f.renew(f.issue())
+	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+}

@@ -1,0 +1,112 @@
+package renew_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+)
+
+// The limits of an idempotency key, to the byte.
+func TestIdempotencyKeysAtTheLimits(t *testing.T) {
+	visible := ""
+	for c := byte('!'); c <= '~'; c++ {
+		visible += string(rune(c))
+	}
+	for key, valid := range map[string]bool{
+		visible:                  true,
+		strings.Repeat("k", 16):  true,
+		strings.Repeat("k", 255): true,
+		strings.Repeat("k", 15):  false,
+		strings.Repeat("k", 256): false,
+		visible + " ":            false,
+		visible + "\x7f":         false,
+		visible + "\u00e9":       false,
+	} {
+		f := newFixture(t)
+		_, err := f.renewWith(f.issue(), key)
+		if valid {
+			require.NoError(t, err, key)
+			continue
+		}
+		var invalid *renew.ValidationError
+		require.ErrorAs(t, err, &invalid)
+		require.Equal(t, "Idempotency-Key", invalid.Fields[0].Field)
+	}
+}
+
+func TestMalformedRequests(t *testing.T) {
+	long := func(n int) string { return strings.Repeat("x", n) }
+	type change func(*renew.IssueRequest, *renew.RenewRequest)
+	for _, c := range []struct {
+		name  string
+		field string
+		edit  change
+		issue bool // Issue has the field
+		renew bool // Renew has it
+	}{
+		{"no app", "app_id", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.AppID, r.AppID = "", "" }, true, true},
+		{"a long app ID", "app_id", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.AppID, r.AppID = long(256), long(256) }, true, true},
+		{"an app ID that is not UTF-8", "app_id", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.AppID, r.AppID = "\xff", "\xff" }, true, true},
+		{"no subject", "sub", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Subject = "" }, true, false},
+		{"a long subject", "sub", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Subject = long(256) }, true, false},
+		{"a subject with a control character", "sub", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Subject = "a\x00b" }, true, false},
+		{"an empty audience", "aud", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Audience = []string{"a", ""} }, true, false},
+		{"a long audience", "aud", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Audience = []string{long(2048), long(2049)} }, true, false},
+		{"no token", "refresh_token", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.RefreshToken = "" }, false, true},
+		{"no IP address", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "", "" }, true, true},
+		{"an IP address with a port", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "1.1.1.1:80", "1.1.1.1:80" }, true, true},
+		{"an IP address with a zone", "ip", func(i *renew.IssueRequest, r *renew.RenewRequest) { i.IP, r.IP = "fe80::1%eth0", "fe80::1%eth0" }, true, true},
+		{"a short idempotency key", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(15) }, false, true},
+		{"a long idempotency key", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(256) }, false, true},
+		{"an idempotency key with a space", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(16) + " x" }, false, true},
+		{"an idempotency key with a letter beyond ASCII", "Idempotency-Key", func(_ *renew.IssueRequest, r *renew.RenewRequest) { r.IdempotencyKey = long(16) + "é" }, false, true},
+		{"a reserved claim", "claims", func(i *renew.IssueRequest, _ *renew.RenewRequest) { i.Claims = map[string]any{"jti": 1} }, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			issue, again := f.issueRequest(), f.request(f.issue())
+			f.hooks.calls()
+			f.events.take()
+			c.edit(&issue, &again)
+			check := func(err error) {
+				var invalid *renew.ValidationError
+				require.ErrorAs(t, err, &invalid)
+				require.Len(t, invalid.Fields, 1)
+				require.Equal(t, c.field, invalid.Fields[0].Field)
+				require.NotEmpty(t, invalid.Fields[0].Message)
+			}
+			if c.issue {
+				_, err := f.Issue(f.ctx, issue)
+				check(err)
+			}
+			if c.renew {
+				_, err := f.Renew(f.ctx, again)
+				check(err)
+			}
+			require.Equal(t, [4]int64{}, f.hooks.calls(), "a malformed request must not reach the store")
+			require.Empty(t, f.events.take())
+		})
+	}
+	t.Run("every malformed field is named, in order", func(t *testing.T) {
+		f := newFixture(t)
+		_, err := f.Renew(f.ctx, renew.RenewRequest{IdempotencyKey: "x"})
+		require.EqualError(t, err, "invalid request: app_id is required; refresh_token is required; ip is required; "+
+			"Idempotency-Key must be 16 to 255 characters long")
+	})
+	t.Run("the limits themselves are valid", func(t *testing.T) {
+		f := newFixture(t)
+		req := f.issueRequest()
+		req.Subject, req.UserAgent = long(255), long(1024)
+		req.Audience = []string{long(2048), long(2048)}
+		b, err := f.Issue(f.ctx, req)
+		require.NoError(t, err)
+		again := f.request(b)
+		again.IP, again.UserAgent, again.IdempotencyKey = "2001:db8::1", "Ünïcode "+long(1000), long(255)
+		b, err = f.Renew(f.ctx, again)
+		require.NoError(t, err)
+		require.Equal(t, "2001:db8::1", claims(t, b.AuthToken)["ip"])
+	})
+}

@@ -1,0 +1,127 @@
+package renew_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+)
+
+func TestRevocationForReuse(t *testing.T) {
+	used := func(t *testing.T) (*fixture, *renew.Bundle) {
+		f := newFixture(t)
+		first := f.issue()
+		f.renew(first)
+		f.clock.Move(time.Minute)
+		return f, first
+	}
+	t.Run("happens though the client hangs up", func(t *testing.T) {
+		f, first := used(t)
+		ctx, hangUp := context.WithCancel(f.ctx)
+		f.hooks.session = func(_ context.Context, do func() (renew.Session, error)) (renew.Session, error) {
+			defer hangUp()
+			return do()
+		}
+		_, err := f.Renew(ctx, f.request(first))
+		requireRejected(t, err, renew.ReasonReused)
+		require.False(t, f.session(first).RevokedAt.IsZero())
+	})
+	t.Run("that fails is an internal error, and reported", func(t *testing.T) {
+		f, first := used(t)
+		f.hooks.revoke = func(context.Context, func() error) error { return errOutage }
+		f.events.take()
+		_, err := f.Renew(f.ctx, f.request(first))
+		requireInternal(t, err)
+		require.ErrorIs(t, err, errOutage)
+		require.Equal(t, []renew.EventKind{renew.EventReused}, f.events.kinds())
+	})
+	t.Run("of a session deleted concurrently is a rejection", func(t *testing.T) {
+		f, first := used(t)
+		f.hooks.revoke = func(context.Context, func() error) error { return renew.ErrSessionNotFound }
+		f.rejected(first, renew.ReasonReused)
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		token func(f *fixture, b *renew.Bundle) string
+	}{
+		{"by the auth token", func(_ *fixture, b *renew.Bundle) string { return b.AuthToken }},
+		{"by the refresh token", func(_ *fixture, b *renew.Bundle) string { return b.RefreshToken }},
+		{"by a used refresh token", func(f *fixture, b *renew.Bundle) string { f.renew(b); return b.RefreshToken }},
+		{"by an expired auth token", func(f *fixture, b *renew.Bundle) string { f.clock.Move(2 * time.Hour); return b.AuthToken }},
+		{"by a token that is not valid yet", func(f *fixture, b *renew.Bundle) string { f.clock.Move(-time.Hour); return b.RefreshToken }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t)
+			b, other := f.issue(), f.issue()
+			token := c.token(f, b)
+			require.NoError(t, f.Revoke(f.ctx, f.app.ID, token))
+			at := f.clock.Now()
+			require.Equal(t, at, f.session(b).RevokedAt)
+			require.True(t, f.session(other).RevokedAt.IsZero())
+			f.clock.Move(time.Second)
+			require.NoError(t, f.Revoke(f.ctx, f.app.ID, token))
+			require.Equal(t, at, f.session(b).RevokedAt)
+		})
+	}
+	t.Run("of a deleted session is nil", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		_, err := f.store.DeleteExpired(f.ctx, epoch.Add(24*time.Hour), 1)
+		require.NoError(t, err)
+		require.NoError(t, f.Revoke(f.ctx, f.app.ID, b.RefreshToken))
+	})
+	t.Run("rejects a token that no valid key has signed", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		err := f.Revoke(f.ctx, f.app.ID, b.RefreshToken[:len(b.RefreshToken)-8]+"AAAAAAAA")
+		require.ErrorIs(t, err, renew.ErrInvalidToken)
+		f.rotateKey(renew.ES256)
+		require.NoError(t, f.store.RevokeKey(f.ctx, f.app.ID, b.KeyID, f.clock.Now()))
+		require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, b.RefreshToken), renew.ErrInvalidToken)
+		require.True(t, f.session(b).RevokedAt.IsZero())
+	})
+	t.Run("says so when the store fails", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.issue()
+		f.events.take()
+		f.hooks.revoke = func(context.Context, func() error) error { return errOutage }
+		for _, err := range []error{f.Revoke(f.ctx, f.app.ID, b.AuthToken), f.RevokeSession(f.ctx, f.app.ID, b.SessionID)} {
+			requireInternal(t, err)
+			require.ErrorIs(t, err, errOutage)
+		}
+		require.Empty(t, f.events.take())
+	})
+	t.Run("of an unknown session ID", func(t *testing.T) {
+		f := newFixture(t)
+		require.ErrorIs(t, f.RevokeSession(f.ctx, f.app.ID, "x"), renew.ErrSessionNotFound)
+	})
+}
+
+func TestSubjects(t *testing.T) {
+	f := newFixture(t)
+	first := f.issue()
+	f.clock.Move(time.Minute)
+	second, revoked := f.issue(), f.issue()
+	require.NoError(t, f.RevokeSession(f.ctx, f.app.ID, revoked.SessionID))
+	other := f.issueRequest()
+	other.Subject = "other@example.com"
+	theirs, err := f.Issue(f.ctx, other)
+	require.NoError(t, err)
+
+	sessions, err := f.Sessions(f.ctx, f.app.ID, "user@example.com")
+	require.NoError(t, err)
+	require.Equal(t, []renew.Session{f.session(second), f.session(first)}, sessions)
+
+	n, err := f.RevokeSubject(f.ctx, f.app.ID, "user@example.com")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	f.rejected(first, renew.ReasonRevokedSession)
+	f.rejected(second, renew.ReasonRevokedSession)
+	f.renew(theirs)
+}
