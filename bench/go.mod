@@ -8,8 +8,8 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
-	github.com/jwtrenew/renew v0.0.0
-	github.com/jwtrenew/renew/sqlstore v0.0.0
+	github.com/jwtrenew/renew v0.1.0-rc
+	github.com/jwtrenew/renew/sqlstore v0.1.0-rc
 	github.com/ory/fosite v0.49.0
 	github.com/stretchr/testify v1.12.1
 	github.com/zitadel/oidc/v3 v3.45.0
@@ -113,3 +113,16 @@ replace (
 	github.com/jwtrenew/renew => ../
 	github.com/jwtrenew/renew/sqlstore => ../sqlstore
 )
+
+exclude (
+	github.com/jackc/puddle v0.0.0-20190413234325-e4ced69a3a2b
+	github.com/jackc/puddle v0.0.0-20190608224051-11cab39313c9
+	github.com/jackc/puddle v1.1.3
+	github.com/jackc/puddle v1.3.0
+)
+
+exclude github.com/oklog/ulid v1.3.1
+
+exclude github.com/lestrrat-go/jwx v1.2.29
+
+exclude github.com/lestrrat-go/option v1.0.1

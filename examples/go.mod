@@ -6,7 +6,7 @@ require (
 	github.com/go-json-experiment/json v0.0.0-20251027170946-4849db3c2f7e
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
-	github.com/jwtrenew/renew v0.0.0
+	github.com/jwtrenew/renew v0.1.0-rc
 	github.com/stretchr/testify v1.12.1
 	go.etcd.io/bbolt v1.5.0
 	modernc.org/sqlite v1.58.0
@@ -32,7 +32,7 @@ require (
 
 require (
 	github.com/go-jose/go-jose/v4 v4.1.9 // indirect
-	github.com/jwtrenew/renew/sqlstore v0.0.0
+	github.com/jwtrenew/renew/sqlstore v0.1.0-rc
 	github.com/oklog/ulid/v2 v2.1.2 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )

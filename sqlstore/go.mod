@@ -5,7 +5,7 @@ go 1.25.0
 require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
-	github.com/jwtrenew/renew v0.0.0
+	github.com/jwtrenew/renew v0.1.0-rc
 	github.com/stretchr/testify v1.12.1
 	modernc.org/sqlite v1.58.0
 )

@@ -6,5 +6,5 @@ replace github.com/jwtrenew/renew => ../../
 
 require (
 	github.com/anishathalye/porcupine v1.3.1
-	github.com/jwtrenew/renew v0.0.0
+	github.com/jwtrenew/renew v0.1.0-rc
 )
