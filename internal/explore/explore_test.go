@@ -1,0 +1,57 @@
+package explore
+
+import (
+	"flag"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	all    = flag.Bool("explore.all", false, "explore every configuration, the large ones too")
+	replay = flag.String("explore.replay", "", "a schedule to replay, as a violation prints it")
+)
+
+func TestPromises(t *testing.T) {
+	for _, c := range configs() {
+		t.Run(c.Name, func(t *testing.T) {
+			began := time.Now()
+			var r *Report
+			var err error
+			synctest.Test(t, func(*testing.T) { r, err = Explore(c) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d states, %d transitions, %d runs, %v", r.States, r.Transitions, r.Runs, time.Since(began).Round(time.Millisecond))
+			for _, v := range r.Violations {
+				t.Errorf("%v", v)
+			}
+		})
+	}
+}
+
+// TestReplay runs one schedule again, as a violation prints it.
+func TestReplay(t *testing.T) {
+	if *replay == "" {
+		t.Skip("no schedule to replay; say -explore.replay")
+	}
+	name, schedule, _ := strings.Cut(*replay, ":")
+	for _, c := range configs() {
+		if c.Name != name {
+			continue
+		}
+		synctest.Test(t, func(t *testing.T) {
+			told, v, err := Replay(c, schedule)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case v != nil:
+				t.Fatal(v)
+			}
+			t.Logf("no promise is broken:\n%s", strings.Join(told, "\n"))
+		})
+		return
+	}
+	t.Fatalf("no configuration is called %q", name)
+}
