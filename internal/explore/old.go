@@ -9,3 +9,14 @@ import (
 var errClock = errors.New("clock")
 
 func hashOf(s *renew.Session) []byte { return s.RetryProof }
+
+// Ahead stands for renew.AheadPolicy.
+type Ahead int8
+
+const (
+	fails Ahead = iota
+	rejected
+	adopted
+)
+
+func aheadOptions(Ahead) []renew.Option { return nil }

@@ -213,6 +213,8 @@ func newProcess(c *Config) (*process, error) {
 		p.keys = append(p.keys, key)
 	}
 	opts := []renew.Option{
+		renew.WithRetryWindow(c.RetryWindow),
+		renew.WithReuseLeeway(c.ReuseLeeway),
 		renew.WithClock(func() time.Time { return at(p.run.clock) }),
 		renew.WithEventFunc(func(_ context.Context, e renew.Event) {
 			p.run.events = append(p.run.events, event{e.Kind, p.run.used})
@@ -222,7 +224,7 @@ func newProcess(c *Config) (*process, error) {
 		opts = append(opts, renew.WithRenewFunc(p.hook))
 	}
 	var err error
-	p.renewer, err = renew.New(keyStore{p}, tokenStore{p}, append(opts, c.Options...)...)
+	p.renewer, err = renew.New(keyStore{p}, tokenStore{p}, append(opts, aheadOptions(c.Ahead)...)...)
 	return p, err
 }
 

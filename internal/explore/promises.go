@@ -3,6 +3,7 @@ package explore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -24,11 +25,16 @@ func (w *world) broken(promise int, rule, format string, args ...any) *Violation
 
 // checkRevocation judges a revocation for reuse that has just happened.
 func (w *world) checkRevocation(s *state, r request) *Violation {
-	if s.thiefPresented || s.ownerLate || s.restored && w.Ahead != AheadAdopted {
+	if s.thiefPresented || s.ownerLate || s.restored && (w.Ahead != adopted || !s.knows(w.process.tokens.at(r.token).jid)) {
 		return nil
 	}
 	return w.broken(4, "an owner is punished",
 		"the %s's request %d with token %s revoked the session, and no one else has presented a token of it", r.by, r.number+1, w.nameOf(r.token))
+}
+
+// knows says whether a token is in the history that the store has not lost.
+func (s *state) knows(jid int32) bool {
+	return slices.ContainsFunc(s.uses, func(u use) bool { return u.presented == jid || u.successor == jid })
 }
 
 // checkResult judges what a request has ended with, which its client does not
@@ -59,8 +65,9 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 	}
 	presented, successor := w.process.tokens.at(req.token), w.process.tokens.at(r.token)
 	var made *use
-	for i := range s.uses {
-		u := &s.uses[i]
+	uses := slices.Clone(s.uses)
+	for i := range uses {
+		u := &uses[i]
 		switch {
 		case u.presented != presented.jid:
 		case u.successor == successor.jid:
@@ -84,6 +91,7 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 		return w.broken(1, "a pair is given out for another request's rotation", "token %s, and it is not called a retry", w.name(successor.jid))
 	}
 	made.handed = true
+	s.uses = uses
 	if !r.retried {
 		return nil
 	}
@@ -113,6 +121,9 @@ func (w *world) checkRetry(s *state, req request, made *use) *Violation {
 func (w *world) checkOwnCommit(s *state, f *flight, req request, r *result) *Violation {
 	if !f.committed || s.restored {
 		return nil
+	}
+	if made := s.made(req); made == nil || slices.ContainsFunc(s.uses, func(u use) bool { return u.presented == made.successor }) {
+		return nil // lost since; or given to a client, which has used it
 	}
 	ended := r.reason == renew.ReasonRevokedSession || r.reason == renew.ReasonUnknownSession || r.reason == renew.ReasonEndedSession
 	if r.reason != "" && !ended {
@@ -146,10 +157,12 @@ func (w *world) checkDetection(s *state, f *flight, req request, r *result) *Vio
 		return nil
 	case errors.Is(r.err, errClock), r.reason == renew.ReasonRevokedKey, r.reason == renew.ReasonDenied:
 		return nil
+	case len(s.uses) > 0 && s.uses[len(s.uses)-1].at >= req.clock:
+		return nil // a renewal came in between: it may have arrived before the use
 	case s.back && (r.reason == renew.ReasonExpired || r.reason == renew.ReasonEndedSession || r.reason == renew.ReasonUnknownSession):
 		return nil
 	}
-	return w.broken(3, "a theft is not detected",
+	return w.broken(3, "a theft is not detected: "+string(r.reason),
 		"the %s presents token %s, which the %s has used; it is rejected (%v) and the session goes on", req.by, w.nameOf(req.token), req.by.other(), r.err)
 }
 
@@ -189,7 +202,7 @@ func (w *world) checkCause(s *state, f *flight, req request, r *result) *Violati
 	if _, conflicts := w.counts(f.node); conflicts > 1 {
 		return nil
 	}
-	if s.back && errors.Is(r.err, errClock) || s.restored && r.ahead && w.Ahead == AheadFails {
+	if s.back && errors.Is(r.err, errClock) || s.restored && r.ahead && w.Ahead == fails {
 		return nil
 	}
 	return w.broken(2, "an error without a cause", "request %d of the %s with token %s: %v", req.number+1, req.by, w.nameOf(req.token), r.err)
@@ -257,7 +270,7 @@ func (w *world) mayHaveLost(s *state) bool {
 	jid := *w.process.jids.at(tok.jid)
 	if s.restored {
 		// What was lost is lost; but the newest token is adopted.
-		return !(w.Ahead == AheadAdopted && jid > current)
+		return !(w.Ahead == adopted && jid > current)
 	}
 	full := w.budgets()
 	clean := s.left[lost] == full[lost] && s.left[hangUps] == full[hangUps] && s.left[faults] == full[faults] && s.left[failovers] == full[failovers]

@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -63,23 +64,11 @@ type Config struct {
 
 	AuthTTL, RefreshTTL, RefreshNotBefore, SessionTTL time.Duration
 
-	Options     []renew.Option
-	RetryWindow time.Duration // as the options set it
-	ReuseLeeway time.Duration // as the options set it
-	Ahead       Ahead         // as the options set it
+	RetryWindow, ReuseLeeway time.Duration
+	Ahead                    Ahead // what renew.WithAhead takes
 
 	MaxStates int // more are an error; 0: no limit
 }
-
-// Ahead is the policy that the options set.
-type Ahead int8
-
-// The policies of renew.WithAhead.
-const (
-	AheadFails Ahead = iota
-	AheadRejected
-	AheadAdopted
-)
 
 // home is the party from whose network a party sends.
 func (c *Config) home(p party) party {
@@ -174,7 +163,18 @@ type use struct {
 	by        party
 	key       party // whose idempotency key the request had
 	at        int64
+	number    int8 // of the request
 	handed    bool // a client was told
+}
+
+// made returns the rotation that a request has made, if any.
+func (s *state) made(r request) *use {
+	for i := range s.uses {
+		if s.uses[i].number == r.number {
+			return &s.uses[i]
+		}
+	}
+	return nil
 }
 
 // flight is a request in flight, or its response.
@@ -192,13 +192,22 @@ type flight struct {
 	fault     bool // a call of it failed
 }
 
+// clone returns a copy whose flights may be changed. The other slices are shared:
+// what changes them makes copies.
 func (s *state) clone() *state {
 	c := *s
-	c.past = slices.Clone(s.past)
-	c.late = slices.Clone(s.late)
-	c.flights = slices.Clone(s.flights)
-	c.uses = slices.Clone(s.uses)
+	c.flights = append(make([]flight, 0, len(s.flights)+1), s.flights...)
 	return &c
+}
+
+// with returns a copy of s that has one element more.
+func with[E any](s []E, e E) []E {
+	return append(append(make([]E, 0, len(s)+1), s...), e)
+}
+
+// without returns a copy of s without its element i.
+func without[E any](s []E, i int) []E {
+	return append(append(make([]E, 0, len(s)-1), s[:i]...), s[i+1:]...)
 }
 
 // encode appends what is in the state, for hashing.
@@ -233,7 +242,7 @@ func (s *state) encode(b []byte) []byte {
 		b = f.encode(b)
 	}
 	for _, u := range s.uses {
-		num(int64(u.presented), int64(u.successor), int64(u.by), int64(u.key), u.at)
+		num(int64(u.presented), int64(u.successor), int64(u.by), int64(u.key), u.at, int64(u.number))
 		flag(u.handed)
 	}
 	flag(s.revoked[0], s.revoked[1], s.busy, s.loggedOut, s.ended, s.thiefPresented, s.ownerLate, s.restored, s.expired, s.back)
@@ -241,20 +250,16 @@ func (s *state) encode(b []byte) []byte {
 }
 
 func (f *flight) encode(b []byte) []byte {
-	for _, n := range []int64{
-		int64(f.node), int64(f.by), int64(f.response),
-		int64(f.held.kind), int64(f.held.session), int64(f.held.key),
-	} {
-		b = binary.AppendVarint(b, n)
-	}
-	for _, set := range []bool{f.attached, f.canceled, f.holding, f.demand, f.afterEnd, f.committed, f.fault} {
+	b = binary.AppendVarint(b, int64(f.node))
+	b = binary.AppendVarint(b, int64(f.response))
+	b = binary.AppendVarint(b, int64(f.held.session))
+	var flags byte
+	for i, set := range [...]bool{f.attached, f.canceled, f.holding, f.demand, f.afterEnd, f.committed, f.fault} {
 		if set {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
+			flags |= 1 << i
 		}
 	}
-	return b
+	return append(b, flags, byte(f.by), byte(f.held.kind), byte(f.held.key)) //nolint:gosec // small
 }
 
 // actionKind is what can happen next.
@@ -564,9 +569,14 @@ func (w *world) noteExpiry(s *state) {
 	s.expired = s.expired || session.EndedBefore(at(s.clock+1))
 }
 
+// sortFlights makes states equal in which the same requests are in flight: no
+// two are at one node, and equal responses are equal.
 func sortFlights(s *state) {
+	if len(s.flights) < 2 {
+		return
+	}
 	slices.SortFunc(s.flights, func(a, b flight) int {
-		return slices.Compare(a.encode(nil), b.encode(nil))
+		return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.response, b.response), cmp.Compare(a.by, b.by))
 	})
 }
 
@@ -598,6 +608,7 @@ func (w *world) keyFor(s *state, by party, tok int32) party {
 
 // arrive starts a request with the newest token that its client knows.
 func (w *world) arrive(s *state, a action) *Violation {
+	s.clock++ // no request arrives in the millisecond in which an earlier pair was issued
 	r := request{by: a.by, token: s.storage[a.by], number: s.started, clock: s.clock}
 	s.started++
 	if a.kind == logsOut {
@@ -651,7 +662,8 @@ func (w *world) proceed(s *state, a action) *Violation {
 	f := &s.flights[a.flight]
 	n := &w.process.nodes[f.node]
 	r := reply{kind: a.reply}
-	if a.reply == outage || a.reply == conflict || a.reply == contextDone && !f.canceled {
+	hungUp := a.reply == contextDone && (n.call.dead || f.canceled && n.call.heeds)
+	if a.reply == outage || a.reply == conflict || a.reply == contextDone && !hungUp {
 		s.left[faults]--
 		f.fault = true
 	}
@@ -677,7 +689,7 @@ func (w *world) proceed(s *state, a action) *Violation {
 		wr := write{request: n.request, from: c.from, next: c.next, at: c.at}
 		switch a.effect {
 		case later:
-			s.late = append(s.late, wr)
+			s.late = with(s.late, wr)
 		case happens:
 			v = w.write(s, wr, a, &r)
 		case nothing:
@@ -719,7 +731,7 @@ func (w *world) write(s *state, wr write, a action, r *reply) *Violation {
 // land carries out a late write.
 func (w *world) land(s *state, i int) *Violation {
 	wr := s.late[i]
-	s.late = slices.Delete(s.late, i, i+1)
+	s.late = without(s.late, i)
 	_, v := w.carryOut(s, wr)
 	sortFlights(s)
 	return v
@@ -740,12 +752,13 @@ func (w *world) carryOut(s *state, wr write) (replyKind, *Violation) {
 	s.store = wr.next
 	next := w.process.sessions.at(wr.next)
 	if jid := w.process.jid(next.TokenID); jid != wr.from {
-		s.uses = append(s.uses, use{
+		s.uses = with(s.uses, use{
 			presented: w.process.tokens.at(wr.request.token).jid,
 			successor: jid,
 			by:        wr.request.by,
 			key:       wr.request.key,
 			at:        clockOf(next.IssuedAt),
+			number:    wr.request.number,
 		})
 		for i := range s.flights {
 			f := &s.flights[i]
@@ -777,7 +790,7 @@ func (w *world) remember(s *state, before version) {
 		return
 	}
 	if s.left[restores] > 0 && !slices.Contains(s.past, before) {
-		s.past = append(s.past, before)
+		s.past = with(s.past, before)
 	}
 	if w.Failovers == 0 {
 		s.durable = version{s.store, int8(len(s.uses))} //nolint:gosec // few
