@@ -2,6 +2,7 @@ package explore
 
 import (
 	"flag"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,24 @@ func TestPromises(t *testing.T) {
 			for _, v := range r.Violations {
 				t.Errorf("%v", v)
 			}
+		})
+	}
+}
+
+// TestOneProcess follows random schedules in which all requests share a Renewer,
+// and requires that each does what it does alone.
+func TestOneProcess(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for _, c := range small() {
+		t.Run(c.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				steps, err := Walk(c, 20, seed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%d steps", steps)
+			})
 		})
 	}
 }

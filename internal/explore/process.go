@@ -36,6 +36,7 @@ type process struct {
 	keys    []*renew.SigningKey
 	nodes   []node
 	roots   map[request]int32
+	edges   map[edge]int32
 
 	sessions table[string, renew.Session]
 	jids     table[string, string]
@@ -162,7 +163,11 @@ type node struct {
 	parent  int32
 	reply   reply // by which the node differs from its parent
 	call    call
-	nexts   map[reply]int32
+}
+
+type edge struct {
+	from int32
+	reply
 }
 
 // run is an execution of a history.
@@ -203,7 +208,7 @@ var errOutage = errors.New("the connection to the store was lost")
 var executing sync.Mutex
 
 func newProcess(c *Config) (*process, error) {
-	p := &process{config: c, roots: map[request]int32{}}
+	p := &process{config: c, roots: map[request]int32{}, edges: map[edge]int32{}}
 	for i := range 2 {
 		seed := bytes.Repeat([]byte{byte(i + 1)}, ed25519.SeedSize)
 		key, err := renew.NewSigningKey(fmt.Sprintf("01KJN0000000000000000000%02d", i), renew.EdDSA, ed25519.NewKeyFromSeed(seed))
@@ -282,13 +287,10 @@ func (p *process) start(r request) int32 {
 
 // extend returns the node that follows when a node's call is replied to.
 func (p *process) extend(n int32, r reply) int32 {
-	next, ok := p.nodes[n].nexts[r]
+	next, ok := p.edges[edge{n, r}]
 	if !ok {
 		next = p.add(node{request: p.nodes[n].request, parent: n, reply: r})
-		if p.nodes[n].nexts == nil {
-			p.nodes[n].nexts = map[reply]int32{}
-		}
-		p.nodes[n].nexts[r] = next
+		p.edges[edge{n, r}] = next
 	}
 	return next
 }
@@ -409,6 +411,9 @@ var _ io.Reader = bits{}
 // await returns the reply to a call: the recorded one, or, for the first call
 // that has none, an error, with which the run comes to its end.
 func (p *process) await(ctx context.Context, c call) (reply, error) {
+	if q, ok := ctx.Value(liveKey{}).(*liveRequest); ok {
+		return q.await(ctx, c)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.run
@@ -432,23 +437,29 @@ func (p *process) await(ctx context.Context, c call) (reply, error) {
 	if given.canceled {
 		r.cancel()
 	}
-	switch given.kind {
-	case outage:
-		return given, errOutage
-	case contextDone:
+	if given.kind == contextDone {
 		<-ctx.Done() // for a timeout, the clock of the synctest bubble jumps
 		return given, ctx.Err()
-	case conflict:
-		return given, renew.ErrConflict
-	case notFound:
-		return given, renew.ErrSessionNotFound
-	case keyRevoked:
-		return given, renew.ErrKeyRevoked
-	case denied:
-		return given, renew.ErrDenied
-	case done:
 	}
-	return given, nil
+	return given, given.kind.err()
+}
+
+// err is the error that a store returns for it.
+func (k replyKind) err() error {
+	switch k {
+	case outage:
+		return errOutage
+	case conflict:
+		return renew.ErrConflict
+	case notFound:
+		return renew.ErrSessionNotFound
+	case keyRevoked:
+		return renew.ErrKeyRevoked
+	case denied:
+		return renew.ErrDenied
+	case done, contextDone:
+	}
+	return nil
 }
 
 func (p *process) hook(ctx context.Context, _ *renew.Renewal) error {

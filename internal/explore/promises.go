@@ -82,7 +82,7 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 	case made == nil:
 		return w.broken(1, "a pair is given out that the store does not have", "token %s is given out for %s", w.name(successor.jid), w.nameOf(req.token))
 	case f.afterEnd:
-		return w.broken(3, "a session goes on after its end", "the request arrived after the session had ended, and token %s is given out", w.name(successor.jid))
+		return w.broken(3, "a session goes on after its end", "the request arrived after the session had ended, or its key was revoked, and token %s is given out", w.name(successor.jid))
 	case !s.back && req.clock >= successor.expiresAt && !w.ends(successor):
 		return w.broken(3, "an expired pair is given out", "token %s", w.name(successor.jid))
 	case !r.retried && !s.back && req.clock >= presented.expiresAt:
@@ -153,8 +153,10 @@ func (w *world) checkDetection(s *state, f *flight, req request, r *result) *Vio
 		}
 	}
 	switch {
-	case !f.demand, f.fault, f.canceled, r.token != 0, w.isOver(s):
+	case !f.demand, f.fault, r.token != 0, w.isOver(s):
 		return nil
+	case f.canceled && !w.hasRead(f.node):
+		return nil // it ended before it could see
 	case errors.Is(r.err, errClock), r.reason == renew.ReasonRevokedKey, r.reason == renew.ReasonDenied:
 		return nil
 	case len(s.uses) > 0 && s.uses[len(s.uses)-1].at >= req.clock:
@@ -175,6 +177,17 @@ func (w *world) hasRevoked(n int32, calls int) bool {
 	for i := n; w.process.nodes[i].parent != noNode; i, depth = w.process.nodes[i].parent, depth-1 {
 		node := &w.process.nodes[i]
 		if depth <= calls && node.reply.kind == done && w.process.nodes[node.parent].call.kind == callRevoke {
+			return true
+		}
+	}
+	return false
+}
+
+// hasRead says whether a request has read the session.
+func (w *world) hasRead(n int32) bool {
+	for i := n; w.process.nodes[i].parent != noNode; i = w.process.nodes[i].parent {
+		node := &w.process.nodes[i]
+		if node.reply.kind == done && w.process.nodes[node.parent].call.kind == callSession {
 			return true
 		}
 	}
@@ -230,12 +243,7 @@ func (w *world) checkRest(s *state) *Violation {
 	s = s.clone()
 	s.left = [budgets]int8{ownerRequests: 2} // even: from its usual network
 	s.late, s.past = nil, nil
-	tok := w.process.tokens.at(s.storage[owner])
-	if s.store != 0 {
-		session := w.process.sessions.at(s.store)
-		s.clock = max(s.clock, tok.notBefore+1000, clockOf(session.IssuedAt))
-	}
-	if s.clock >= tok.expiresAt {
+	if !w.makeRenewable(s) {
 		return nil
 	}
 	steps := []action{{kind: sends, by: owner}}
@@ -259,14 +267,31 @@ func (w *world) checkRest(s *state) *Violation {
 	return w.broken(2, "an owner has lost the session", "no request is in flight; the owner presents token %s, nothing goes wrong, and it gets no pair", w.nameOf(s.storage[owner]))
 }
 
+// makeRenewable moves the clock to where the owner's token can be renewed, if it
+// is too early. It reports false if it is too late.
+func (w *world) makeRenewable(s *state) bool {
+	tok := w.process.tokens.at(s.storage[owner])
+	session := w.process.sessions.at(s.store)
+	ends := clockOf(session.ExpiresAt) // a retry does not end with the token
+	if session.TokenID == *w.process.jids.at(tok.jid) {
+		s.clock = max(s.clock, tok.notBefore)
+		ends = tok.expiresAt
+	}
+	if issued := clockOf(session.IssuedAt); issued-s.clock > clockTolerance.Milliseconds() {
+		s.clock = issued
+	}
+	return s.clock+1 < ends
+}
+
 // mayHaveLost says whether the owner may have lost the session by a rule.
 func (w *world) mayHaveLost(s *state) bool {
 	tok := w.process.tokens.at(s.storage[owner])
 	switch {
-	case s.thiefPresented, s.loggedOut, s.expired, s.back, s.ownerLate, s.store == 0, s.revoked[tok.key], s.revoked[s.active]:
+	case s.thiefPresented, s.loggedOut, s.expired, s.ownerLate, s.store == 0, s.revoked[tok.key], s.revoked[s.active]:
 		return true
 	}
-	current := w.process.sessions.at(s.store).TokenID
+	session := w.process.sessions.at(s.store)
+	current := session.TokenID
 	jid := *w.process.jids.at(tok.jid)
 	if s.restored {
 		// What was lost is lost; but the newest token is adopted.
@@ -274,5 +299,7 @@ func (w *world) mayHaveLost(s *state) bool {
 	}
 	full := w.budgets()
 	clean := s.left[lost] == full[lost] && s.left[hangUps] == full[hangUps] && s.left[faults] == full[faults] && s.left[failovers] == full[failovers]
-	return !w.Keys && !clean && jid != current
+	inWindow := session.PreviousTokenID == jid && hashOf(session) == nil &&
+		s.clock+1-clockOf(session.IssuedAt) <= w.RetryWindow.Milliseconds()
+	return !w.Keys && !clean && jid != current && !inWindow
 }

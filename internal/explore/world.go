@@ -308,6 +308,7 @@ type world struct {
 	process  *process
 	lastNode int32 // of the request that moved last
 	names    map[int32]string
+	live     *live // nil: each request runs alone
 }
 
 func newWorld(c *Config) (*world, *state, error) {
@@ -466,6 +467,9 @@ func (w *world) enabledAround(as []action, s *state) []action {
 	return as
 }
 
+// clockTolerance is how far in the future a session may be, by section 5a.
+const clockTolerance = time.Minute
+
 // commitTimeout is that of section 6, step 8.
 const commitTimeout = 5 * time.Second
 
@@ -608,7 +612,9 @@ func (w *world) keyFor(s *state, by party, tok int32) party {
 
 // arrive starts a request with the newest token that its client knows.
 func (w *world) arrive(s *state, a action) *Violation {
-	s.clock++ // no request arrives in the millisecond in which an earlier pair was issued
+	if slices.ContainsFunc(s.uses, func(u use) bool { return u.at == s.clock }) {
+		s.clock++ // to arrive after a pair was issued is to arrive in a later millisecond
+	}
 	r := request{by: a.by, token: s.storage[a.by], number: s.started, clock: s.clock}
 	s.started++
 	if a.kind == logsOut {
@@ -625,7 +631,7 @@ func (w *world) arrive(s *state, a action) *Violation {
 			s.busy = true
 		}
 	}
-	f := flight{by: a.by, attached: r.kind == renewal, afterEnd: s.ended}
+	f := flight{by: a.by, attached: r.kind == renewal, afterEnd: s.ended || s.revoked[w.process.tokens.at(r.token).key]}
 	used, late := w.lookAt(s, r)
 	f.demand = used && late
 	if r.kind == renewal {
@@ -633,7 +639,9 @@ func (w *world) arrive(s *state, a action) *Violation {
 		s.ownerLate = s.ownerLate || a.by == owner && late && r.key == nobody
 	}
 	s.flights = append(s.flights, f)
-	return w.enter(s, len(s.flights)-1, w.process.start(r))
+	n := w.process.start(r)
+	w.live.start(n)
+	return w.enter(s, len(s.flights)-1, n)
 }
 
 // lookAt says of a renewal that arrives whether the other party has used its
@@ -802,7 +810,9 @@ func (w *world) hear(s *state, i int, r reply) *Violation {
 	f := &s.flights[i]
 	r.clock, r.canceled = s.clock, f.canceled
 	f.held = reply{}
-	return w.enter(s, i, w.process.extend(f.node, r))
+	n := w.process.extend(f.node, r)
+	w.live.extend(n)
+	return w.enter(s, i, n)
 }
 
 // enter puts a request at a node, and lets it end there if it does.

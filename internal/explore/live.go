@@ -1,0 +1,172 @@
+package explore
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing/synctest"
+	"time"
+)
+
+// live has the requests of a schedule run at the same time, in one process, each
+// in its goroutine, and compares what they do with what they did one by one. A
+// Renewer may keep something between two requests, such as a count of those that
+// wait; this finds out whether that changes what a request does.
+//
+// It needs a synctest bubble, which tells when a request has come to its next call.
+type live struct {
+	*process
+	requests map[int8]*liveRequest
+	differs  error
+}
+
+// liveRequest is one that runs. Its fields change only while its goroutine runs
+// and nothing else does.
+type liveRequest struct {
+	run     *run
+	replies chan reply
+	call    *call // what it waits for a reply to
+	result  *result
+}
+
+type liveKey struct{}
+
+// start runs a request to its first call.
+func (l *live) start(n int32) {
+	if l == nil {
+		return
+	}
+	r := l.nodes[n].request
+	ctx, cancel := context.WithCancel(context.Background())
+	q := &liveRequest{run: &run{request: r, clock: r.clock, cancel: cancel}, replies: make(chan reply)}
+	l.requests[r.number] = q
+	l.proceed(n, q, func() {
+		go func() {
+			defer cancel()
+			res := l.handle(context.WithValue(ctx, liveKey{}, q), r)
+			q.result = &res
+		}()
+	})
+}
+
+// extend gives a request the reply by which it came to node n, and runs it to its
+// next call.
+func (l *live) extend(n int32) {
+	if l == nil {
+		return
+	}
+	q := l.requests[l.nodes[n].request.number]
+	if q == nil || q.call == nil {
+		return // it has done something else before
+	}
+	q.call = nil
+	l.proceed(n, q, func() { q.replies <- l.nodes[n].reply })
+}
+
+// proceed lets one request go on, until it makes a call or has ended.
+func (l *live) proceed(n int32, q *liveRequest, letGo func()) {
+	executing.Lock()
+	defer executing.Unlock()
+	l.run = q.run
+	defer l.swapRandom()()
+	letGo()
+	for range 60 {
+		synctest.Wait()
+		if q.call != nil || q.result != nil {
+			break
+		}
+		time.Sleep(time.Second) // of the bubble: it waits for the end of its context
+	}
+	l.compare(n, q)
+}
+
+func (l *live) compare(n int32, q *liveRequest) {
+	want := l.nodes[n].call
+	switch {
+	case l.differs != nil:
+	case q.call != nil:
+		got := *q.call
+		if got.kind != want.kind || got.key != want.key || got.from != want.from || got.next != want.next {
+			l.differs = fmt.Errorf("request %d makes another call than it does alone", q.run.request.number+1)
+		}
+	case q.result == nil:
+		l.differs = fmt.Errorf("request %d neither calls a store nor returns", q.run.request.number+1)
+	case want.kind != returned:
+		l.differs = fmt.Errorf("request %d returns (%v), and makes a call when it is alone", q.run.request.number+1, q.result.err)
+	case q.result.token != want.result.token || q.result.reason != want.result.reason || (q.result.err == nil) != (want.result.err == nil):
+		l.differs = fmt.Errorf("request %d returns another result than alone: %v, not %v", q.run.request.number+1, q.result.err, want.result.err)
+	}
+}
+
+// await is a call of a request that runs.
+func (q *liveRequest) await(ctx context.Context, c call) (reply, error) {
+	q.call = &c
+	given := <-q.replies
+	q.run.clock = given.clock
+	if given.canceled {
+		q.run.cancel()
+	}
+	if given.kind == contextDone {
+		<-ctx.Done()
+		return given, ctx.Err()
+	}
+	return given, given.kind.err()
+}
+
+// end lets what still runs come to its end.
+func (l *live) end() {
+	for _, q := range l.requests {
+		for range 100 {
+			if q.call == nil {
+				break
+			}
+			q.call = nil
+			q.replies <- reply{kind: outage, clock: q.run.clock, canceled: true}
+			for i := 0; i < 60 && q.call == nil && q.result == nil; i++ {
+				synctest.Wait()
+				if q.call == nil && q.result == nil {
+					time.Sleep(time.Second)
+				}
+			}
+		}
+	}
+	clear(l.requests)
+}
+
+// Walk follows random schedules of the configuration, with the requests of each
+// in one process, and returns how many steps it took.
+func Walk(c *Config, schedules int, seed uint64) (stepsTaken int, err error) {
+	w, start, err := newWorld(c)
+	if err != nil {
+		return 0, err
+	}
+	w.live = &live{process: w.process, requests: map[int8]*liveRequest{}}
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // for a schedule
+	for range schedules {
+		s := start
+		var choices []int
+		for {
+			actions := w.enabled(s)
+			if len(actions) == 0 {
+				break
+			}
+			nth := random.IntN(len(actions))
+			choices = append(choices, nth)
+			next, v := w.apply(s, actions[nth])
+			stepsTaken++
+			if w.live.differs != nil {
+				err := w.live.differs
+				w.live.end()
+				w.live = nil
+				told, _ := w.tell(start, choices)
+				return stepsTaken, fmt.Errorf("%w: %q", err, told)
+			}
+			if v != nil {
+				break // TestPromises tells
+			}
+			s = next
+		}
+		w.live.end()
+	}
+	return stepsTaken, nil
+}
