@@ -3,6 +3,8 @@ package explore
 import (
 	"fmt"
 	"time"
+
+	"github.com/jwtrenew/renew"
 )
 
 const (
@@ -17,13 +19,13 @@ func small() []*Config {
 	return []*Config{
 		{Name: "tabs", Tabs: 2, Requests: 4, Keys: true, ReuseLeeway: leeway, Lost: 1, HangUps: 1},
 		{Name: "tabs without keys", Tabs: 2, Requests: 4, ReuseLeeway: leeway, Lost: 1, Steps: 1, Clock: []time.Duration{4 * time.Second, leeway + time.Second}},
-		{Name: "tabs, no leeway", Tabs: 2, Requests: 4, Keys: true, Roams: true, HangUps: 1},
+		{Name: "tabs, no leeway", Tabs: 2, Requests: 4, Roams: true, Steps: 1, Clock: []time.Duration{4 * time.Second}},
 		{Name: "hang-ups", Tabs: 1, Requests: 3, ReuseLeeway: leeway, HangUps: 2, Slow: true},
 		{Name: "faults", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Lost: 1, Faults: 2},
 		{Name: "faults without keys", Tabs: 2, Requests: 3, ReuseLeeway: leeway, Faults: 1, Timeouts: true, HangUps: 1},
 		{Name: "failover", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Faults: 2, Failovers: 1},
 		{Name: "thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 3}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
-		{Name: "thief elsewhere", Tabs: 1, Requests: 3, ReuseLeeway: leeway, Thief: &Thief{Requests: 3, Remote: true, OwnKeys: true}, Lost: 1},
+		{Name: "thief elsewhere", Tabs: 1, Requests: 3, ReuseLeeway: leeway, Thief: &Thief{Requests: 3, Remote: true, OwnKeys: true}, HangUps: 1},
 		{Name: "thief with the key", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, KnowsKey: true}, Lost: 1},
 		{Name: "retry window", Tabs: 1, Requests: 3, ReuseLeeway: leeway, RetryWindow: window, Lost: 2, Steps: 2, Clock: []time.Duration{window - 5*time.Second}},
 		{Name: "retry window and keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, RetryWindow: window, Thief: &Thief{Requests: 2}, Lost: 1},
@@ -32,11 +34,11 @@ func small() []*Config {
 		{Name: "signing keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 1}, KeyCalls: true, KeyReplacements: 1, KeyRevocations: 1},
 		{Name: "renew function", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Hook: true, Denials: 1, HangUps: 1},
 		{Name: "clocks", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, RefreshNotBefore: time.Minute, Lost: 1, Steps: 3, Clock: []time.Duration{61 * time.Second, -30 * time.Second, -24 * time.Hour}},
-		{Name: "ahead fails", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: fails},
-		{Name: "ahead is rejected", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: rejected},
-		{Name: "ahead is adopted", Tabs: 2, Requests: 4, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: adopted},
-		{Name: "ahead is adopted, descending", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Lost: 1, Ahead: adopted, Descending: true},
-		{Name: "ahead and a thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Thief: &Thief{Requests: 2}, Ahead: adopted},
+		{Name: "ahead fails", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: renew.AheadFails},
+		{Name: "ahead is rejected", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: renew.AheadRejected},
+		{Name: "ahead is adopted", Tabs: 2, Requests: 4, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: renew.AheadAdopted},
+		{Name: "ahead is adopted, descending", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Lost: 1, Ahead: renew.AheadAdopted, Descending: true},
+		{Name: "ahead and a thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Thief: &Thief{Requests: 2}, Ahead: renew.AheadAdopted},
 	}
 }
 
@@ -51,7 +53,7 @@ func large() []*Config {
 			if !keys {
 				name += " without keys"
 			}
-			c.Name = "large " + name
+			c.Name, c.MaxStates = "large "+name, maxStates
 			cs = append(cs, &c)
 		}
 		for _, thief := range []Thief{{}, {Remote: true}, {OwnKeys: true}, {KnowsKey: true}, {KnowsKey: true, OwnKeys: true, Remote: true}} {
@@ -59,24 +61,30 @@ func large() []*Config {
 				continue
 			}
 			thief.Requests = 2
-			add(fmt.Sprintf("thief %+v", thief), func(c *Config) {
-				c.Thief, c.Lost, c.Steps = &thief, 1, 1
+			name := thief.words()
+			add(name+", six renewals", func(c *Config) { c.Thief = &thief })
+			add(name, func(c *Config) {
+				c.Requests, c.Thief, c.Lost, c.Steps = 3, &thief, 1, 1
 				c.Clock = []time.Duration{leeway + time.Second, ttl + time.Second}
 			})
+			add(name+", hang-ups and faults", func(c *Config) {
+				c.Tabs, c.Requests, c.Thief, c.HangUps, c.Faults = 1, 3, &thief, 1, 1
+			})
 		}
-		add("faults", func(c *Config) { c.Faults, c.Lost, c.HangUps, c.Timeouts = 2, 1, 1, true })
-		add("three tabs", func(c *Config) { c.Tabs, c.Requests, c.Faults, c.HangUps = 3, 5, 1, 1 })
-		add("failover", func(c *Config) { c.Faults, c.Failovers, c.Lost = 3, 1, 1 })
+		add("faults", func(c *Config) { c.Requests, c.Faults, c.Lost, c.HangUps, c.Timeouts = 3, 2, 1, 1, true })
+		add("three tabs", func(c *Config) { c.Tabs, c.Requests, c.HangUps = 3, 5, 1 })
+		add("failover", func(c *Config) { c.Requests, c.Faults, c.Failovers, c.Lost = 3, 3, 1, 1 })
 		add("slow", func(c *Config) {
 			c.Slow, c.Requests, c.Steps, c.HangUps, c.Faults = true, 3, 1, 1, 1
 			c.Clock = []time.Duration{4 * time.Second, leeway + time.Second}
 		})
 		add("window", func(c *Config) {
+			c.Requests = 3
 			c.RetryWindow, c.Thief, c.Lost, c.Steps = window, &Thief{Requests: 2, Remote: true}, 1, 2
 			c.Clock = []time.Duration{window - 5*time.Second}
 		})
 		add("end", func(c *Config) {
-			c.Logouts, c.Faults, c.Deletions, c.Steps, c.Lost = 1, 1, 1, 1, 1
+			c.Requests, c.Logouts, c.Faults, c.Deletions, c.Steps, c.Lost = 3, 1, 1, 1, 1, 1
 			c.Clock = []time.Duration{ttl + time.Second}
 		})
 		add("absolute end", func(c *Config) {
@@ -88,24 +96,39 @@ func large() []*Config {
 		})
 		add("renew function", func(c *Config) { c.Hook, c.Denials, c.Faults, c.HangUps, c.Requests = true, 1, 1, 1, 3 })
 		add("clocks", func(c *Config) {
+			c.Requests = 3
 			c.RefreshNotBefore, c.Lost, c.Steps, c.Thief = time.Minute, 1, 3, &Thief{Requests: 1}
 			c.Clock = []time.Duration{61 * time.Second, -30 * time.Second, -24 * time.Hour}
 		})
-		for _, policy := range []Ahead{fails, rejected, adopted} {
+		for _, policy := range []renew.AheadPolicy{renew.AheadFails, renew.AheadRejected, renew.AheadAdopted} {
 			for _, descending := range []bool{false, true} {
 				add(fmt.Sprintf("ahead %d, descending %t", policy, descending), func(c *Config) {
-					c.Ahead, c.Restores, c.Lost, c.Faults, c.Descending = policy, 1, 1, 1, descending
+					c.Requests, c.Ahead, c.Restores, c.Lost, c.Faults, c.Descending = 3, policy, 1, 1, 1, descending
 				})
 			}
 			add(fmt.Sprintf("ahead %d and a thief", policy), func(c *Config) {
-				c.Ahead, c.Restores, c.Thief = policy, 1, &Thief{Requests: 2}
+				c.Requests, c.Ahead, c.Restores, c.Thief = 3, policy, 1, &Thief{Requests: 2}
 			})
 		}
-		add("six renewals", func(c *Config) {
-			c.Requests, c.Thief, c.Lost = 4, &Thief{Requests: 2, OwnKeys: true}, 1
-		})
 	}
 	return cs
+}
+
+// maxStates is more than any of them has.
+const maxStates = 5_000_000
+
+func (t Thief) words() string {
+	name := "thief"
+	if t.Remote {
+		name += " elsewhere"
+	}
+	if t.KnowsKey {
+		name += " who has the key"
+	}
+	if t.OwnKeys {
+		name += " and sends keys"
+	}
+	return name
 }
 
 func configs() []*Config { return append(small(), large()...) }

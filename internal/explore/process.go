@@ -217,20 +217,26 @@ func newProcess(c *Config) (*process, error) {
 		}
 		p.keys = append(p.keys, key)
 	}
+	var err error
+	p.renewer, err = p.newRenewer()
+	return p, err
+}
+
+// newRenewer returns a Renewer on the process's stores.
+func (p *process) newRenewer() (*renew.Renewer, error) {
 	opts := []renew.Option{
-		renew.WithRetryWindow(c.RetryWindow),
-		renew.WithReuseLeeway(c.ReuseLeeway),
+		renew.WithRetryWindow(p.config.RetryWindow),
+		renew.WithReuseLeeway(p.config.ReuseLeeway),
+		renew.WithAhead(p.config.Ahead),
 		renew.WithClock(func() time.Time { return at(p.run.clock) }),
 		renew.WithEventFunc(func(_ context.Context, e renew.Event) {
 			p.run.events = append(p.run.events, event{e.Kind, p.run.used})
 		}),
 	}
-	if c.Hook {
+	if p.config.Hook {
 		opts = append(opts, renew.WithRenewFunc(p.hook))
 	}
-	var err error
-	p.renewer, err = renew.New(keyStore{p}, tokenStore{p}, append(opts, aheadOptions(c.Ahead)...)...)
-	return p, err
+	return renew.New(keyStore{p}, tokenStore{p}, opts...)
 }
 
 // issue starts the session, before anything else happens, and returns the
@@ -319,7 +325,7 @@ func (p *process) execute(id int32) call {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	r.cancel = cancel
-	res := p.handle(ctx, n.request)
+	res := p.handle(ctx, p.renewer, n.request)
 	if r.violation != nil {
 		panic(r.violation)
 	}
@@ -339,13 +345,13 @@ func reverse[E any](s []E) {
 	}
 }
 
-// handle has the Renewer handle a request.
-func (p *process) handle(ctx context.Context, r request) result {
+// handle has a Renewer handle a request.
+func (p *process) handle(ctx context.Context, renewer *renew.Renewer, r request) result {
 	t := p.tokens.at(r.token)
 	if r.kind == logout {
-		return result{err: p.renewer.Revoke(ctx, appID, t.compact)}
+		return result{err: renewer.Revoke(ctx, appID, t.compact)}
 	}
-	b, err := p.renewer.Renew(ctx, renew.RenewRequest{
+	b, err := renewer.Renew(ctx, renew.RenewRequest{
 		AppID:          appID,
 		RefreshToken:   t.compact,
 		IP:             address(p.config.home(r.by), r.away),
@@ -549,7 +555,7 @@ func (s tokenStore) inspect(session renew.Session) {
 	}
 	t := s.tokens.at(s.run.request.token)
 	key := s.idempotencyKey(s.run.request.key, t.jid)
-	held := string(encoded) + string(hashOf(&session))
+	held := string(encoded) + string(session.IdempotencyKeyHash)
 	if strings.Contains(held, t.compact) || key != "" && strings.Contains(held, key) || strings.Contains(held, "eyJ") {
 		s.run.violation = fmt.Errorf("promise 6: what is stored holds a token or an idempotency key: %s", encoded)
 	}

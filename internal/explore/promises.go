@@ -25,7 +25,7 @@ func (w *world) broken(promise int, rule, format string, args ...any) *Violation
 
 // checkRevocation judges a revocation for reuse that has just happened.
 func (w *world) checkRevocation(s *state, r request) *Violation {
-	if s.thiefPresented || s.ownerLate || s.restored && (w.Ahead != adopted || !s.knows(w.process.tokens.at(r.token).jid)) {
+	if s.thiefPresented || s.ownerLate || s.restored && (w.Ahead != renew.AheadAdopted || !s.knows(w.process.tokens.at(r.token).jid)) {
 		return nil
 	}
 	return w.broken(4, "an owner is punished",
@@ -157,7 +157,7 @@ func (w *world) checkDetection(s *state, f *flight, req request, r *result) *Vio
 		return nil
 	case f.canceled && !w.hasRead(f.node):
 		return nil // it ended before it could see
-	case errors.Is(r.err, errClock), r.reason == renew.ReasonRevokedKey, r.reason == renew.ReasonDenied:
+	case errors.Is(r.err, renew.ErrClock), r.reason == renew.ReasonRevokedKey, r.reason == renew.ReasonDenied:
 		return nil
 	case len(s.uses) > 0 && s.uses[len(s.uses)-1].at >= req.clock:
 		return nil // a renewal came in between: it may have arrived before the use
@@ -209,16 +209,34 @@ func (w *world) counts(n int32) (calls [returned + 1]int, conflicts int) {
 // checkCause finds an internal error, or a malformed request, that nothing in the
 // schedule explains.
 func (w *world) checkCause(s *state, f *flight, req request, r *result) *Violation {
-	if r.err == nil || r.reason != "" || f.fault || f.canceled {
+	if r.err == nil || r.reason != "" || f.canceled {
 		return nil
 	}
-	if _, conflicts := w.counts(f.node); conflicts > 1 {
+	if _, conflicts := w.counts(f.node); conflicts > 1 || f.fault && !w.isOneFailedRotation(f.node) {
 		return nil
 	}
-	if s.back && errors.Is(r.err, errClock) || s.restored && r.ahead && w.Ahead == fails {
+	if s.back && errors.Is(r.err, renew.ErrClock) || s.restored && r.ahead && w.Ahead == renew.AheadFails {
 		return nil
 	}
 	return w.broken(2, "an error without a cause", "request %d of the %s with token %s: %v", req.number+1, req.by, w.nameOf(req.token), r.err)
+}
+
+// isOneFailedRotation says whether all that failed of a request was one rotation
+// whose reply was lost, which costs nothing: it is looked up and repeated.
+func (w *world) isOneFailedRotation(n int32) bool {
+	failures, rotations := 0, 0
+	for i := n; w.process.nodes[i].parent != noNode; i = w.process.nodes[i].parent {
+		node := &w.process.nodes[i]
+		c := &w.process.nodes[node.parent].call
+		if node.reply.kind != outage && node.reply.kind != contextDone {
+			continue
+		}
+		failures++
+		if node.reply.kind == outage && c.kind == callRotate && *w.process.jids.at(c.from) != w.process.sessions.at(c.next).TokenID {
+			rotations++
+		}
+	}
+	return failures == 1 && rotations == 1
 }
 
 // checkCalls is promise 5: one read and one conditional write in the plain case,
@@ -272,7 +290,7 @@ func (w *world) checkRest(s *state) *Violation {
 func (w *world) makeRenewable(s *state) bool {
 	tok := w.process.tokens.at(s.storage[owner])
 	session := w.process.sessions.at(s.store)
-	ends := clockOf(session.ExpiresAt) // a retry does not end with the token
+	ends := clockOf(session.RefreshExpiresAt) // a retry does not end with the token
 	if session.TokenID == *w.process.jids.at(tok.jid) {
 		s.clock = max(s.clock, tok.notBefore)
 		ends = tok.expiresAt
@@ -295,11 +313,11 @@ func (w *world) mayHaveLost(s *state) bool {
 	jid := *w.process.jids.at(tok.jid)
 	if s.restored {
 		// What was lost is lost; but the newest token is adopted.
-		return !(w.Ahead == adopted && jid > current)
+		return !(w.Ahead == renew.AheadAdopted && jid > current)
 	}
 	full := w.budgets()
 	clean := s.left[lost] == full[lost] && s.left[hangUps] == full[hangUps] && s.left[faults] == full[faults] && s.left[failovers] == full[failovers]
-	inWindow := session.PreviousTokenID == jid && hashOf(session) == nil &&
+	inWindow := session.PreviousTokenID == jid && session.IdempotencyKeyHash == nil &&
 		s.clock+1-clockOf(session.IssuedAt) <= w.RetryWindow.Milliseconds()
 	return !w.Keys && !clean && jid != current && !inWindow
 }

@@ -65,7 +65,7 @@ type Config struct {
 	AuthTTL, RefreshTTL, RefreshNotBefore, SessionTTL time.Duration
 
 	RetryWindow, ReuseLeeway time.Duration
-	Ahead                    Ahead // what renew.WithAhead takes
+	Ahead                    renew.AheadPolicy
 
 	MaxStates int // more are an error; 0: no limit
 }
@@ -437,10 +437,8 @@ func withLate(as []action, first int, kind callKind, pending int) []action {
 // enabledAround appends what can happen around the requests.
 func (w *world) enabledAround(as []action, s *state) []action {
 	if s.left[steps] > 0 {
-		for i, d := range w.Clock {
-			if w.mayStep(s, d) {
-				as = append(as, action{kind: stepsClock, n: i})
-			}
+		for i := range w.Clock {
+			as = append(as, action{kind: stepsClock, n: i})
 		}
 	}
 	if s.left[deletions] > 0 && s.store != 0 && w.process.sessions.at(s.store).EndedBefore(at(s.clock)) {
@@ -469,24 +467,6 @@ func (w *world) enabledAround(as []action, s *state) []action {
 
 // clockTolerance is how far in the future a session may be, by section 5a.
 const clockTolerance = time.Minute
-
-// commitTimeout is that of section 6, step 8.
-const commitTimeout = 5 * time.Second
-
-// mayStep says whether the clock may make a step. A client without idempotency
-// keys relies on the reuse leeway alone, and on commits that end within it.
-func (w *world) mayStep(s *state, d time.Duration) bool {
-	if w.Keys || d <= commitTimeout {
-		return true
-	}
-	for i := range s.flights {
-		f := &s.flights[i]
-		if f.by == owner && (f.response != 0 || w.process.nodes[f.node].call.kind == callRotate || f.committed) {
-			return false
-		}
-	}
-	return len(s.late) == 0
-}
 
 // matches says whether a Rotate from this token ID takes effect.
 func (w *world) matches(s *state, from int32) bool {
@@ -632,11 +612,10 @@ func (w *world) arrive(s *state, a action) *Violation {
 		}
 	}
 	f := flight{by: a.by, attached: r.kind == renewal, afterEnd: s.ended || s.revoked[w.process.tokens.at(r.token).key]}
-	used, late := w.lookAt(s, r)
-	f.demand = used && late
 	if r.kind == renewal {
+		used, byOther := w.isUsed(s, r)
+		f.demand = byOther && !used.duplicate
 		s.thiefPresented = s.thiefPresented || a.by == thief
-		s.ownerLate = s.ownerLate || a.by == owner && late && r.key == nobody
 	}
 	s.flights = append(s.flights, f)
 	n := w.process.start(r)
@@ -644,25 +623,43 @@ func (w *world) arrive(s *state, a action) *Violation {
 	return w.enter(s, len(s.flights)-1, n)
 }
 
-// lookAt says of a renewal that arrives whether the other party has used its
-// token, and whether a used one comes too late to be called a duplicate.
-func (w *world) lookAt(s *state, r request) (byOther, late bool) {
-	if r.kind != renewal || s.store == 0 || s.restored {
-		return false, false
+// usage is what a token that is presented is to the store.
+type usage struct {
+	used      bool
+	duplicate bool // of a request of the same client, within the reuse leeway
+}
+
+// isUsed says whether the token of a request is used, and whether the other party
+// has used it.
+func (w *world) isUsed(s *state, r request) (u usage, byOther bool) {
+	if s.store == 0 || s.restored {
+		return u, false
 	}
 	jid := w.process.tokens.at(r.token).jid
-	for _, u := range s.uses {
-		if u.presented == jid {
-			byOther = byOther || u.by != r.by
-			late = true
+	for _, rotation := range s.uses {
+		if rotation.presented == jid {
+			u.used = true
+			byOther = byOther || rotation.by != r.by
 		}
 	}
 	session := w.process.sessions.at(s.store)
-	duplicate := w.ReuseLeeway > 0 &&
+	u.duplicate = u.used && w.ReuseLeeway > 0 &&
 		session.PreviousTokenID == *w.process.jids.at(jid) &&
 		session.IP == address(w.home(r.by), r.away) &&
-		at(s.clock).Sub(session.IssuedAt) <= w.ReuseLeeway
-	return byOther, late && !duplicate
+		at(r.clock).Sub(session.IssuedAt) <= w.ReuseLeeway
+	return u, byOther
+}
+
+// noteLate notes that the owner presents a used token, without an idempotency
+// key, in a way that nobody can tell from a theft: it came after the current pair
+// was issued, and is no duplicate. The first read of the session counts.
+func (w *world) noteLate(s *state, f *flight, r request) {
+	if r.kind != renewal || r.by != owner || r.key != nobody || s.store == 0 || w.hasRead(f.node) {
+		return
+	}
+	u, _ := w.isUsed(s, r)
+	issued := clockOf(w.process.sessions.at(s.store).IssuedAt)
+	s.ownerLate = s.ownerLate || u.used && !u.duplicate && r.clock > issued
 }
 
 // proceed carries out the call of a request.
@@ -688,6 +685,7 @@ func (w *world) proceed(s *state, a action) *Violation {
 		r.key = s.active
 	case callSession:
 		if a.reply == done {
+			w.noteLate(s, f, n.request)
 			r.session = s.store
 			if s.store == 0 {
 				r.kind = notFound
