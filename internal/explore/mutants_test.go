@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -75,7 +76,7 @@ func (m mutant) explore(t *testing.T) (string, error) {
 	if out, err := execute(t.Context(), "go", "test", "-c", "-overlay", overlay, "-o", binary, "."); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return execute(t.Context(), binary, "-test.run", "^TestPromises$/^"+strings.ReplaceAll(m.config, " ", "_")+"$")
+	return execute(t.Context(), binary, "-test.run", "^TestPromises$/^"+regexp.QuoteMeta(strings.ReplaceAll(m.config, " ", "_"))+"$")
 }
 
 func execute(ctx context.Context, name string, args ...string) (string, error) {
@@ -84,4 +85,96 @@ func execute(ctx context.Context, name string, args ...string) (string, error) {
 }
 
 // mutants are the faults. Each has been in the code, or nearly.
-var mutants = []mutant{}
+var mutants = []mutant{
+	{
+		name:   "a token older than the predecessor is only rejected",
+		file:   "renew.go",
+		old:    "	case !ahead:\n",
+		new:    "	case !ahead && !predecessor:\n		return reject(ReasonSuperseded, \"\")\n	case !ahead:\n",
+		config: "thief", rule: "a theft is not detected",
+	},
+	{
+		name:   "an expired token is only rejected",
+		file:   "renew.go",
+		old:    "	case !ahead:\n",
+		new:    "	case !ahead && t.expired(now, rn.leeway):\n		return reject(ReasonExpired, \"\")\n	case !ahead:\n",
+		config: "thief", rule: "a theft is not detected",
+	},
+	{
+		name:   "the reuse leeway is for every client",
+		file:   "renew.go",
+		old:    "case predecessor && inReuseLeeway && ",
+		new:    "case predecessor && inReuseLeeway || false && ",
+		config: "thief elsewhere", rule: "a theft is not detected",
+	},
+	{
+		name:   "a revocation for reuse ends with the request",
+		file:   "revoke.go",
+		old:    "context.WithTimeout(context.WithoutCancel(ctx), reuseRevocationTimeout)",
+		new:    "context.WithTimeout(ctx, reuseRevocationTimeout)",
+		config: "thief who hangs up", rule: "a theft is not detected",
+	},
+	{
+		name:   "reuse for a request that lost a race",
+		file:   "renew.go",
+		old:    "		rn.overtaken = true\n		b, err = rn.attempt(ctx)",
+		new:    "		b, err = rn.attempt(ctx)",
+		config: "tabs, no leeway", rule: "an owner is punished",
+	},
+	{
+		name:   "reuse for a request whose read was slow",
+		file:   "renew.go",
+		old:    "		rn.overtaken = true // while the read was slow\n",
+		new:    "",
+		config: "tabs", rule: "an owner is punished",
+	},
+	{
+		name:   "a conflict with itself is taken for another request's win",
+		file:   "renew.go",
+		old:    "		case s.TokenID == next.TokenID && s.RevokedAt.IsZero():\n",
+		new:    "		case isChange(err):\n			return errChanged\n		case s.TokenID == next.TokenID && s.RevokedAt.IsZero():\n",
+		config: "faults without keys", rule: "a request loses to its own rotation",
+	},
+	{
+		name:   "a rotation that may still happen is not repeated",
+		file:   "renew.go",
+		old:    "		case repeated:\n",
+		new:    "		case repeated || true:\n",
+		config: "faults", rule: "an error without a cause",
+	},
+	{
+		name:   "a commit that heeds the request's context",
+		file:   "renew.go",
+		old:    "	ctx, cancel, err := lasting(ctx, commitTimeout)\n	if err != nil {\n		return err\n	}\n",
+		new:    "	ctx, cancel := context.WithTimeout(ctx, commitTimeout)\n	var err error\n",
+		config: "hang-ups", rule: "a rotation happens unseen",
+	},
+	{
+		name:   "a pair is given out that was only read",
+		file:   "renew.go",
+		old:    "			return rn.confirm(ctx, s)\n",
+		new:    "			return nil\n",
+		config: "failover", rule: "a pair is given out that the store may lose",
+	},
+	{
+		name:   "the retry window beats the proof",
+		file:   "renew.go",
+		old:    "inRetryWindow && len(s.IdempotencyKeyHash) == 0",
+		new:    "inRetryWindow",
+		config: "retry window and keys", rule: "the retry window beats the proof",
+	},
+	{
+		name:   "a retry extends the window",
+		file:   "renew.go",
+		old:    "	if err := rn.confirm(ctx, rn.session); err != nil {\n",
+		new:    "	rn.session.IssuedAt = rn.time()\n	if err := rn.confirm(ctx, rn.session); err != nil {\n",
+		config: "retry window", rule: "a retry without proof",
+	},
+	{
+		name:   "adoption rotates from the presented token",
+		file:   "renew.go",
+		old:    "rn.commit(ctx, rn.session.TokenID, next)",
+		new:    "rn.commit(ctx, rn.token.tokenID, next)",
+		config: "ahead is adopted", rule: "an owner has lost the session",
+	},
+}

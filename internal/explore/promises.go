@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,9 @@ func (w *world) broken(promise int, rule, format string, args ...any) *Violation
 func (w *world) checkRevocation(s *state, r request) *Violation {
 	if s.thiefPresented || s.ownerLate || s.restored && (w.Ahead != renew.AheadAdopted || !s.knows(w.process.tokens.at(r.token).jid)) {
 		return nil
+	}
+	if s.back && w.process.sessions.at(s.store).IssuedAt.After(at(s.clock)) {
+		return nil // by this clock the pair is still to be issued: no age tells anything
 	}
 	return w.broken(4, "an owner is punished",
 		"the %s's request %d with token %s revoked the session, and no one else has presented a token of it", r.by, r.number+1, w.nameOf(r.token))
@@ -95,7 +99,7 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 	if !r.retried {
 		return nil
 	}
-	return w.checkRetry(s, req, made)
+	return w.checkRetry(req, made)
 }
 
 // ends says whether a session's absolute end makes its tokens so short that
@@ -103,18 +107,25 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 func (w *world) ends(*token) bool { return w.SessionTTL > 0 }
 
 // checkRetry judges a successor that is given out once more.
-func (w *world) checkRetry(s *state, req request, made *use) *Violation {
+func (w *world) checkRetry(req request, made *use) *Violation {
 	switch {
-	case made.key != nobody && req.key == made.key:
+	case w.mayRetry(req, made):
 		return nil
 	case made.key != nobody:
 		return w.broken(3, "the retry window beats the proof",
 			"token %s was renewed with an idempotency key, and a request without it gets the successor", w.nameOf(req.token))
-	case req.clock-made.at <= w.RetryWindow.Milliseconds():
-		return nil
 	}
 	return w.broken(3, "a retry without proof",
 		"token %s was renewed %v before this request, and the retry window is %v", w.nameOf(req.token), time.Duration(req.clock-made.at)*time.Millisecond, w.RetryWindow)
+}
+
+// mayRetry says whether a request has what it takes to get the successor again: the
+// idempotency key of the renewal or, if that had none, the retry window.
+func (w *world) mayRetry(r request, made *use) bool {
+	if made.key != nobody {
+		return r.key == made.key
+	}
+	return w.RetryWindow > 0 && r.clock-made.at <= w.RetryWindow.Milliseconds()
 }
 
 // checkOwnCommit judges what becomes of a request whose rotation has happened.
@@ -164,7 +175,7 @@ func (w *world) checkDetection(s *state, f *flight, req request, r *result) *Vio
 	case s.back && (r.reason == renew.ReasonExpired || r.reason == renew.ReasonEndedSession || r.reason == renew.ReasonUnknownSession):
 		return nil
 	}
-	return w.broken(3, "a theft is not detected: "+string(r.reason),
+	return w.broken(3, "a theft is not detected: "+string(cmp.Or(r.reason, "internal error")),
 		"the %s presents token %s, which the %s has used; it is rejected (%v) and the session goes on", req.by, w.nameOf(req.token), req.by.other(), r.err)
 }
 

@@ -614,7 +614,7 @@ func (w *world) arrive(s *state, a action) *Violation {
 	f := flight{by: a.by, attached: r.kind == renewal, afterEnd: s.ended || s.revoked[w.process.tokens.at(r.token).key]}
 	if r.kind == renewal {
 		used, byOther := w.isUsed(s, r)
-		f.demand = byOther && !used.duplicate
+		f.demand = byOther && !used.duplicate && !used.retry
 		s.thiefPresented = s.thiefPresented || a.by == thief
 	}
 	s.flights = append(s.flights, f)
@@ -627,6 +627,7 @@ func (w *world) arrive(s *state, a action) *Violation {
 type usage struct {
 	used      bool
 	duplicate bool // of a request of the same client, within the reuse leeway
+	retry     bool // with the right idempotency key, or within the retry window
 }
 
 // isUsed says whether the token of a request is used, and whether the other party
@@ -636,15 +637,16 @@ func (w *world) isUsed(s *state, r request) (u usage, byOther bool) {
 		return u, false
 	}
 	jid := w.process.tokens.at(r.token).jid
-	for _, rotation := range s.uses {
-		if rotation.presented == jid {
+	session := w.process.sessions.at(s.store)
+	predecessor := session.PreviousTokenID == *w.process.jids.at(jid)
+	for _, made := range s.uses {
+		if made.presented == jid {
 			u.used = true
-			byOther = byOther || rotation.by != r.by
+			u.retry = predecessor && w.mayRetry(r, &made)
+			byOther = byOther || made.by != r.by
 		}
 	}
-	session := w.process.sessions.at(s.store)
-	u.duplicate = u.used && w.ReuseLeeway > 0 &&
-		session.PreviousTokenID == *w.process.jids.at(jid) &&
+	u.duplicate = u.used && w.ReuseLeeway > 0 && predecessor &&
 		session.IP == address(w.home(r.by), r.away) &&
 		at(r.clock).Sub(session.IssuedAt) <= w.ReuseLeeway
 	return u, byOther
