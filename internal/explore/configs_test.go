@@ -8,10 +8,9 @@ import (
 )
 
 const (
-	leeway  = 10 * time.Second
-	window  = time.Minute
-	authTTL = time.Hour
-	ttl     = 3 * time.Hour
+	leeway = 10 * time.Second
+	window = time.Minute
+	ttl    = 3 * time.Hour
 )
 
 // small returns the configurations that every run of the tests explores.
@@ -24,7 +23,7 @@ func small() []*Config {
 		{Name: "faults", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Lost: 1, Faults: 2},
 		{Name: "faults without keys", Tabs: 2, Requests: 3, ReuseLeeway: leeway, Faults: 1, Timeouts: true, HangUps: 1},
 		{Name: "failover", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Faults: 2, Failovers: 1},
-		{Name: "thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 3}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
+		{Name: "thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
 		{Name: "thief elsewhere", Tabs: 1, Requests: 3, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, Remote: true, OwnKeys: true}},
 		{Name: "thief who hangs up", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 1, Remote: true}, HangUps: 2},
 		{Name: "thief with the key", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, KnowsKey: true}, Lost: 1},
@@ -32,7 +31,7 @@ func small() []*Config {
 		{Name: "retry window and keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, RetryWindow: window, Thief: &Thief{Requests: 2}, Lost: 1},
 		{Name: "logout", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Logouts: 1, Faults: 1},
 		{Name: "expiry", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Deletions: 1, Steps: 2, Clock: []time.Duration{ttl - time.Second, 2 * time.Second}, Slow: true},
-		{Name: "signing keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 1}, KeyCalls: true, KeyReplacements: 1, KeyRevocations: 1},
+		{Name: "signing keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Lost: 1, KeyCalls: true, KeyReplacements: 1, KeyRevocations: 1, Steps: 1, Clock: []time.Duration{ttl - 2*time.Second}},
 		{Name: "renew function", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Hook: true, Denials: 1, HangUps: 1},
 		{Name: "clocks", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, RefreshNotBefore: time.Minute, Lost: 1, Steps: 3, Clock: []time.Duration{61 * time.Second, -30 * time.Second, -24 * time.Hour}},
 		{Name: "tabs and clocks", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Steps: 1, Clock: []time.Duration{-time.Second, time.Second}},
@@ -41,7 +40,7 @@ func small() []*Config {
 		{Name: "ahead is rejected", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: renew.AheadRejected},
 		{Name: "ahead is adopted", Tabs: 2, Requests: 4, Keys: true, ReuseLeeway: leeway, Restores: 1, Ahead: renew.AheadAdopted},
 		{Name: "ahead is adopted, descending", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Lost: 1, Ahead: renew.AheadAdopted, Descending: true},
-		{Name: "ahead and a thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Restores: 1, Thief: &Thief{Requests: 2}, Ahead: renew.AheadAdopted},
+		{Name: "ahead and a thief", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Restores: 1, Thief: &Thief{Requests: 2}, Ahead: renew.AheadAdopted},
 	}
 }
 

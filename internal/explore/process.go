@@ -139,6 +139,7 @@ type reply struct {
 	kind     replyKind
 	session  int32 // of callSession
 	key      int8  // of callSigningKey
+	until    int64 // of callVerificationKey: the end of a replaced key
 	clock    int64
 	canceled bool // the client has hung up
 }
@@ -509,7 +510,10 @@ func (s keyStore) VerificationKey(ctx context.Context, _, keyID string) (*renew.
 		if !s.config.KeyCalls {
 			return key.VerificationKey(), nil
 		}
-		_, err := s.await(ctx, call{kind: callVerificationKey, key: int8(i)}) //nolint:gosec // two
+		r, err := s.await(ctx, call{kind: callVerificationKey, key: int8(i)}) //nolint:gosec // two
+		if r.until != 0 {
+			return key.VerificationKey().Until(at(r.until)), err
+		}
 		return key.VerificationKey(), err
 	}
 	return nil, renew.ErrKeyNotFound

@@ -24,11 +24,10 @@ func (p party) other() party { return owner + thief - p }
 
 // Thief is one who copies the owner's current token once, at any moment.
 type Thief struct {
-	Requests   int
-	Remote     bool // from another network than the owner
-	KnowsKey   bool // copies the idempotency key kept beside the token too
-	OwnKeys    bool // sends idempotency keys for its own tokens
-	SendsNoKey bool // never sends the one that it copied
+	Requests int
+	Remote   bool // from another network than the owner
+	KnowsKey bool // copies the idempotency key kept beside the token too
+	OwnKeys  bool // sends idempotency keys for its own tokens
 }
 
 // Config is a small world: its clients, how much may go wrong in it, and how the
@@ -124,6 +123,7 @@ type state struct {
 	past    []version // earlier states of the store, while one may be restored
 	late    []write   // writes that their connection has lost, and that may still happen
 	active  int8      // signing key
+	until   int64     // when the last token expires that the replaced key has signed; 0: it is not replaced
 	revoked [2]bool   // keys
 	started int8
 	tabs    int8 // busy ones of the owner
@@ -229,7 +229,7 @@ func (s *state) encode(b []byte) []byte {
 	for _, n := range s.left {
 		b = append(b, byte(n)) //nolint:gosec // any byte
 	}
-	num(s.clock, int64(s.store), int64(s.durable.session), int64(s.durable.uses), int64(s.active), int64(s.started), int64(s.tabs))
+	num(s.clock, s.until, int64(s.store), int64(s.durable.session), int64(s.durable.uses), int64(s.active), int64(s.started), int64(s.tabs))
 	num(int64(s.storage[owner]), int64(s.storage[thief]), int64(s.copied))
 	num(int64(len(s.past)), int64(len(s.late)), int64(len(s.flights)), int64(len(s.uses)))
 	for _, v := range s.past {
@@ -253,6 +253,7 @@ func (f *flight) encode(b []byte) []byte {
 	b = binary.AppendVarint(b, int64(f.node))
 	b = binary.AppendVarint(b, int64(f.response))
 	b = binary.AppendVarint(b, int64(f.held.session))
+	b = binary.AppendVarint(b, f.held.until)
 	var flags byte
 	for i, set := range [...]bool{f.attached, f.canceled, f.holding, f.demand, f.afterEnd, f.committed, f.fault} {
 		if set {
@@ -324,6 +325,10 @@ func newWorld(c *Config) (*world, *state, error) {
 	s.storage[owner] = tok
 	p.nodes = append(p.nodes, node{parent: noNode}) // 0: no node
 	return &world{Config: c, process: p}, s, nil
+}
+
+func (c *Config) refreshTTL() time.Duration {
+	return cmp.Or(c.RefreshTTL, 3*cmp.Or(c.AuthTTL, renew.DefaultAuthTTL))
 }
 
 // enabled returns all that can happen next.
@@ -530,6 +535,7 @@ func (w *world) apply(old *state, a action) (*state, *Violation) {
 	case replacesKey:
 		s.left[keyReplacements]--
 		s.active = 1
+		s.until = s.clock + w.refreshTTL().Milliseconds()
 	case revokesKey:
 		s.left[keyRevocations]--
 		s.revoked[a.n] = true
@@ -584,7 +590,7 @@ func (w *world) keyFor(s *state, by party, tok int32) party {
 		return owner
 	case by == thief && tok == s.copied && w.Keys && w.Thief.KnowsKey:
 		return owner
-	case by == thief && w.Thief.OwnKeys && !(tok == s.copied && w.Thief.SendsNoKey):
+	case by == thief && w.Thief.OwnKeys:
 		return thief
 	}
 	return nobody
@@ -682,6 +688,8 @@ func (w *world) proceed(s *state, a action) *Violation {
 	case callVerificationKey:
 		if s.revoked[c.key] {
 			r.kind = keyRevoked
+		} else if c.key == 0 {
+			r.until = s.until
 		}
 	case callSigningKey:
 		r.key = s.active
