@@ -103,9 +103,9 @@ func (l *live) compare(n int32, q *liveRequest) {
 	case want.kind == callRevoke && q.run.request.kind == renewal && q.result.err != nil && l.revoking(q):
 		l.busy = true
 	case want.kind != returned:
-		l.differs = fmt.Errorf("request %d returns (%v), and makes a call when it is alone", q.run.request.number+1, q.result.err)
+		l.differs = fmt.Errorf("request %d returns (%s), and makes a call when it is alone", q.run.request.number+1, fmt.Sprint(q.result.err))
 	case q.result.token != want.result.token || q.result.reason != want.result.reason || (q.result.err == nil) != (want.result.err == nil):
-		l.differs = fmt.Errorf("request %d returns another result than alone: %v, not %v", q.run.request.number+1, q.result.err, want.result.err)
+		l.differs = fmt.Errorf("request %d returns another result than alone: %s, not %s", q.run.request.number+1, fmt.Sprint(q.result.err), fmt.Sprint(want.result.err))
 	}
 }
 

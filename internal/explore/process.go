@@ -178,7 +178,6 @@ type run struct {
 	calls     []callKind // that they are replies to
 	used      int        // replies
 	clock     int64
-	active    int8
 	cancel    context.CancelFunc
 	draws     int
 	events    []event
