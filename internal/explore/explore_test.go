@@ -44,7 +44,7 @@ func TestOneProcess(t *testing.T) {
 	for _, c := range small() {
 		t.Run(c.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				steps, err := Walk(c, 20, seed)
+				steps, err := Walk(c, 50, seed)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -94,8 +94,7 @@ func (l *live) compare(n int32, q *liveRequest) {
 	switch {
 	case l.differs != nil:
 	case q.call != nil:
-		got := *q.call
-		if got.kind != want.kind || got.key != want.key || got.from != want.from || got.next != want.next {
+		if !q.call.equal(want) {
 			l.differs = fmt.Errorf("request %d makes another call than it does alone", q.run.request.number+1)
 		}
 	case q.result == nil:

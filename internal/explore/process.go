@@ -122,6 +122,11 @@ type call struct {
 	result   *result
 }
 
+// equal reports whether two calls ask for the same.
+func (c call) equal(o call) bool {
+	return c.kind == o.kind && c.key == o.key && c.from == o.from && c.next == o.next && c.at == o.at
+}
+
 type replyKind int8
 
 const (
@@ -175,8 +180,8 @@ type edge struct {
 type run struct {
 	request   request
 	replies   []reply
-	calls     []callKind // that they are replies to
-	used      int        // replies
+	calls     []call // that they are replies to
+	used      int    // replies
 	clock     int64
 	cancel    context.CancelFunc
 	draws     int
@@ -316,7 +321,7 @@ func (p *process) execute(id int32) call {
 	r := &run{request: n.request, clock: n.request.clock}
 	for i := id; p.nodes[i].parent != noNode; i = p.nodes[i].parent {
 		r.replies = append(r.replies, p.nodes[i].reply)
-		r.calls = append(r.calls, p.nodes[p.nodes[i].parent].call.kind)
+		r.calls = append(r.calls, p.nodes[p.nodes[i].parent].call)
 	}
 	reverse(r.replies)
 	reverse(r.calls)
@@ -359,6 +364,9 @@ func (p *process) handle(ctx context.Context, renewer *renew.Renewer, r request)
 		IdempotencyKey: p.idempotencyKey(r.key, t.jid),
 	})
 	res := result{err: err, ahead: errors.Is(err, renew.ErrAhead)}
+	if key := p.idempotencyKey(r.key, t.jid); err != nil && (strings.Contains(err.Error(), t.compact) || key != "" && strings.Contains(err.Error(), key)) {
+		p.run.violation = errors.New("an error holds a token or an idempotency key")
+	}
 	var rejected *renew.TokenError
 	if errors.As(err, &rejected) {
 		res.reason = rejected.Reason
@@ -435,8 +443,8 @@ func (p *process) await(ctx context.Context, c call) (reply, error) {
 		return reply{}, errOutage
 	}
 	given := r.replies[r.used]
-	if r.calls[r.used] != c.kind {
-		panic(fmt.Sprintf("explore: call %d of the Renewer is another than before", r.used))
+	if !c.equal(r.calls[r.used]) {
+		panic(fmt.Sprintf("explore: call %d of the Renewer is another than before", r.used+1))
 	}
 	r.used++
 	r.clock = given.clock
