@@ -23,13 +23,13 @@ func small() []*Config {
 		{Name: "faults", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Lost: 1, Faults: 2},
 		{Name: "faults without keys", Tabs: 2, Requests: 3, ReuseLeeway: leeway, Faults: 1, Timeouts: true, HangUps: 1},
 		{Name: "failover", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Faults: 2, Failovers: 1},
-		{Name: "thief", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
+		{Name: "thief", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
 		{Name: "thief elsewhere", Tabs: 1, Requests: 3, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, Remote: true, OwnKeys: true}},
 		{Name: "thief who hangs up", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 1, Remote: true}, HangUps: 2},
 		{Name: "thief with the key", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, KnowsKey: true}, Lost: 1},
 		{Name: "retry window", Tabs: 1, Requests: 3, ReuseLeeway: leeway, RetryWindow: window, Lost: 2, Steps: 2, Clock: []time.Duration{window - 5*time.Second}},
 		{Name: "retry window and keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, RetryWindow: window, Thief: &Thief{Requests: 2}, Lost: 1},
-		{Name: "logout", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Logouts: 1, Faults: 1},
+		{Name: "logout", Tabs: 2, Requests: 2, Keys: true, ReuseLeeway: leeway, Logouts: 1, Faults: 1},
 		{Name: "expiry", Tabs: 1, Requests: 3, Keys: true, ReuseLeeway: leeway, Deletions: 1, Steps: 2, Clock: []time.Duration{ttl - time.Second, 2 * time.Second}, Slow: true},
 		{Name: "signing keys", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Lost: 1, KeyCalls: true, KeyReplacements: 1, KeyRevocations: 1, Steps: 1, Clock: []time.Duration{ttl - 2*time.Second}},
 		{Name: "renew function", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Hook: true, Denials: 1, HangUps: 1},
@@ -85,6 +85,11 @@ func large() []*Config {
 			c.RetryWindow, c.Thief, c.Lost, c.Steps = window, &Thief{Requests: 2, Remote: true}, 1, 2
 			c.Clock = []time.Duration{window - 5*time.Second}
 		})
+		add("thief and time", func(c *Config) {
+			c.Tabs, c.Requests, c.Thief, c.Steps = 1, 3, &Thief{Requests: 2}, 1
+			c.Clock = []time.Duration{leeway + time.Second, ttl + time.Second}
+		})
+		add("logout", func(c *Config) { c.Requests, c.Logouts, c.Faults = 3, 1, 1 })
 		add("end", func(c *Config) {
 			c.Requests, c.Logouts, c.Faults, c.Deletions, c.Steps, c.Lost = 3, 1, 1, 1, 1, 1
 			c.Clock = []time.Duration{ttl + time.Second}

@@ -29,8 +29,9 @@ func (w *world) checkRevocation(s *state, r request) *Violation {
 	if s.thiefPresented || s.ownerLate || s.restored && (w.Ahead != renew.AheadAdopted || !s.knows(w.process.tokens.at(r.token).jid)) {
 		return nil
 	}
-	if s.back && w.process.sessions.at(s.store).IssuedAt.After(at(s.clock)) {
-		return nil // by this clock the pair is still to be issued: no age tells anything
+	if s.back && (r.clock > s.clock || w.process.sessions.at(s.store).IssuedAt.After(at(s.clock))) {
+		s.ownerLate = true // the clock was set back under way: no age tells what came first
+		return nil
 	}
 	return w.broken(4, "an owner is punished",
 		"the %s's request %d with token %s revoked the session, and no one else has presented a token of it", r.by, r.number+1, w.nameOf(r.token))

@@ -598,7 +598,7 @@ func (w *world) keyFor(s *state, by party, tok int32) party {
 
 // arrive starts a request with the newest token that its client knows.
 func (w *world) arrive(s *state, a action) *Violation {
-	if slices.ContainsFunc(s.uses, func(u use) bool { return u.at == s.clock }) {
+	if slices.ContainsFunc(s.uses, func(u use) bool { return u.at == s.clock }) || slices.ContainsFunc(s.flights, func(f flight) bool { return w.issuedNow(s, f) }) {
 		s.clock++ // to arrive after a pair was issued is to arrive in a later millisecond
 	}
 	r := request{by: a.by, token: s.storage[a.by], number: s.started, clock: s.clock}
@@ -813,9 +813,30 @@ func (w *world) remember(s *state, before version) {
 	}
 }
 
+// issuedNow reports whether a request is about to commit a pair that was issued in
+// this millisecond.
+func (w *world) issuedNow(s *state, f flight) bool {
+	c := &w.process.nodes[f.node].call
+	return f.response == 0 && c.kind == callRotate && clockOf(w.process.sessions.at(c.next).IssuedAt) == s.clock
+}
+
+// arrivedNow reports whether another request than i has arrived in this
+// millisecond. A Renewer cannot tell what came first in one millisecond.
+func (w *world) arrivedNow(s *state, i int) bool {
+	for j, f := range s.flights {
+		if j != i && f.node != 0 && f.response == 0 && w.process.nodes[f.node].request.clock == s.clock {
+			return true
+		}
+	}
+	return false
+}
+
 // hear gives a request the reply to its call.
 func (w *world) hear(s *state, i int, r reply) *Violation {
 	f := &s.flights[i]
+	if w.process.nodes[f.node].call.kind == callSession && w.arrivedNow(s, i) {
+		s.clock++ // a pair that is issued now is issued in a later millisecond than they arrived in
+	}
 	r.clock, r.canceled = s.clock, f.canceled
 	f.held = reply{}
 	n := w.process.extend(f.node, r)
