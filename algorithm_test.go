@@ -7,6 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/hex"
+	"io"
 	"math/big"
 	"testing"
 
@@ -126,4 +128,132 @@ func TestUnusableKeysAreRejectedWhenTheyAreMade(t *testing.T) {
 		_, err := renew.GenerateSigningKey("HS256")
 		require.ErrorContains(t, err, "not supported")
 	})
+}
+
+// The promise: a key that anyone can sign for is not a key. The eight points of
+// small order of Edwards25519 verify signatures that need no private key.
+func TestEd25519KeysThatAnyoneCanSignFor(t *testing.T) {
+	const zeros, ones = "00000000000000000000000000000000000000000000000000000000000000", "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+	for name, key := range map[string]string{
+		"order 1":                                "01" + zeros,
+		"order 2":                                "ec" + ones + "7f",
+		"order 4":                                "00" + zeros,
+		"order 4, the other x":                   "00" + zeros[2:] + "80",
+		"order 8, a":                             "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+		"order 8, b":                             "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+		"order 8, c":                             "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+		"order 8, d":                             "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+		"order 1, not canonical: minus zero":     "01" + zeros[2:] + "80",
+		"order 1, not canonical: y is p + 1":     "ee" + ones + "7f",
+		"order 2, not canonical: minus zero":     "ec" + ones + "ff",
+		"order 4, not canonical: y is p":         "ed" + ones + "7f",
+		"order 4, not canonical: y is p, and -x": "ed" + ones + "ff",
+		"order 1, not canonical twice":           "ee" + ones + "ff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			public, err := hex.DecodeString(key)
+			require.NoError(t, err)
+			_, err = renew.NewVerificationKey(ulid.Make().String(), renew.EdDSA, ed25519.PublicKey(public))
+			require.ErrorContains(t, err, "Ed25519")
+		})
+	}
+	t.Run("half of all y are not on the curve", func(t *testing.T) {
+		rejected := 0
+		for y := range 200 {
+			public := make(ed25519.PublicKey, ed25519.PublicKeySize)
+			public[0], public[1] = byte(y), 1
+			// What the standard library cannot read verifies nothing; it says so only
+			// in the error's text.
+			unreadable := ed25519.VerifyWithOptions(public, nil, make([]byte, ed25519.SignatureSize), &ed25519.Options{}).Error() != "ed25519: invalid signature"
+			_, err := renew.NewVerificationKey(ulid.Make().String(), renew.EdDSA, public)
+			require.Equal(t, unreadable, err != nil, "y = 256 + %d: %v", y, err)
+			if err != nil {
+				rejected++
+			}
+		}
+		require.Greater(t, rejected, 60)
+		require.Less(t, rejected, 140)
+	})
+	t.Run("every generated key is valid", func(t *testing.T) {
+		for range 200 {
+			generate(t, renew.EdDSA)
+		}
+	})
+}
+
+func TestRSAKeysOfNoUse(t *testing.T) {
+	good, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	even := new(big.Int).Sub(good.N, big.NewInt(1))
+	for name, key := range map[string]*rsa.PublicKey{
+		"a negative modulus":             {N: new(big.Int).Neg(good.N), E: good.E},
+		"an even modulus":                {N: even, E: good.E},
+		"an exponent beyond 31 bits":     {N: good.N, E: 1<<31 + 1},
+		"an exponent of 1":               {N: good.N, E: 1},
+		"a negative exponent":            {N: good.N, E: -65537},
+		"an even exponent":               {N: good.N, E: 65538},
+		"a modulus of zero":              {N: new(big.Int), E: good.E},
+		"a negative modulus that is odd": {N: new(big.Int).Neg(new(big.Int).SetBit(even, 0, 1)), E: good.E},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := renew.NewVerificationKey(ulid.Make().String(), renew.RS256, key)
+			require.ErrorContains(t, err, "the RSA key")
+		})
+	}
+}
+
+// hostileCurve cannot be compared.
+type hostileCurve struct {
+	elliptic.Curve
+	_ []int
+}
+
+// panickingSigner is a signer with faults.
+type panickingSigner struct{ public func() crypto.PublicKey }
+
+func (p panickingSigner) Public() crypto.PublicKey { return p.public() }
+
+func (p panickingSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { panic("sign") }
+
+// The promise: no key that a caller can make by hand makes a constructor panic.
+func TestNoConstructorPanics(t *testing.T) {
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	publics := map[string]crypto.PublicKey{
+		"an empty ECDSA key":             &ecdsa.PublicKey{},
+		"an ECDSA key without a point":   &ecdsa.PublicKey{Curve: elliptic.P256()},
+		"an ECDSA key with half a point": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1)},
+		"a negative point":               &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(-1), Y: big.NewInt(-1)},
+		"a point beyond the field":       &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).Lsh(big.NewInt(1), 600), Y: big.NewInt(1)},
+		"the point at infinity":          &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)},
+		"a curve that has no methods":    &ecdsa.PublicKey{Curve: hostileCurve{}, X: big.NewInt(1), Y: big.NewInt(1)},
+		"an empty RSA key":               &rsa.PublicKey{},
+		"a nil Ed25519 key":              ed25519.PublicKey(nil),
+		"a short Ed25519 key":            ed25519.PublicKey{1, 2, 3},
+		"a pointer to an Ed25519 key":    &ed25519.PublicKey{},
+		"a private key":                  p256,
+		"nil":                            nil,
+	}
+	for name, public := range publics {
+		for _, alg := range algorithms {
+			_, err := renew.NewVerificationKey(ulid.Make().String(), alg, public)
+			require.Error(t, err, "%s for %s", name, alg)
+			_, err = renew.NewSigningKey(ulid.Make().String(), alg, panickingSigner{func() crypto.PublicKey { return public }})
+			require.Error(t, err, "%s for %s", name, alg)
+		}
+	}
+	for name, signer := range map[string]crypto.Signer{
+		"a short Ed25519 private key": ed25519.PrivateKey{1, 2, 3},
+		"a nil Ed25519 private key":   ed25519.PrivateKey(nil),
+		"an empty ECDSA private key":  &ecdsa.PrivateKey{},
+		"an empty RSA private key":    &rsa.PrivateKey{},
+		"a nil RSA private key":       (*rsa.PrivateKey)(nil),
+		"no public key":               panickingSigner{func() crypto.PublicKey { panic("public") }},
+		"a panic":                     panickingSigner{func() crypto.PublicKey { return &p256.PublicKey }},
+	} {
+		for _, alg := range algorithms {
+			_, err := renew.NewSigningKey(ulid.Make().String(), alg, signer)
+			require.Error(t, err, "%s for %s", name, alg)
+		}
+	}
 }

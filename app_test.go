@@ -1,9 +1,13 @@
 package renew_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -180,5 +184,106 @@ func TestAuthenticateApp(t *testing.T) {
 		err := f.AuthenticateApp(f.ctx, f.app.ID, f.appKey)
 		requireInternal(t, err)
 		require.ErrorIs(t, err, errOutage)
+	})
+}
+
+// The promise: what anyone can guess, and what no header can carry, is not an app
+// key, and the error says so where the key is hashed.
+func TestAppKeysOfNoUse(t *testing.T) {
+	const valid = "a-key-of-24-characters-x"
+	for name, key := range map[string]string{
+		"empty":                          "",
+		"15 characters":                  valid[:15],
+		"the line break of its file":     valid + "\n",
+		"the line break of another file": valid + "\r\n",
+		"a space before":                 " " + valid,
+		"a tab after":                    valid + "\t",
+		"a space inside":                 "a key of 24 characters x",
+		"a letter beyond ASCII":          valid + "é",
+		"NUL":                            valid + "\x00",
+		"DEL":                            valid + "\x7f",
+	} {
+		t.Run(name, func(t *testing.T) {
+			hash, err := renew.HashAppKey(key)
+			require.Error(t, err)
+			require.Zero(t, hash)
+			if key != "" {
+				require.NotContains(t, err.Error(), key)
+			}
+			f := newFixture(t)
+			require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, sha256.Sum256([]byte(key))))
+			require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey, "its stored hash lets no one in")
+		})
+	}
+	for _, key := range []string{valid, valid[:16], "!\"#$%&'()*+,-./0", strings.Repeat("k", 4096)} {
+		hash, err := renew.HashAppKey(key)
+		require.NoError(t, err)
+		require.Equal(t, renew.AppKeyHash(sha256.Sum256([]byte(key))), hash)
+	}
+}
+
+// keylessAdmin is a KeyAdmin that is not a KeyStore.
+type keylessAdmin struct{ renew.KeyAdmin }
+
+func TestEnsureApp(t *testing.T) {
+	_, hash := renew.NewAppKey()
+	app := renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}, AuthTTL: time.Minute}
+	t.Run("on many servers at the same time makes one key", func(t *testing.T) {
+		store := memstore.New()
+		var servers sync.WaitGroup
+		for range 32 {
+			servers.Go(func() {
+				if err := renew.EnsureApp(t.Context(), store, app, renew.EdDSA); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		servers.Wait()
+		keys, err := store.VerificationKeys(t.Context(), app.ID)
+		require.NoError(t, err)
+		require.Len(t, keys, 1)
+		active, err := store.SigningKey(t.Context(), app.ID)
+		require.NoError(t, err)
+		require.Equal(t, keys[0].KeyID(), active.KeyID())
+		require.Equal(t, renew.EdDSA, active.VerificationKey().Algorithm())
+	})
+	t.Run("leaves what is there", func(t *testing.T) {
+		f := newFixture(t)
+		other := f.app
+		other.Issuer, other.KeyHashes = "another issuer", nil
+		require.NoError(t, renew.EnsureApp(f.ctx, f.store, other, renew.RS256))
+		got, err := f.store.App(f.ctx, f.app.ID)
+		require.NoError(t, err)
+		require.Equal(t, f.app, got)
+		active, err := f.store.SigningKey(f.ctx, f.app.ID)
+		require.NoError(t, err)
+		require.Same(t, f.key, active)
+	})
+	t.Run("gives an app without a key one", func(t *testing.T) {
+		store := memstore.New()
+		require.NoError(t, store.CreateApp(t.Context(), app))
+		require.NoError(t, renew.EnsureApp(t.Context(), store, app, renew.ES256))
+		_, err := store.SigningKey(t.Context(), app.ID)
+		require.NoError(t, err)
+	})
+	t.Run("does not undo a revocation", func(t *testing.T) {
+		store := memstore.New()
+		require.NoError(t, renew.EnsureApp(t.Context(), store, app, renew.ES256))
+		active, err := store.SigningKey(t.Context(), app.ID)
+		require.NoError(t, err)
+		require.NoError(t, store.RevokeKey(t.Context(), app.ID, active.KeyID(), time.Now()))
+		require.NoError(t, renew.EnsureApp(t.Context(), store, app, renew.ES256))
+		_, err = store.SigningKey(t.Context(), app.ID)
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+	})
+	t.Run("returns errors", func(t *testing.T) {
+		store := memstore.New()
+		require.ErrorContains(t, renew.EnsureApp(t.Context(), store, renew.App{ID: "shop"}, renew.ES256), "Issuer")
+		require.ErrorContains(t, renew.EnsureApp(t.Context(), store, app, "HS256"), "not supported")
+		require.ErrorIs(t, renew.EnsureApp(t.Context(), keylessAdmin{store}, app, renew.ES256), errors.ErrUnsupported)
+		require.ErrorIs(t, renew.EnsureApp(t.Context(), nil, app, renew.ES256), errors.ErrUnsupported)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, renew.EnsureApp(ctx, store, app, renew.ES256), context.Canceled)
 	})
 }

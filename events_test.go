@@ -3,6 +3,8 @@ package renew_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -247,4 +249,83 @@ func TestHookCannotChangeTheApp(t *testing.T) {
 	keys.shared = f.app
 	f.renew(f.issue())
 	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+}
+
+// The promise: a renew function that panics is an internal error, never a denial,
+// and nothing is used up.
+func TestRenewFuncThatPanics(t *testing.T) {
+	for name, value := range map[string]any{"a text": "boom", "an error": errOutage, "a denial": renew.ErrDenied, "nil": error(nil)} {
+		t.Run(name, func(t *testing.T) {
+			panics := true
+			f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
+				if panics {
+					panic(value)
+				}
+				return nil
+			}))
+			first := f.issue()
+			f.events.take()
+			_, err := f.Renew(f.ctx, f.request(first))
+			requireInternal(t, err)
+			require.ErrorContains(t, err, "panicked")
+			require.NotErrorIs(t, err, renew.ErrDenied)
+			require.Empty(t, f.events.take())
+			require.Equal(t, first.TokenID, f.session(first).TokenID)
+			panics = false
+			f.renew(first)
+		})
+	}
+}
+
+// The promise: an event function that panics changes no result, and shows in the
+// log at level error.
+func TestEventFuncThatPanics(t *testing.T) {
+	var log strings.Builder
+	previous := slog.Default()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(&log, nil)))
+	defer slog.SetDefault(previous)
+	f := newFixture(t, renew.WithEventFunc(func(context.Context, renew.Event) { panic("boom") }))
+	first := f.issue()
+	second := f.renew(first)
+	f.clock.Move(time.Minute)
+	f.rejected(first, renew.ReasonReused)
+	require.False(t, f.session(second).RevokedAt.IsZero())
+	require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, "another-app-key-of-someone"), renew.ErrInvalidAppKey)
+	require.NoError(t, f.Revoke(f.ctx, f.app.ID, f.issue().AuthToken))
+	for _, kind := range []string{"issued", "renewed", "reused", "revoked", "app_key_rejected"} {
+		require.Regexp(t, `"level":"ERROR".*"kind":"`+kind+`".*"panic":"boom"`, log.String())
+	}
+	require.NotContains(t, log.String(), first.RefreshToken)
+}
+
+// The promise: a revocation happens before its events, and the events of what
+// happened are reported though the client has hung up, in a context that has not
+// ended.
+func TestEventsComeAfterWhatTheyReport(t *testing.T) {
+	var f *fixture
+	var revoked, ended []bool
+	var kinds []renew.EventKind
+	f = newFixture(t, renew.WithEventFunc(func(ctx context.Context, e renew.Event) {
+		s, err := f.store.Session(context.WithoutCancel(ctx), e.AppID, e.SessionID)
+		require.NoError(t, err)
+		kinds, revoked, ended = append(kinds, e.Kind), append(revoked, !s.RevokedAt.IsZero()), append(ended, ctx.Err() != nil)
+		if e.Kind == renew.EventIssued || e.Kind == renew.EventRenewed {
+			require.Equal(t, e.TokenID, s.TokenID)
+		}
+	}))
+	first := f.issue()
+	ctx, hangUp := context.WithCancel(f.ctx)
+	f.hooks.rotate = func(ctx context.Context, do func() error) error {
+		hangUp()
+		require.NoError(t, ctx.Err(), "a commit does not end with the request")
+		return do()
+	}
+	second, err := f.Renew(ctx, f.request(first))
+	require.NoError(t, err)
+	f.clock.Move(time.Minute)
+	f.rejected(first, renew.ReasonReused)
+	require.Equal(t, []renew.EventKind{renew.EventIssued, renew.EventRenewed, renew.EventReused, renew.EventRevoked}, kinds)
+	require.Equal(t, []bool{false, false, true, true}, revoked)
+	require.Equal(t, []bool{false, false, false, false}, ended)
+	require.False(t, f.session(second).RevokedAt.IsZero())
 }

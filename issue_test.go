@@ -2,9 +2,13 @@ package renew_test
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
@@ -66,4 +70,138 @@ func TestIssueWithoutASessionGivesNoTokens(t *testing.T) {
 		require.ErrorIs(t, err, cause)
 		require.Empty(t, f.events.take())
 	}
+}
+
+// createHook is a TokenStore whose CreateSession a test steps into.
+type createHook struct {
+	*memstore.Store
+	create func(do func() error) error
+}
+
+func (h *createHook) CreateSession(ctx context.Context, s renew.Session) error {
+	return h.create(func() error { return h.Store.CreateSession(ctx, s) })
+}
+
+// The promise: a login that fails shows no device that no one has, also where the
+// row is there and only its reply was lost.
+func TestFailedLoginShowsNoDevice(t *testing.T) {
+	for name, create := range map[string]func(do func() error) error{
+		"the reply is lost":         func(do func() error) error { return errors.Join(do(), errOutage) },
+		"the statement is repeated": func(do func() error) error { return errors.Join(do(), do()) },
+		"nothing is stored":         func(func() error) error { return errOutage },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			r, err := renew.New(f.store, &createHook{f.store, create}, renew.WithClock(f.clock.Now), renew.WithEventFunc(f.events.add))
+			require.NoError(t, err)
+			b, err := r.Issue(f.ctx, f.issueRequest())
+			requireInternal(t, err)
+			require.Nil(t, b)
+			require.Empty(t, f.events.take())
+			sessions, err := f.Sessions(f.ctx, f.app.ID, f.issueRequest().Subject)
+			require.NoError(t, err)
+			require.Empty(t, sessions)
+		})
+	}
+	t.Run("a session of someone else under that ID stays", func(t *testing.T) {
+		f := newFixture(t)
+		var theirs renew.Session
+		hook := &createHook{Store: f.store}
+		hook.create = func(func() error) error { return renew.ErrSessionExists }
+		r, err := renew.New(f.store, sameID{hook, &theirs}, renew.WithClock(f.clock.Now))
+		require.NoError(t, err)
+		_, err = r.Issue(f.ctx, f.issueRequest())
+		requireInternal(t, err)
+		s, err := f.store.Session(f.ctx, f.app.ID, theirs.ID)
+		require.NoError(t, err)
+		require.True(t, s.RevokedAt.IsZero())
+	})
+}
+
+// sameID stores another session under the ID of each new one.
+type sameID struct {
+	*createHook
+	theirs *renew.Session
+}
+
+func (h sameID) CreateSession(ctx context.Context, s renew.Session) error {
+	*h.theirs = s
+	h.theirs.TokenID = ulid.Make().String()
+	if err := h.Store.CreateSession(ctx, *h.theirs); err != nil {
+		return err
+	}
+	return h.createHook.CreateSession(ctx, s)
+}
+
+// The promise: a subject never has more live sessions than the app allows, and it
+// is the oldest that end.
+func TestMaxSessions(t *testing.T) {
+	limited := func(n int) fixtureConfig { return fixtureConfig{app: func(a *renew.App) { a.MaxSessions = n }} }
+	live := func(f *fixture) (ids []string) {
+		sessions, err := f.Sessions(f.ctx, f.app.ID, "user@example.com")
+		require.NoError(t, err)
+		for _, s := range sessions {
+			ids = append(ids, s.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	t.Run("one after the other, in one instant", func(t *testing.T) {
+		f := limited(2).new(t)
+		var ids []string
+		for range 5 {
+			ids = append(ids, f.issue().SessionID)
+			require.Equal(t, ids[max(0, len(ids)-2):], live(f))
+		}
+		require.IsIncreasing(t, ids)
+	})
+	t.Run("on servers whose clocks differ", func(t *testing.T) {
+		f := limited(1).new(t)
+		for _, step := range []time.Duration{time.Minute, -2 * time.Minute, 30 * time.Second, -time.Hour} {
+			f.clock.Move(step)
+			b := f.issue()
+			require.Equal(t, []string{b.SessionID}, live(f))
+			f.renew(b)
+		}
+	})
+	t.Run("at the same time", func(t *testing.T) {
+		f := limited(3).new(t)
+		var logins sync.WaitGroup
+		for range 20 {
+			logins.Go(func() {
+				_, err := f.Issue(f.ctx, f.issueRequest())
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		logins.Wait()
+		require.Len(t, live(f), 3)
+	})
+	t.Run("another subject's sessions do not count", func(t *testing.T) {
+		f := limited(1).new(t)
+		req := f.issueRequest()
+		req.Subject = "another@example.com"
+		theirs, err := f.Issue(f.ctx, req)
+		require.NoError(t, err)
+		f.issue()
+		f.renew(theirs)
+	})
+	t.Run("needs a SubjectStore, before anything is stored", func(t *testing.T) {
+		f := limited(1).new(t)
+		r, err := renew.New(f.store, bare{TokenStore: f.hooks}, renew.WithClock(f.clock.Now))
+		require.NoError(t, err)
+		_, err = r.Issue(f.ctx, f.issueRequest())
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.Equal(t, [4]int64{}, f.hooks.calls())
+	})
+	t.Run("a list that fails is an internal error, and no session is left", func(t *testing.T) {
+		f := limited(1).new(t)
+		r, err := renew.New(f.store, failingSubjects{f.store}, renew.WithClock(f.clock.Now))
+		require.NoError(t, err)
+		_, err = r.Issue(f.ctx, f.issueRequest())
+		requireInternal(t, err)
+		require.ErrorIs(t, err, errOutage)
+		require.Empty(t, live(f))
+	})
 }

@@ -1,6 +1,7 @@
 package renew_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -109,4 +110,98 @@ func TestMalformedRequests(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "2001:db8::1", claims(t, b.AuthToken)["ip"])
 	})
+}
+
+// The promise: no login and no renewal fails for a user agent. What is stored and
+// signed is text that every store can keep.
+func TestUserAgents(t *testing.T) {
+	long := strings.Repeat("é", 511) + "x" // 1,023 bytes
+	for name, c := range map[string]struct{ sent, kept string }{
+		"none":                          {"", ""},
+		"of 1,024 bytes":                {long + "y", long + "y"},
+		"of 1,025 bytes":                {long + "yz", long + "y"},
+		"cut inside a character":        {long + "é", long},
+		"a megabyte":                    {strings.Repeat("x", 1<<20), strings.Repeat("x", 1024)},
+		"a megabyte of bytes not UTF-8": {strings.Repeat("\xff", 1<<20), strings.Repeat("\ufffd", 341)},
+		"Latin-1":                       {"Fu\xdfball/1.0", "Fu\ufffdball/1.0"},
+		"two lines":                     {"a\r\nb", "a\ufffd\ufffdb"},
+		"NUL":                           {"a\x00b", "a\ufffdb"},
+		"a C1 control":                  {"a\u0085b", "a\ufffdb"},
+		"half of a character at an end": {"a\xe2\x82", "a\ufffd\ufffd"},
+		"U+FFFD itself":                 {"\ufffd", "\ufffd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen string
+			f := newFixture(t, renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+				seen = rn.Request.UserAgent
+				return nil
+			}))
+			req := f.issueRequest()
+			req.UserAgent = c.sent
+			require.NoError(t, req.Validate())
+			b, err := f.Issue(f.ctx, req)
+			require.NoError(t, err)
+			require.Equal(t, c.kept, f.session(b).UserAgent)
+			require.Equal(t, c.kept, claims(t, b.AuthToken)["useragent"])
+			again := f.request(b)
+			again.UserAgent = c.sent
+			require.NoError(t, again.Validate())
+			b, err = f.Renew(f.ctx, again)
+			require.NoError(t, err)
+			require.Equal(t, c.kept, seen)
+			require.Equal(t, c.kept, f.session(b).UserAgent)
+			require.Equal(t, c.kept, claims(t, b.AuthToken)["useragent"])
+		})
+	}
+}
+
+// The promise: an address has one form, in the store, in the token and in what a
+// renew function and an event see.
+func TestAddressesAreCanonical(t *testing.T) {
+	for sent, kept := range map[string]string{
+		"192.0.2.1":            "192.0.2.1",
+		"::ffff:192.0.2.1":     "192.0.2.1",
+		"::FFFF:C000:201":      "192.0.2.1",
+		"2001:DB8:0:0:0:0:0:1": "2001:db8::1",
+		"2001:0db8:0000:0000:0000:0000:0000:0001": "2001:db8::1",
+		"::": "::",
+	} {
+		t.Run(sent, func(t *testing.T) {
+			var seen string
+			f := newFixture(t, renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+				seen = rn.Request.IP
+				return nil
+			}))
+			req := f.issueRequest()
+			req.IP = sent
+			b, err := f.Issue(f.ctx, req)
+			require.NoError(t, err)
+			require.Equal(t, kept, f.session(b).IP)
+			require.Equal(t, kept, claims(t, b.AuthToken)["ip"])
+			again := f.request(b)
+			again.IP = sent
+			b, err = f.Renew(f.ctx, again)
+			require.NoError(t, err)
+			require.Equal(t, kept, seen)
+			require.Equal(t, kept, f.session(b).IP)
+			for _, e := range f.events.take() {
+				require.Equal(t, kept, e.IP)
+			}
+		})
+	}
+}
+
+// The promise: Validate says what Issue and Renew say, without a store.
+func TestValidate(t *testing.T) {
+	f := newFixture(t)
+	require.NoError(t, f.issueRequest().Validate())
+	require.NoError(t, renew.RenewRequest{AppID: "a", RefreshToken: "t", IP: "::1"}.Validate())
+	var invalid *renew.ValidationError
+	require.ErrorAs(t, renew.IssueRequest{Claims: map[string]any{"Exp": 1}}.Validate(), &invalid)
+	_, err := f.Issue(f.ctx, renew.IssueRequest{Claims: map[string]any{"Exp": 1}})
+	require.Equal(t, error(invalid), err)
+	require.ErrorContains(t, err, `"Exp"`)
+	require.ErrorAs(t, renew.RenewRequest{}.Validate(), &invalid)
+	_, err = f.Renew(f.ctx, renew.RenewRequest{})
+	require.Equal(t, error(invalid), err)
 }

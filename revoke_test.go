@@ -3,8 +3,10 @@ package renew_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
@@ -124,4 +126,86 @@ func TestSubjects(t *testing.T) {
 	f.rejected(first, renew.ReasonRevokedSession)
 	f.rejected(second, renew.ReasonRevokedSession)
 	f.renew(theirs)
+}
+
+// The promise: presentations of used tokens stop nobody else where the store is
+// slow. At most eight revocations for reuse wait, one per session, for 2 seconds;
+// what is beyond is an internal error immediately.
+func TestRevocationsForReuseAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, renew.WithClock(time.Now))
+		var used []*renew.Bundle
+		for range 12 {
+			b := f.issue()
+			f.renew(b)
+			used = append(used, b)
+		}
+		other := f.issue()
+		time.Sleep(time.Minute)
+		blocked := true
+		f.hooks.revoke = func(ctx context.Context, do func() error) error {
+			if !blocked {
+				return do()
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		errs := make(chan error, 8)
+		for _, b := range used[:8] {
+			go func() { _, err := f.Renew(f.ctx, f.request(b)); errs <- err }()
+		}
+		synctest.Wait()
+		require.EqualValues(t, 8, f.hooks.revokes.Load())
+		began := time.Now()
+		for name, b := range map[string]*renew.Bundle{"a ninth session": used[8], "the first session again": used[0]} {
+			_, err := f.Renew(f.ctx, f.request(b))
+			requireInternal(t, err)
+			require.ErrorContains(t, err, "too many revocations", name)
+		}
+		f.renew(other)
+		require.Zero(t, time.Since(began))
+		for range 8 {
+			err := <-errs
+			requireInternal(t, err)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+		require.Equal(t, 2*time.Second, time.Since(began))
+		require.EqualValues(t, 8, f.hooks.revokes.Load())
+
+		blocked = false
+		for _, b := range used {
+			f.rejected(b, renew.ReasonReused)
+		}
+	})
+}
+
+// The promise: "sign out this device" cannot end another user's session.
+func TestRevokeSubjectSession(t *testing.T) {
+	f := newFixture(t)
+	mine := f.issue()
+	req := f.issueRequest()
+	req.Subject = "another@example.com"
+	theirs, err := f.Issue(f.ctx, req)
+	require.NoError(t, err)
+	const me = "user@example.com"
+	for name, sessionID := range map[string]string{"another user's": theirs.SessionID, "an unknown one": ulid.Make().String(), "a malformed one": "x", "none": ""} {
+		require.ErrorIs(t, f.RevokeSubjectSession(f.ctx, f.app.ID, me, sessionID), renew.ErrSessionNotFound, name)
+	}
+	require.ErrorIs(t, f.RevokeSubjectSession(f.ctx, "app_9", me, mine.SessionID), renew.ErrSessionNotFound)
+	f.renew(theirs)
+	for range 2 {
+		require.NoError(t, f.RevokeSubjectSession(f.ctx, f.app.ID, me, mine.SessionID))
+	}
+	f.rejected(mine, renew.ReasonRevokedSession)
+}
+
+func TestRevokeSubjectKeepsSessions(t *testing.T) {
+	f := newFixture(t)
+	keep, one, two := f.issue(), f.issue(), f.issue()
+	n, err := f.RevokeSubject(f.ctx, f.app.ID, "user@example.com", keep.SessionID, ulid.Make().String(), "x")
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	f.rejected(one, renew.ReasonRevokedSession)
+	f.rejected(two, renew.ReasonRevokedSession)
+	f.renew(keep)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/asn1"
 	"encoding/base64"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -234,4 +236,80 @@ func TestPSSSaltIsOfTheHashsLength(t *testing.T) {
 	}
 	_, err = f.Issue(f.ctx, f.issueRequest())
 	requireInternal(t, err)
+}
+
+// The promise: a private key whose public half is another's is rejected when the
+// key is made, wherever it is. It would sign away every session.
+func TestHalvesThatDoNotBelongTogether(t *testing.T) {
+	for _, alg := range algorithms {
+		t.Run(string(alg), func(t *testing.T) {
+			one, other := generate(t, alg), generate(t, alg)
+			var mixed crypto.Signer
+			switch key := one.Signer().(type) {
+			case *rsa.PrivateKey:
+				wrong := *key
+				wrong.PublicKey = other.Signer().(*rsa.PrivateKey).PublicKey
+				mixed = &wrong
+			case *ecdsa.PrivateKey:
+				wrong := *key
+				wrong.PublicKey = other.Signer().(*ecdsa.PrivateKey).PublicKey
+				mixed = &wrong
+			case ed25519.PrivateKey:
+				mixed = ed25519.PrivateKey(append(key.Seed(), other.Signer().Public().(ed25519.PublicKey)...))
+			}
+			_, err := renew.NewSigningKey(one.KeyID(), alg, mixed)
+			require.Error(t, err)
+
+			elsewhere := &remoteSigner{Signer: other.Signer(), sign: one.Signer().Sign}
+			_, err = renew.NewSigningKey(one.KeyID(), alg, elsewhere)
+			require.ErrorContains(t, err, "does not match")
+		})
+	}
+}
+
+// The promise: a remote signer that hangs holds 64 goroutines and no more, and a
+// caller waits for a place no longer than its context lasts.
+func TestRemoteCallsInFlightAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signer := &remoteSigner{Signer: generate(t, renew.EdDSA).Signer()}
+		key, err := renew.NewSigningKey(ulid.Make().String(), renew.EdDSA, signer)
+		require.NoError(t, err)
+		f := newFixture(t)
+		var sessions []*renew.Bundle
+		for range 50 {
+			sessions = append(sessions, f.issue())
+		}
+		require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, key, f.clock.Now()))
+		var inFlight, most atomic.Int64
+		release := make(chan struct{})
+		signer.sign = func(r io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+			most.Store(max(most.Load(), inFlight.Add(1)))
+			defer inFlight.Add(-1)
+			<-release
+			return signer.Signer.Sign(r, digest, o)
+		}
+		ctx, cancel := context.WithCancel(f.ctx)
+		errs := make(chan error, len(sessions))
+		for _, b := range sessions {
+			go func() { _, err := f.Renew(ctx, f.request(b)); errs <- err }()
+		}
+		synctest.Wait()
+		require.EqualValues(t, 64, inFlight.Load())
+		cancel()
+		for range sessions {
+			require.ErrorIs(t, <-errs, context.Canceled)
+		}
+		require.EqualValues(t, 64, inFlight.Load(), "a call keeps its place until the signer returns")
+		patience, done := context.WithTimeout(f.ctx, time.Second)
+		defer done()
+		_, err = f.Renew(patience, f.request(sessions[0]))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		close(release)
+		synctest.Wait()
+		for _, b := range sessions {
+			f.renew(b)
+		}
+		require.EqualValues(t, 64, most.Load())
+	})
 }
