@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -162,6 +164,79 @@ func TestClaimsAsAStoreMayWriteThem(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, got.Claims)
 			f.renew(second)
+		})
+	}
+}
+
+// latin1 marshals itself to bytes that are not UTF-8.
+type latin1 struct{}
+
+func (latin1) MarshalJSON() ([]byte, error) { return []byte("\"\xff\""), nil }
+
+type latin1Text struct{}
+
+func (latin1Text) MarshalText() ([]byte, error) { return []byte("\xff"), nil }
+
+type inner struct{ Name string }
+
+// The promise: text that is not Unicode is never changed silently, wherever it
+// stands in the claims and whatever JSON package encodes them.
+func TestClaimsThatAreNotUnicode(t *testing.T) {
+	const bad = "a\xffb"
+	name := bad
+	for where, value := range map[string]any{
+		"a value":                 bad,
+		"a nested value":          map[string]any{"a": []any{1, map[string]any{"b": bad}}},
+		"a nested name":           map[string]any{"a": map[string]any{bad: 1}},
+		"a slice":                 []string{"ok", bad},
+		"an array":                [1]string{bad},
+		"a pointer":               &name,
+		"a struct field":          inner{bad},
+		"an embedded field":       struct{ inner }{inner{bad}},
+		"a pointer to a struct":   &inner{bad},
+		"a named string":          renew.Reason(bad),
+		"a marshaler":             latin1{},
+		"a pointer to one":        &latin1{},
+		"a text marshaler":        latin1Text{},
+		"a text marshaler's name": map[latin1Text]int{{}: 1},
+		"raw JSON":                json.RawMessage("\"\xff\""),
+		"half of a surrogate":     json.RawMessage(`"\ud800"`),
+	} {
+		t.Run(where, func(t *testing.T) {
+			f := newFixture(t)
+			req := f.issueRequest()
+			req.Claims = map[string]any{"claim": value}
+			_, err := f.Issue(f.ctx, req)
+			var invalid *renew.ValidationError
+			require.ErrorAs(t, err, &invalid)
+			require.Equal(t, "claims", invalid.Fields[0].Field)
+			require.True(t, utf8.ValidString(err.Error()))
+		})
+	}
+	t.Run("a name", func(t *testing.T) {
+		f := newFixture(t)
+		req := f.issueRequest()
+		req.Claims = map[string]any{bad: 1}
+		require.Error(t, req.Validate())
+	})
+	for where, value := range map[string]any{
+		"U+FFFD itself":           "\ufffd",
+		"an escape of it":         json.RawMessage(`"\ufffd"`),
+		"bytes, which are base64": []byte(bad),
+		"a field that is left out": struct {
+			Name string `json:"-"`
+		}{bad},
+		"a field that is not exported": struct{ name string }{bad},
+		"a nil pointer":                (*inner)(nil),
+		"nil":                          nil,
+		"a time":                       time.Unix(0, 0),
+	} {
+		t.Run(where+" is valid", func(t *testing.T) {
+			f := newFixture(t)
+			req := f.issueRequest()
+			req.Claims = map[string]any{"claim": value}
+			_, err := f.Issue(f.ctx, req)
+			require.NoError(t, err)
 		})
 	}
 }

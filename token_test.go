@@ -2,6 +2,8 @@ package renew_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -102,4 +104,69 @@ func TestAuthTokensUpTo96KiB(t *testing.T) {
 	requireInvalidAuth(t, err, renew.ReasonMalformed)
 	require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, longer), renew.ErrInvalidToken)
 	require.NoError(t, f.Revoke(f.ctx, f.app.ID, longest))
+}
+
+// The promise: a refresh token that has a claim of the auth token was made for
+// something else (RFC 7519 section 4.1.3), and is rejected.
+func TestRefreshTokenWithForeignClaims(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	made := forge{key: f.key, issuer: f.app.Issuer, session: f.session(b)}
+	for claim, value := range map[string]string{
+		"aud": `"https://other.example"`, "sub": `"user@example.com"`, "ip": `"192.0.2.1"`, "useragent": `"x"`,
+	} {
+		for _, value := range []string{value, "null", `""`, "[]"} {
+			req := f.request(b)
+			req.RefreshToken = made.withPayload(made.claims().and(claim, value).String())
+			_, err := f.Renew(f.ctx, req)
+			requireRejected(t, err, renew.ReasonClaims)
+			require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, req.RefreshToken), renew.ErrInvalidToken)
+		}
+	}
+	req := f.request(b)
+	req.RefreshToken = made.withPayload(made.claims().and("other", `"claim"`).String())
+	_, err := f.Renew(f.ctx, req)
+	require.NoError(t, err)
+}
+
+// The promise: what is not a JWS with a header of this library costs no call of a
+// store, whatever it is presented for, and a header has at most 512 bytes.
+func TestTextsThatAreNotTokensCostNoStoreCall(t *testing.T) {
+	calls := &countedKeys{calls: map[string]int{}}
+	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { calls.KeyStore = s; return calls }}.new(t)
+	b := f.issue()
+	made := forge{key: f.key, issuer: f.app.Issuer, session: f.session(b)}
+	members := strings.Builder{}
+	for i := range 9000 {
+		fmt.Fprintf(&members, `"m%d":%d,`, i, i)
+	}
+	header := made.header().String()
+	for name, token := range map[string]string{
+		"x": "x", "three dots": "...", "three letters": "a.b.c", "a header that is too long": made.withHeader(header + strings.Repeat(" ", 513-len(header))),
+		"9,000 members": made.withHeader("{" + members.String() + header[1:]), "another header": made.withHeader(`{"alg":"ES256","kid":"` + f.key.KeyID() + `","typ":"JWT","x":1}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			clear(calls.calls)
+			f.hooks.calls()
+			for _, err := range []error{
+				func() error { _, err := f.VerifyAuthToken(f.ctx, f.app.ID, token); return err }(),
+				func() error { _, err := f.VerifySession(f.ctx, f.app.ID, token); return err }(),
+				func() error { _, err := f.Renew(f.ctx, f.request(&renew.Bundle{RefreshToken: token})); return err }(),
+				f.Revoke(f.ctx, f.app.ID, token),
+				f.Revoke(f.ctx, "an app that is not there", token),
+			} {
+				var rejected *renew.TokenError
+				require.ErrorAs(t, err, &rejected)
+				require.Equal(t, renew.ReasonMalformed, rejected.Reason)
+			}
+			require.Empty(t, calls.calls)
+			require.Equal(t, [4]int64{}, f.hooks.calls())
+		})
+	}
+	t.Run("512 bytes of header are valid", func(t *testing.T) {
+		req := f.request(b)
+		req.RefreshToken = made.withHeader(header + strings.Repeat(" ", 512-len(header)))
+		_, err := f.Renew(f.ctx, req)
+		require.NoError(t, err)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -286,4 +287,58 @@ type failingLister struct{ *memstore.Store }
 
 func (failingLister) VerificationKeys(context.Context, string) ([]*renew.VerificationKey, error) {
 	return nil, errors.Join(errOutage)
+}
+
+// The promise: a key set holds a replaced key until the last token that it can
+// have signed has expired, and no longer.
+func TestKeySetWithoutEndedKeys(t *testing.T) {
+	f := newFixture(t)
+	old := f.key
+	replaced := f.clock.Now()
+	f.rotateKey(renew.ES256)
+	kids := func() (kids []string) {
+		set, err := f.KeySet(f.ctx, f.app.ID)
+		require.NoError(t, err)
+		for _, key := range set.Keys {
+			kids = append(kids, key.KeyID)
+		}
+		return kids
+	}
+	f.clock.now = replaced.Add(renew.DefaultRefreshTTL)
+	require.Contains(t, kids(), old.KeyID())
+	f.clock.Move(time.Minute + time.Millisecond)
+	require.NotContains(t, kids(), old.KeyID())
+	require.Len(t, kids(), 1)
+}
+
+// The promise: a replaced key that leaks signs nothing that outlives the tokens
+// that it signed when it was active, however long its record is kept.
+func TestReplacedKeyHasAnEnd(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	made := forge{key: f.key, issuer: f.app.Issuer, session: f.session(b)}
+	last := f.clock.Now().Add(renew.DefaultRefreshTTL)
+	f.rotateKey(renew.ES256)
+	exp := func(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
+	for _, c := range []struct {
+		name   string
+		exp    time.Time
+		reason renew.Reason
+	}{
+		{"the last one", last, ""},
+		{"a second later", last.Add(time.Second), renew.ReasonRetiredKey},
+		{"a year later", last.AddDate(1, 0, 0), renew.ReasonRetiredKey},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := f.VerifyAuthToken(f.ctx, f.app.ID, made.withPayload(made.authClaims().with("exp", exp(c.exp)).String()))
+			_, renewErr := f.Renew(f.ctx, f.request(&renew.Bundle{RefreshToken: made.withPayload(made.claims().with("exp", exp(c.exp)).String())}))
+			if c.reason == "" {
+				require.NoError(t, err)
+				require.NoError(t, renewErr)
+				return
+			}
+			requireInvalidAuth(t, err, c.reason)
+			requireRejected(t, renewErr, c.reason)
+		})
+	}
 }
