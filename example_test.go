@@ -155,7 +155,7 @@ func ExampleWithRenewFunc() {
 	// true true
 }
 
-// An audit log that names whoever has a copy of a token.
+// An audit log that names the subject of every event.
 func ExampleWithEventFunc() {
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	audit := func(ctx context.Context, e renew.Event) {
@@ -178,7 +178,7 @@ func ExampleWithEventFunc() {
 	// level=INFO msg=revoked app=shop subject=ann@example.com reason=reused
 }
 
-// Middleware that lets in who has a good auth token.
+// Middleware by hand; package httpadapter has one.
 func ExampleRenewer_VerifyAuthToken() {
 	renewer, login := exampleLogin()
 	authenticated := func(next http.Handler) http.Handler {

@@ -110,3 +110,30 @@ func ExampleRenewHandler() {
 	fmt.Println(recorder.Code)
 	// Output: 200
 }
+
+// An API behind the middleware: a request with a valid auth token comes through, and
+// its handler knows whose it is.
+func ExampleAuthenticate() {
+	renewer, _ := exampleRenewer()
+	issued, err := renewer.Issue(context.Background(), renew.IssueRequest{AppID: "shop", Subject: "ann", IP: "192.0.2.1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	authenticated := httpadapter.Authenticate(renewer, "shop")
+	mux := http.NewServeMux()
+	mux.Handle("GET /me", authenticated(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "hello, %s", httpadapter.Claims(r.Context()).Subject)
+	})))
+
+	for _, token := range []string{issued.AuthToken, issued.RefreshToken} {
+		req := httptest.NewRequest(http.MethodGet, "https://api.example/me", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		recorder := httptest.NewRecorder()
+		mux.ServeHTTP(recorder, req)
+		fmt.Println(recorder.Code, recorder.Body)
+	}
+	// Output:
+	// 200 hello, ann
+	// 401 {"message":"invalid auth token"}
+}
