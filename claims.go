@@ -63,19 +63,30 @@ func encodeClaims(claims map[string]any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, errors.New("custom claims do not marshal to JSON")
 	}
-	// Marshal may replace bytes that are not UTF-8. It has followed all pointers
-	// by now, so that none of them leads back to itself.
-	if !isUnicode(reflect.ValueOf(claims)) {
-		return nil, errors.New("custom claims hold text that is not valid UTF-8")
-	}
 	if _, err := checkClaims(encoded); err != nil {
 		return nil, err
+	}
+	if !(textWalk{}).isUnicode(reflect.ValueOf(claims)) { // Marshal may have replaced it
+		return nil, errors.New("custom claims hold text that is not valid UTF-8")
 	}
 	return encoded, nil
 }
 
+// textWalk looks for text that is not valid UTF-8. It holds the pointers that it
+// has followed. Marshal rejects values that lead back to themselves, but not a
+// struct that embeds a pointer to itself, which Marshal does not follow.
+type textWalk map[pointer]struct{}
+
+type pointer struct {
+	typ     reflect.Type
+	address uintptr
+}
+
 // isUnicode reports whether all text that v marshals to JSON from is valid UTF-8.
-func isUnicode(v reflect.Value) bool {
+func (w textWalk) isUnicode(v reflect.Value) bool {
+	for v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
 	if !v.IsValid() {
 		return true
 	}
@@ -85,20 +96,24 @@ func isUnicode(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.String:
 		return utf8.ValidString(v.String())
-	case reflect.Interface, reflect.Pointer:
-		return isUnicode(v.Elem())
+	case reflect.Pointer:
+		p := pointer{v.Type(), v.Pointer()}
+		if _, followed := w[p]; followed {
+			return true
+		}
+		w[p] = struct{}{}
+		return w.isUnicode(v.Elem())
 	case reflect.Map:
 		for entries := v.MapRange(); entries.Next(); {
-			if !isUnicode(entries.Key()) || !isUnicode(entries.Value()) {
+			// A key that is a string may marshal itself, or not be asked to.
+			key := entries.Key()
+			if key.Kind() == reflect.String && !utf8.ValidString(key.String()) || !w.isUnicode(key) || !w.isUnicode(entries.Value()) {
 				return false
 			}
 		}
 	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return true // base64
-		}
 		for i := range v.Len() {
-			if !isUnicode(v.Index(i)) {
+			if !w.isUnicode(v.Index(i)) {
 				return false
 			}
 		}
@@ -106,7 +121,7 @@ func isUnicode(v reflect.Value) bool {
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
 			marshals := field.IsExported() || field.Anonymous
-			if marshals && field.Tag.Get("json") != "-" && !isUnicode(v.Field(i)) {
+			if marshals && field.Tag.Get("json") != "-" && !w.isUnicode(v.Field(i)) {
 				return false
 			}
 		}

@@ -42,7 +42,8 @@ const (
 // Event is something that happened, for [WithEventFunc]. It never holds a token,
 // an app key or a custom claim. Fields that are not known are empty: no subject
 // or session is known until a token's signature is verified, and no app until the
-// [KeyStore] has it.
+// [KeyStore] has it, except that the rejection of a refresh token names the app of
+// the request.
 type Event struct {
 	Kind          EventKind
 	Time          time.Time

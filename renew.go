@@ -322,7 +322,9 @@ func (rn *renewal) retry(ctx context.Context) (*Bundle, error) {
 		return nil, err
 	}
 	b.Retried = true
-	rn.report(ctx, sessionEvent(EventRetried, rn.session))
+	e := sessionEvent(EventRetried, rn.session)
+	e.IP, e.UserAgent = rn.req.IP, rn.req.UserAgent // who has the pair now, too
+	rn.report(ctx, e)
 	return b, nil
 }
 
