@@ -1,0 +1,279 @@
+/*! @jwtrenew/browser, Apache-2.0 */
+export class SignedOutError extends Error {
+    name = "SignedOutError";
+}
+const second = 1000;
+const requestTimeout = 15 * second;
+const longestWait = 30 * second;
+const linger = 50;
+const longestTimer = 2 ** 31 - 1;
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+export function createSession(options) {
+    const page = globalThis.location?.href;
+    const base = new URL(options.url, page);
+    base.pathname = base.pathname.replace(/\/?$/, "/");
+    const origins = new Set([base.origin, page && new URL(page).origin, ...(options.origins ?? [])]);
+    const name = "renew:" + base.href;
+    const locks = globalThis.navigator?.locks;
+    const channel = globalThis.BroadcastChannel && new BroadcastChannel(name);
+    let grant;
+    let date = 0;
+    let ticks = 0;
+    let over = false;
+    let closed = false;
+    let pending = null;
+    let renewal;
+    let timer;
+    let wake = () => { };
+    const age = () => Math.max(Date.now() - date, performance.now() - ticks) / second;
+    const expiresIn = () => (grant ? Math.max(0, grant.expires_in - age()) : 0);
+    const isFresh = () => grant !== undefined && age() < Math.min(grant.renew_after, grant.expires_in);
+    const report = (event) => options.onEvent?.(event);
+    const post = (message) => {
+        if (!closed)
+            channel?.postMessage(message);
+    };
+    const take = (next, at) => {
+        pending = null;
+        grant = next;
+        date = at;
+        ticks = performance.now();
+        over = false;
+        schedule(next.renew_after - age());
+        wake();
+    };
+    const schedule = (seconds) => {
+        clearTimeout(timer);
+        if (options.renewIdle === false)
+            return;
+        timer = setTimeout(renewDue, Math.min(Math.max(seconds * second, 0), longestTimer));
+    };
+    const renewDue = () => {
+        if (isFresh())
+            schedule(grant.renew_after - age());
+        else if (grant)
+            renew().catch(() => { });
+    };
+    const expire = () => (grant &&= { ...grant, expires_in: 0 });
+    const end = () => {
+        clearTimeout(timer);
+        grant = undefined;
+        over = true;
+        wake();
+        report("signed out");
+        options.onSignedOut?.();
+    };
+    const me = Math.random();
+    let claiming = false;
+    let holding = false;
+    let rival = false;
+    const exclusively = (f) => new Promise((resolve, reject) => {
+        const hold = () => {
+            const done = f();
+            done.then(resolve, reject);
+            return done.then(() => sleep(linger), () => sleep(linger));
+        };
+        (locks ? locks.request(name, hold) : claim(hold)).catch(reject);
+    });
+    const claim = async (hold) => {
+        do {
+            rival = false;
+            claiming = true;
+            post({ claim: me });
+            await sleep(linger);
+            claiming = false;
+            if (rival)
+                await sleep(4 * linger);
+        } while (rival && !isFresh());
+        holding = !rival;
+        await hold();
+        holding = false;
+    };
+    const listen = ({ data }) => {
+        if ("grant" in data) {
+            take(data.grant, data.at);
+            report("received");
+        }
+        else if ("over" in data) {
+            if (grant?.session_id === data.over)
+                end();
+        }
+        else if ("busy" in data) {
+            rival ||= data.busy === me;
+        }
+        else if (holding || (claiming && me < data.claim)) {
+            post({ busy: data.claim });
+        }
+        else {
+            rival = claiming;
+        }
+    };
+    const storage = (use) => {
+        try {
+            return use(localStorage);
+        }
+        catch {
+            return null;
+        }
+    };
+    const readKey = () => storage((s) => s.getItem(name)) ?? pending;
+    const keepKey = (key) => {
+        pending = key;
+        storage((s) => (key ? s.setItem(name, key) : s.removeItem(name)));
+    };
+    const drawKey = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))));
+    const send = (path, key) => fetch(new URL(path, base), {
+        method: "POST",
+        credentials: "include",
+        cache: "no-store",
+        signal: AbortSignal.timeout(requestTimeout),
+        headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
+        body: "{}",
+    });
+    const ask = async () => {
+        if (over || isFresh())
+            return undefined;
+        const before = grant;
+        const kept = readKey();
+        const key = kept ?? drawKey();
+        keepKey(key);
+        let response;
+        let body;
+        try {
+            response = await send("renew", key);
+            body = response.ok && (await response.json());
+        }
+        catch {
+            return NaN;
+        }
+        switch (response.status) {
+            case 200:
+                if (!isGrant(body))
+                    return NaN;
+                keepKey(null);
+                take(body, Date.now());
+                post({ grant: body, at: date });
+                report(kept ? "repeated" : "renewed");
+                return expiresIn() > 0 ? undefined : 0;
+            case 400:
+                keepKey(null);
+                if (kept)
+                    return 0;
+                break;
+            case 401:
+                keepKey(null);
+                if (grant !== before)
+                    return undefined;
+                if (before)
+                    post({ over: before.session_id });
+                end();
+                return undefined;
+            case 409:
+                keepKey(null);
+                return retryAfter(response);
+            case 429:
+                return retryAfter(response);
+        }
+        if (response.status < 500)
+            throw new Error("renewal failed with status " + response.status);
+        return retryAfter(response);
+    };
+    const attempts = async () => {
+        for (let backoff = second / 4;; backoff = Math.min(2 * backoff, longestWait)) {
+            const wait = await exclusively(ask);
+            if (over)
+                throw new SignedOutError("signed out");
+            if (wait === undefined)
+                return;
+            if (wait > 0 || isNaN(wait))
+                report("waiting");
+            const ms = (isNaN(wait) ? backoff : wait * second) * (1 + Math.random() / 4);
+            await new Promise((resolve) => {
+                const end = setTimeout(resolve, ms);
+                wake = () => {
+                    clearTimeout(end);
+                    resolve();
+                };
+            });
+            if (closed)
+                throw new Error("closed");
+        }
+    };
+    const renew = () => (renewal ??= attempts().finally(() => (renewal = undefined)));
+    const ready = async (signal) => {
+        signal?.throwIfAborted();
+        if (over)
+            throw new SignedOutError("signed out");
+        if (expiresIn() > 0)
+            renewDue();
+        while (!grant || expiresIn() <= 0)
+            await unlessAborted(renew(), signal);
+        return grant;
+    };
+    const authorized = async (input, init) => {
+        const request = new Request(input, init);
+        if (!origins.has(new URL(request.url).origin)) {
+            throw new TypeError("the auth token is not for " + new URL(request.url).origin + ": see the option origins");
+        }
+        const again = request.clone();
+        const used = await ready(request.signal);
+        const response = await fetchWith(used, request);
+        if (response.status !== 401)
+            return response;
+        await response.body?.cancel();
+        if (grant === used)
+            expire();
+        return fetchWith(await ready(again.signal), again);
+    };
+    const nudge = () => {
+        wake();
+        renewDue();
+    };
+    channel?.addEventListener("message", listen);
+    globalThis.addEventListener?.("online", nudge);
+    return {
+        fetch: authorized,
+        token: async () => (await ready()).auth_token,
+        renew: async () => {
+            await renewal?.catch(() => { });
+            expire();
+            over = false;
+            return renew();
+        },
+        signOut: () => exclusively(async () => {
+            const response = await send("logout");
+            if (!response.ok)
+                throw new Error("sign out failed with status " + response.status);
+            if (grant)
+                post({ over: grant.session_id });
+            end();
+        }),
+        close: () => {
+            closed = true;
+            grant = undefined;
+            clearTimeout(timer);
+            wake();
+            channel?.close();
+            globalThis.removeEventListener?.("online", nudge);
+        },
+        get id() {
+            return grant?.session_id;
+        },
+        get expiresIn() {
+            return expiresIn();
+        },
+    };
+}
+const isGrant = (body) => {
+    const { auth_token, session_id, expires_in, renew_after } = Object(body);
+    return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
+};
+const retryAfter = (response) => parseInt(response.headers.get("Retry-After") ?? "", 10);
+const fetchWith = (grant, request) => {
+    request.headers.set("Authorization", "Bearer " + grant.auth_token);
+    return fetch(request);
+};
+const unlessAborted = (done, signal) => Promise.race([
+    done,
+    new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true })),
+]);

@@ -1,0 +1,362 @@
+/*! @jwtrenew/browser, Apache-2.0 */
+
+// Keeps a page signed in: the client of httpadapter.NewBrowser. The refresh token
+// is in a cookie that no script can read; the auth token is in memory, and in the
+// memory of this origin's other tabs.
+
+/**
+ * What the client did.
+ *
+ * - `renewed`: this tab renewed the session.
+ * - `repeated`: the same, with a request that was sent before and brought no
+ *   renewal, such as one whose response was lost.
+ * - `received`: another tab renewed the session and sent its auth token.
+ * - `waiting`: the renewal has to be tried again: the server is in trouble, the
+ *   device is offline, or another request is renewing the session.
+ * - `signed out`: the session is over.
+ */
+export type SessionEvent = "renewed" | "repeated" | "received" | "waiting" | "signed out";
+
+export interface SessionOptions {
+	/** Where httpadapter.NewBrowser is served: the client adds `renew` and `logout`. */
+	url: string | URL;
+	/**
+	 * Origins besides the page's and that of `url` that may be sent the auth token,
+	 * such as `https://api.example.com`.
+	 */
+	origins?: string[];
+	/** Whether to renew on time while nothing is fetched. Default: true. */
+	renewIdle?: boolean;
+	/** Called in every tab when the session is over: show the login. */
+	onSignedOut?: () => void;
+	/** Called for everything that the client does. */
+	onEvent?: (event: SessionEvent) => void;
+}
+
+export interface Session {
+	/**
+	 * `fetch` with the auth token in `Authorization`. It waits for a renewal if
+	 * there is no valid auth token, and after a response of 401 renews once and
+	 * repeats the request. It rejects with a SignedOutError when the session is
+	 * over, and with a TypeError for an origin that may not be sent the token.
+	 */
+	fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
+	/** A valid auth token, after a renewal if necessary. */
+	token(): Promise<string>;
+	/** Renews in any case. Call it after a login, and when the user's rights have changed. */
+	renew(): Promise<void>;
+	/** Ends the session on the server. It rejects, and nothing has changed, if the server could not be asked. */
+	signOut(): Promise<void>;
+	/** Forgets the auth token, stops the timer and leaves the other tabs alone. */
+	close(): void;
+	/** The session's ID, undefined while there is no auth token. */
+	readonly id: string | undefined;
+	/** The seconds that the auth token is still valid for, 0 if there is none. */
+	readonly expiresIn: number;
+}
+
+/** The session is over, or there has been no login. */
+export class SignedOutError extends Error {
+	override name = "SignedOutError";
+}
+
+/** The response to a renewal. Times are in seconds from now: the device's clock may be wrong. */
+interface Grant {
+	auth_token: string;
+	session_id: string;
+	expires_in: number;
+	renew_after: number;
+}
+
+/** Between tabs: a new token, a session that is over, and who renews where there are no Web Locks. */
+type Message = { grant: Grant; at: number } | { over: string } | { claim: number } | { busy: number };
+
+const second = 1000;
+const requestTimeout = 15 * second;
+const longestWait = 30 * second;
+/** How long the lock is kept after a renewal, so that its message is there before the next tab has the lock. */
+const linger = 50;
+const longestTimer = 2 ** 31 - 1;
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/** createSession makes the client of one session. It sends nothing until it is asked for a token. */
+export function createSession(options: SessionOptions): Session {
+	const page = globalThis.location?.href;
+	const base = new URL(options.url, page);
+	base.pathname = base.pathname.replace(/\/?$/, "/");
+	const origins = new Set([base.origin, page && new URL(page).origin, ...(options.origins ?? [])]);
+	const name = "renew:" + base.href;
+	const locks = globalThis.navigator?.locks;
+	const channel = globalThis.BroadcastChannel && new BroadcastChannel(name);
+
+	let grant: Grant | undefined;
+	let date = 0; // when grant arrived, by the two clocks of the device
+	let ticks = 0;
+	let over = false;
+	let closed = false;
+	let pending: string | null = null; // the idempotency key of a request without a response
+	let renewal: Promise<void> | undefined;
+	let timer: ReturnType<typeof setTimeout> | undefined;
+	let wake = () => {};
+
+	// The one clock stops while a device sleeps and the other may be set, so that
+	// the one that says more has passed is believed. Too much costs a renewal.
+	const age = () => Math.max(Date.now() - date, performance.now() - ticks) / second;
+	const expiresIn = () => (grant ? Math.max(0, grant.expires_in - age()) : 0);
+	const isFresh = () => grant !== undefined && age() < Math.min(grant.renew_after, grant.expires_in);
+	const report = (event: SessionEvent) => options.onEvent?.(event);
+	const post = (message: Message) => {
+		if (!closed) channel?.postMessage(message);
+	};
+
+	const take = (next: Grant, at: number) => {
+		pending = null; // whose key it was, its token is used
+		grant = next;
+		date = at;
+		ticks = performance.now();
+		over = false;
+		schedule(next.renew_after - age());
+		wake();
+	};
+	const schedule = (seconds: number) => {
+		clearTimeout(timer);
+		if (options.renewIdle === false) return;
+		timer = setTimeout(renewDue, Math.min(Math.max(seconds * second, 0), longestTimer));
+	};
+	// A failure shows in the next fetch, which then waits for a renewal of its own.
+	const renewDue = () => {
+		if (isFresh()) schedule(grant!.renew_after - age()); // timers are early at times
+		else if (grant) renew().catch(() => {});
+	};
+	/** Stops using the token, but knows whose it is. */
+	const expire = () => (grant &&= { ...grant, expires_in: 0 });
+	const end = () => {
+		clearTimeout(timer);
+		grant = undefined;
+		over = true;
+		wake();
+		report("signed out");
+		options.onSignedOut?.();
+	};
+
+	// One tab at a time.
+
+	const me = Math.random();
+	let claiming = false;
+	let holding = false;
+	let rival = false;
+	const exclusively = <T>(f: () => Promise<T>) =>
+		new Promise<T>((resolve, reject) => {
+			const hold = () => {
+				const done = f();
+				done.then(resolve, reject);
+				return done.then(
+					() => sleep(linger),
+					() => sleep(linger),
+				);
+			};
+			(locks ? locks.request(name, hold) : claim(hold)).catch(reject);
+		});
+	/** In place of a lock: says that it will, and does unless another tab objects. */
+	const claim = async (hold: () => Promise<void>) => {
+		do {
+			rival = false;
+			claiming = true;
+			post({ claim: me });
+			await sleep(linger);
+			claiming = false;
+			if (rival) await sleep(4 * linger);
+		} while (rival && !isFresh());
+		holding = !rival;
+		await hold();
+		holding = false;
+	};
+
+	const listen = ({ data }: MessageEvent<Message>) => {
+		if ("grant" in data) {
+			take(data.grant, data.at);
+			report("received");
+		} else if ("over" in data) {
+			if (grant?.session_id === data.over) end();
+		} else if ("busy" in data) {
+			rival ||= data.busy === me;
+		} else if (holding || (claiming && me < data.claim)) {
+			post({ busy: data.claim });
+		} else {
+			rival = claiming;
+		}
+	};
+
+	// The key outlives the page, so that the next one repeats the same request.
+	// Where there is no storage, it lives as long as the page.
+
+	const storage = <T>(use: (s: Storage) => T) => {
+		try {
+			return use(localStorage);
+		} catch {
+			return null;
+		}
+	};
+	const readKey = () => storage((s) => s.getItem(name)) ?? pending;
+	const keepKey = (key: string | null) => {
+		pending = key;
+		storage((s) => (key ? s.setItem(name, key) : s.removeItem(name)));
+	};
+	const drawKey = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))));
+
+	const send = (path: string, key?: string) =>
+		fetch(new URL(path, base), {
+			method: "POST",
+			credentials: "include",
+			cache: "no-store",
+			signal: AbortSignal.timeout(requestTimeout),
+			headers: { "Content-Type": "application/json", ...(key && { "Idempotency-Key": key }) },
+			body: "{}",
+		});
+
+	/** Asks once. It returns how many seconds to wait before it is asked again, undefined if it need not be, NaN if it is not said. */
+	const ask = async (): Promise<number | undefined> => {
+		if (over || isFresh()) return undefined; // another tab was first
+		const before = grant;
+		const kept = readKey();
+		const key = kept ?? drawKey();
+		keepKey(key);
+		let response: Response;
+		let body: unknown;
+		try {
+			response = await send("renew", key);
+			body = response.ok && (await response.json());
+		} catch {
+			return NaN; // no response, or not all of it: the key stays
+		}
+		switch (response.status) {
+			case 200:
+				if (!isGrant(body)) return NaN; // not our server: a hotel's login page
+				keepKey(null);
+				take(body, Date.now());
+				post({ grant: body, at: date });
+				report(kept ? "repeated" : "renewed");
+				return expiresIn() > 0 ? undefined : 0; // what was lost for long has expired
+			case 400: // the response to this key was not lost after all: its cookie is here
+				keepKey(null);
+				if (kept) return 0;
+				break;
+			case 401:
+				keepKey(null);
+				if (grant !== before) return undefined; // of the session before this one
+				if (before) post({ over: before.session_id });
+				end();
+				return undefined;
+			case 409: // renewed by another request, whose cookie and message are on their way
+				keepKey(null);
+				return retryAfter(response);
+			case 429: // a limit of requests in front of the server
+				return retryAfter(response);
+		}
+		if (response.status < 500) throw new Error("renewal failed with status " + response.status);
+		return retryAfter(response);
+	};
+
+	const attempts = async () => {
+		for (let backoff = second / 4; ; backoff = Math.min(2 * backoff, longestWait)) {
+			const wait = await exclusively(ask);
+			if (over) throw new SignedOutError("signed out");
+			if (wait === undefined) return;
+			if (wait > 0 || isNaN(wait)) report("waiting");
+			// Several tabs wait: they should not all come back at the same moment.
+			const ms = (isNaN(wait) ? backoff : wait * second) * (1 + Math.random() / 4);
+			await new Promise<void>((resolve) => {
+				const end = setTimeout(resolve, ms);
+				wake = () => {
+					clearTimeout(end);
+					resolve();
+				};
+			});
+			if (closed) throw new Error("closed");
+		}
+	};
+	const renew = () => (renewal ??= attempts().finally(() => (renewal = undefined)));
+
+	/** Returns a valid token. One that should be renewed, but is valid, is not waited for. */
+	const ready = async (signal?: AbortSignal) => {
+		signal?.throwIfAborted();
+		if (over) throw new SignedOutError("signed out");
+		if (expiresIn() > 0) renewDue();
+		while (!grant || expiresIn() <= 0) await unlessAborted(renew(), signal);
+		return grant;
+	};
+
+	const authorized = async (input: RequestInfo | URL, init?: RequestInit) => {
+		const request = new Request(input, init);
+		if (!origins.has(new URL(request.url).origin)) {
+			throw new TypeError("the auth token is not for " + new URL(request.url).origin + ": see the option origins");
+		}
+		const again = request.clone();
+		const used = await ready(request.signal);
+		const response = await fetchWith(used, request);
+		if (response.status !== 401) return response;
+		await response.body?.cancel();
+		if (grant === used) expire();
+		return fetchWith(await ready(again.signal), again);
+	};
+
+	const nudge = () => {
+		wake();
+		renewDue();
+	};
+	channel?.addEventListener("message", listen);
+	globalThis.addEventListener?.("online", nudge);
+
+	return {
+		fetch: authorized,
+		token: async () => (await ready()).auth_token,
+		renew: async () => {
+			await renewal?.catch(() => {}); // it may be of the session before the login
+			expire();
+			over = false;
+			return renew();
+		},
+		signOut: () =>
+			exclusively(async () => {
+				const response = await send("logout");
+				if (!response.ok) throw new Error("sign out failed with status " + response.status);
+				if (grant) post({ over: grant.session_id });
+				end();
+			}),
+		close: () => {
+			closed = true;
+			grant = undefined;
+			clearTimeout(timer);
+			wake();
+			channel?.close();
+			globalThis.removeEventListener?.("online", nudge);
+		},
+		get id() {
+			return grant?.session_id;
+		},
+		get expiresIn() {
+			return expiresIn();
+		},
+	};
+}
+
+const isGrant = (body: unknown): body is Grant => {
+	const { auth_token, session_id, expires_in, renew_after } = Object(body);
+	return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
+};
+
+const retryAfter = (response: Response) => parseInt(response.headers.get("Retry-After") ?? "", 10);
+
+const fetchWith = (grant: Grant, request: Request) => {
+	request.headers.set("Authorization", "Bearer " + grant.auth_token);
+	return fetch(request);
+};
+
+const unlessAborted = (done: Promise<void>, signal?: AbortSignal) =>
+	Promise.race([
+		done,
+		new Promise<never>((_, reject) =>
+			signal?.addEventListener("abort", () => reject(signal.reason), { once: true }),
+		),
+	]);
