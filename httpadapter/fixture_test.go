@@ -306,6 +306,15 @@ type faultyStore struct {
 
 	mu     sync.Mutex
 	faults map[string]func(context.Context) error
+	backup renew.Session // what Session returns, if it is set
+}
+
+// restore has Session return an old state, as after a backup was restored; the
+// zero Session ends that.
+func (s *faultyStore) restore(backup renew.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.backup = backup
 }
 
 // fault has f called before the method; the call ends there if f fails.
@@ -359,6 +368,12 @@ func (s *faultyStore) VerificationKeys(ctx context.Context, appID string) ([]*re
 func (s *faultyStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := s.before(ctx, "Session"); err != nil {
 		return renew.Session{}, err
+	}
+	s.mu.Lock()
+	backup := s.backup
+	s.mu.Unlock()
+	if backup.ID != "" {
+		return backup, nil
 	}
 	return s.Store.Session(ctx, appID, sessionID)
 }

@@ -1,0 +1,151 @@
+package httpadapter
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// browserConfig is what the options of [NewBrowser] set.
+type browserConfig struct {
+	cookieName     string
+	cookiePath     string
+	sameSite       http.SameSite
+	localhost      bool // plain http, on this machine only
+	origins        []string
+	trustedProxies []netip.Prefix
+	now            func() time.Time
+	crossOrigin    *http.CrossOriginProtection
+}
+
+// WithCookie sets the name and the path of the cookie of [NewBrowser]. Default:
+// __Host-renew and /. Apps on one host need a name each. The prefix __Host- demands
+// the path /, and keeps other hosts of the same domain from setting the cookie;
+// __Secure- allows any path. The path must be a prefix of that of the handler.
+func WithCookie(name, path string) Option {
+	return func(a *adapter) error {
+		if err := (&http.Cookie{Name: name, Path: path}).Valid(); err != nil {
+			return fmt.Errorf("WithCookie: %q and %q are not the name and the path of a cookie", name, path)
+		}
+		if !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("WithCookie: the path %q does not begin with /", path)
+		}
+		if strings.HasPrefix(strings.ToLower(name), hostPrefix) && path != "/" {
+			return fmt.Errorf("WithCookie: a name with the prefix __Host- demands the path /, not %q: use the prefix __Secure-", path)
+		}
+		a.browser.cookieName, a.browser.cookiePath = name, path
+		return nil
+	}
+}
+
+// WithSameSiteLax makes the cookie of [NewBrowser] SameSite=Lax. Default: Strict.
+// With Strict, a page that the user reaches by a link on another site is loaded
+// without the cookie; what its scripts send afterwards has it. Lax is for pages
+// that the server renders for a signed-in user.
+func WithSameSiteLax() Option {
+	return func(a *adapter) error {
+		a.browser.sameSite = http.SameSiteLaxMode
+		return nil
+	}
+}
+
+// WithTrustedOrigins lets pages of these origins use [NewBrowser], such as
+// https://app.example.com where it is on https://api.example.com. Default: only
+// pages of its own origin. They can renew, log out and read the responses, so
+// that they must be yours. They have to be of the same site as the handler: a
+// browser sends a SameSite cookie to no other.
+func WithTrustedOrigins(origins ...string) Option {
+	return func(a *adapter) error {
+		for _, origin := range origins {
+			u, err := url.Parse(origin)
+			if err != nil || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())) {
+				return fmt.Errorf("WithTrustedOrigins: %q is not an origin with https", origin)
+			}
+			if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
+				return fmt.Errorf("WithTrustedOrigins: %w", err)
+			}
+		}
+		a.browser.origins = append(a.browser.origins, origins...)
+		return nil
+	}
+}
+
+// WithInsecureLocalhost makes [NewBrowser] work over plain http on this machine,
+// for development: the cookie is not Secure, its name has no __Host- or __Secure-
+// prefix, and requests for a host other than localhost or a loopback address are
+// rejected. Default: requests of pages on plain http are rejected.
+func WithInsecureLocalhost() Option {
+	return func(a *adapter) error {
+		a.browser.localhost = true
+		return nil
+	}
+}
+
+// WithTrustedProxies names the proxies whose X-Forwarded-For [NewBrowser]
+// believes: see [ClientIP]. Default: none.
+func WithTrustedProxies(proxies ...netip.Prefix) Option {
+	return func(a *adapter) error {
+		for _, proxy := range proxies {
+			if !proxy.IsValid() {
+				return errors.New("WithTrustedProxies: a prefix is not valid")
+			}
+		}
+		a.browser.trustedProxies = append(a.browser.trustedProxies, proxies...)
+		return nil
+	}
+}
+
+// WithClock sets what [NewBrowser] and [SetSession] take for the present time,
+// where the Renewer has [renew.WithClock]. Default: [time.Now].
+func WithClock(now func() time.Time) Option {
+	return func(a *adapter) error {
+		if now == nil {
+			return errors.New("WithClock: the function is nil; leave the option out for time.Now")
+		}
+		a.browser.now = now
+		return nil
+	}
+}
+
+// newBrowser applies the options. What is wrong with them is b.err.
+func newBrowser(r *renew.Renewer, appID string, opts []Option) *Browser {
+	a := newAdapter(r)
+	a.browser = browserConfig{
+		cookieName: "__Host-renew",
+		cookiePath: "/",
+		sameSite:   http.SameSiteStrictMode,
+		now:        time.Now,
+	}
+	b := &Browser{adapter: a, app: appID, err: a.apply(opts)}
+	if a.browser.localhost {
+		a.browser.cookieName = withoutPrefix(a.browser.cookieName)
+	}
+	a.browser.crossOrigin = http.NewCrossOriginProtection()
+	for _, origin := range a.browser.origins {
+		if err := a.browser.crossOrigin.AddTrustedOrigin(origin); err != nil {
+			b.err = errors.Join(b.err, err)
+		}
+	}
+	return b
+}
+
+const (
+	hostPrefix   = "__host-" // browsers know them in any case
+	securePrefix = "__secure-"
+)
+
+// withoutPrefix is a cookie's name that browsers take from plain http.
+func withoutPrefix(name string) string {
+	for _, prefix := range []string{hostPrefix, securePrefix} {
+		if strings.HasPrefix(strings.ToLower(name), prefix) {
+			return name[len(prefix):]
+		}
+	}
+	return name
+}
