@@ -1,12 +1,10 @@
 package httpadapter
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -79,29 +77,31 @@ type Browser struct {
 	err error // what makes it unable to serve
 }
 
-// NewBrowser returns the handler of an app's pages. Of the options it takes
-// [WithLogger] and those whose comment names it. Like [New], it logs an error that
-// makes it unable to serve, and then responds with status 500.
+// NewBrowser returns the handler of an app's pages. Like [New], it logs an error
+// that makes it unable to serve, and then responds with status 500.
 func NewBrowser(r *renew.Renewer, appID string, opts ...Option) *Browser {
-	b := newBrowser(r, appID, opts)
+	b := newBrowser(opts)
+	b.renewer, b.app = r, appID
 	if r == nil {
 		b.err = errors.Join(errNoRenewer, b.err)
 	}
 	if appID == "" {
-		b.err = errors.Join(b.err, errors.New("the app ID is empty"))
+		b.err = errors.Join(b.err, errNoBrowserApp)
 	}
 	if b.err != nil {
 		b.err = fmt.Errorf("httpadapter.NewBrowser: %w", b.err)
-		b.logger.Error("handler not made", "error", b.err.Error())
+		b.logger.Error("handler misconfigured", "error", b.err.Error())
 	}
 	return b
 }
+
+var errNoBrowserApp = errors.New("the app ID is empty")
 
 // SetSession is [Browser.SetSession] for a login handler that has no Browser: give
 // it the options that the Browser has. It logs an error in them and sets no
 // cookie.
 func SetSession(w http.ResponseWriter, bundle *renew.Bundle, opts ...Option) {
-	b := newBrowser(nil, "", opts)
+	b := newBrowser(opts)
 	if b.err != nil {
 		b.err = fmt.Errorf("httpadapter.SetSession: %w", b.err)
 	}
@@ -110,7 +110,7 @@ func SetSession(w http.ResponseWriter, bundle *renew.Bundle, opts ...Option) {
 
 // SetSession puts the refresh token of a login into the browser's cookie, and
 // keeps caches from the response. Call it before the response's status and body
-// are written; put the refresh token into neither.
+// are written, and write the refresh token into neither.
 func (b *Browser) SetSession(w http.ResponseWriter, bundle *renew.Bundle) {
 	if b.err != nil {
 		b.logger.Error("session not set", "error", b.err.Error())
@@ -122,46 +122,52 @@ func (b *Browser) SetSession(w http.ResponseWriter, bundle *renew.Bundle) {
 
 // ServeHTTP serves the two paths by their last segment.
 func (b *Browser) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	switch path := req.URL.Path; {
+	c := &call{adapter: b.adapter, w: w, req: req, ctx: req.Context(), appID: b.app, appKnown: true} // the ID is not the client's
+	defer c.recoverPanic()
+	switch {
 	case b.err != nil:
-		b.log(req, slog.LevelError, "handler not made", slog.String("error", b.err.Error()))
-		b.answer(w, req, http.StatusInternalServerError, internalError)
-	case strings.HasSuffix(path, "/renew"):
-		b.serve(w, req, b.renew)
-	case strings.HasSuffix(path, "/logout"):
-		b.serve(w, req, b.logout)
+		c.log(slog.LevelError, "handler misconfigured", slog.String("error", b.err.Error()))
+		c.writeJSON(http.StatusInternalServerError, internalError)
+	case strings.HasSuffix(req.URL.Path, "/renew"):
+		b.serve(c, b.renew)
+	case strings.HasSuffix(req.URL.Path, "/logout"):
+		b.serve(c, b.logout)
 	default:
-		b.answer(w, req, http.StatusNotFound, notFound)
+		c.writeJSON(http.StatusNotFound, notFound)
 	}
 }
 
 // serve calls f with a request that a page may send.
-func (b *Browser) serve(w http.ResponseWriter, req *http.Request, f func(http.ResponseWriter, *http.Request)) {
-	b.allowOrigin(w, req)
-	switch {
-	case isPreflight(req):
-		b.servePreflight(w, req)
-	case !b.allows(w, req, http.MethodPost):
+func (b *Browser) serve(c *call, f func(*call)) {
+	b.allowOrigin(c)
+	if isPreflight(c.req) {
+		b.servePreflight(c)
+		return
+	}
+	if !c.allows(http.MethodPost) {
+		return
+	}
+	var malformed *renew.ValidationError
+	switch err := b.checkPage(c.req); {
+	case errors.As(err, &malformed):
+		c.writeError(err)
+	case err != nil:
+		c.reject(err, http.StatusForbidden, errorBody{Message: err.Error()})
 	default:
-		if status, body := b.checkPage(req); status != http.StatusOK {
-			b.log(req, slog.LevelInfo, "request rejected", slog.String("app", b.app), slog.String("error", body.Message))
-			b.answer(w, req, status, body)
-			return
-		}
-		f(w, req)
+		f(c)
 	}
 }
 
 // What pages are told.
 var (
-	signedOut   = refusal{Message: "signed out"}
-	renewed     = refusal{Message: "renewed by another request"}
-	notYetValid = refusal{Message: "not yet valid"}
-	tryLater    = refusal{Message: "try again later"}
+	signedOut   = errorBody{Message: "signed out"}
+	renewed     = errorBody{Message: "renewed by another request"}
+	notYetValid = errorBody{Message: "not yet valid"}
+	tryLater    = errorBody{Message: "try again later"}
 )
 
-// retryAfterTrouble is when a page may ask again after an internal error.
-const retryAfterTrouble = 2 * time.Second
+// retryAfterError is when a page may ask again after an internal error.
+const retryAfterError = 2 * time.Second
 
 // grant is what a page gets of a bundle. Times are whole seconds from now.
 type grant struct {
@@ -171,46 +177,44 @@ type grant struct {
 	SessionID  string `json:"session_id"`
 }
 
-func (b *Browser) renew(w http.ResponseWriter, req *http.Request) {
-	presented := b.cookies(req)
+func (b *Browser) renew(c *call) {
+	presented := b.cookies(c.req)
 	if len(presented) == 0 {
-		b.answerSignedOut(w, req)
+		c.writeSignedOut()
 		return
 	}
-	renewal, err := b.renewRequest(req, presented[0].value)
+	key, message := c.idempotencyKey()
+	c.secrets = []string{presented[0].value, key}
+	if message != "" {
+		c.writeError(invalidFields{fieldIdempotencyKey: message}.err(fieldIdempotencyKey))
+		return
+	}
+	ip := ClientIP(c.req, b.browser.trustedProxies...)
+	if ip == "" {
+		c.failPage(errNoClientIP)
+		return
+	}
+	bundle, err := b.renewer.Renew(c.ctx, renew.RenewRequest{
+		AppID:          b.app,
+		RefreshToken:   presented[0].value,
+		IP:             ip,
+		UserAgent:      strings.Clone(c.req.UserAgent()),
+		IdempotencyKey: key,
+	})
 	if err != nil {
-		b.failRenewal(w, req, presented, failure{appID: b.app, err: err})
+		b.rejectRenewal(c, presented, err)
 		return
 	}
-	bundle, err := b.renewer.Renew(req.Context(), renewal)
-	if err != nil {
-		secrets := []string{renewal.RefreshToken, renewal.IdempotencyKey}
-		b.failRenewal(w, req, presented, failure{appID: b.app, err: err, secrets: secrets})
-		return
-	}
-	set := b.setCookie(w, bundle)
-	for _, c := range presented {
-		if c.name != set {
-			b.deleteCookie(w, c.name)
+	set := b.setCookie(c.w, bundle)
+	for _, p := range presented {
+		if p.name != set {
+			b.deleteCookie(c.w, p.name)
 		}
 	}
-	b.answer(w, req, http.StatusOK, b.grant(bundle))
+	c.writeJSON(http.StatusOK, b.grant(bundle))
 }
 
-// renewRequest is what the request asks for, or a [*renew.ValidationError].
-func (b *Browser) renewRequest(req *http.Request, refreshToken string) (renew.RenewRequest, error) {
-	key, message := idempotencyKey(req.Header)
-	if message != "" {
-		return renew.RenewRequest{}, wrongFields{fieldIdempotencyKey: message}.invalid(fieldIdempotencyKey)
-	}
-	return renew.RenewRequest{
-		AppID:          b.app,
-		RefreshToken:   refreshToken,
-		IP:             b.clientIP(req),
-		UserAgent:      req.UserAgent(),
-		IdempotencyKey: key,
-	}, nil
-}
+var errNoClientIP = errors.New("the request has no IP address: behind a Unix socket, set RemoteAddr from what the proxy documents")
 
 func (b *Browser) grant(bundle *renew.Bundle) grant {
 	now := b.browser.now()
@@ -224,70 +228,63 @@ func (b *Browser) grant(bundle *renew.Bundle) grant {
 	return grant{bundle.AuthToken, expiresIn, after, bundle.SessionID}
 }
 
-// failRenewal responds and logs. The cookie is deleted where the session is over,
-// and nowhere else.
-func (b *Browser) failRenewal(w http.ResponseWriter, req *http.Request, presented []cookie, f failure) {
-	var invalid *renew.ValidationError
+// rejectRenewal responds to a renewal that did not happen. The cookie is deleted
+// where the session is over, and nowhere else.
+func (b *Browser) rejectRenewal(c *call, presented []cookie, err error) {
+	var malformed *renew.ValidationError
 	var rejected *renew.TokenError
 	switch {
-	case errors.As(f.err, &invalid):
-		b.logRejected(req, f)
-		b.answer(w, req, http.StatusBadRequest, refusal{Message: "invalid request", Errors: invalid.Fields})
-	case !errors.As(f.err, &rejected):
-		b.failTrouble(w, req, f)
+	case errors.As(err, &malformed):
+		c.writeError(err)
+	case !errors.As(err, &rejected):
+		c.failPage(err)
 	case rejected.Reason == renew.ReasonSuperseded:
-		b.logRejected(req, f)
-		b.answer(w, req, http.StatusConflict, renewed)
+		c.reject(err, http.StatusConflict, renewed)
 	case rejected.Reason == renew.ReasonTooEarly:
-		b.logRejected(req, f)
-		w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(presented[0].notBefore.Sub(b.browser.now())), 10))
-		b.answer(w, req, http.StatusConflict, notYetValid)
+		c.setRetryAfter(presented[0].notBefore.Sub(b.browser.now()))
+		c.reject(err, http.StatusConflict, notYetValid)
 	default:
-		b.logRejected(req, f)
-		b.deleteCookies(w, presented)
-		b.answerSignedOut(w, req)
+		c.logError(slog.LevelInfo, "request rejected", err)
+		b.deleteCookies(c.w, presented)
+		c.writeSignedOut()
 	}
 }
 
-func (b *Browser) answerSignedOut(w http.ResponseWriter, req *http.Request) {
-	w.Header().Set("WWW-Authenticate", "Cookie") // RFC 9110 section 15.5.2 demands one
-	b.answer(w, req, http.StatusUnauthorized, signedOut)
-}
-
-// logout revokes what the cookies are of. Their tokens are genuine or worth
-// nothing, so that an invalid one is as good as revoked (RFC 7009 section 2.2).
-func (b *Browser) logout(w http.ResponseWriter, req *http.Request) {
-	presented := b.cookies(req)
-	for _, c := range presented {
-		err := b.renewer.Revoke(req.Context(), b.app, c.value)
-		f := failure{appID: b.app, err: err, secrets: []string{c.value}}
+// logout revokes the sessions of the cookies. An invalid token has none, and gets
+// the same response (RFC 7009 section 2.2).
+func (b *Browser) logout(c *call) {
+	presented := b.cookies(c.req)
+	for _, p := range presented {
+		c.secrets = append(c.secrets, p.value)
+	}
+	for _, p := range presented {
+		err := b.renewer.Revoke(c.ctx, b.app, p.value)
 		switch {
-		case err == nil:
 		case errors.Is(err, renew.ErrInvalidToken):
-			b.logRejected(req, f)
-		default:
-			b.failTrouble(w, req, f)
+			c.logError(slog.LevelInfo, "nothing revoked", err)
+		case err != nil:
+			c.failPage(err)
 			return
 		}
 	}
-	b.deleteCookies(w, presented)
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusNoContent)
+	b.deleteCookies(c.w, presented)
+	c.w.Header().Set("Cache-Control", "no-store")
+	c.w.WriteHeader(http.StatusNoContent)
 }
 
-// failTrouble is the response to a failure that is not the page's.
-func (b *Browser) failTrouble(w http.ResponseWriter, req *http.Request, f failure) {
-	level, text := slog.LevelError, "request failed"
-	if errors.Is(f.err, context.Canceled) && errors.Is(req.Context().Err(), context.Canceled) {
-		level, text = slog.LevelInfo, "request canceled"
-	}
-	b.log(req, level, text, f.attrs()...)
-	w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(retryAfterTrouble), 10))
-	b.answer(w, req, http.StatusServiceUnavailable, tryLater)
+func (c *call) writeSignedOut() {
+	c.w.Header().Set("WWW-Authenticate", "Cookie") // RFC 9110 section 15.5.2 requires a challenge
+	c.writeJSON(http.StatusUnauthorized, signedOut)
 }
 
-func (b *Browser) logRejected(req *http.Request, f failure) {
-	b.log(req, slog.LevelInfo, "request rejected", f.attrs()...)
+// failPage responds to a page's request that met an internal error.
+func (c *call) failPage(err error) {
+	c.setRetryAfter(retryAfterError)
+	c.failWith(err, http.StatusServiceUnavailable, tryLater)
+}
+
+func (c *call) setRetryAfter(d time.Duration) {
+	c.w.Header().Set("Retry-After", strconv.FormatInt(wholeSeconds(d), 10))
 }
 
 // wholeSeconds is d, rounded up, and at least 1.
@@ -297,13 +294,4 @@ func wholeSeconds(d time.Duration) int64 {
 		seconds++
 	}
 	return max(1, seconds)
-}
-
-// clientIP is where the request comes from, as the Renewer wants it.
-func (b *Browser) clientIP(req *http.Request) string {
-	addr, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	return addr.Addr().Unmap().WithZone("").String()
 }

@@ -3,13 +3,12 @@ package httpadapter
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/jwtrenew/renew"
 )
 
 // browserConfig is what the options of [NewBrowser] set.
@@ -29,19 +28,19 @@ type browserConfig struct {
 // the path /, and keeps other hosts of the same domain from setting the cookie;
 // __Secure- allows any path. The path must be a prefix of that of the handler.
 func WithCookie(name, path string) Option {
-	return func(a *adapter) error {
+	return browserOption("WithCookie", func(config *browserConfig) error {
 		if err := (&http.Cookie{Name: name, Path: path}).Valid(); err != nil {
-			return fmt.Errorf("WithCookie: %q and %q are not the name and the path of a cookie", name, path)
+			return fmt.Errorf("%q and %q are not the name and the path of a cookie", name, path)
 		}
 		if !strings.HasPrefix(path, "/") {
-			return fmt.Errorf("WithCookie: the path %q does not begin with /", path)
+			return fmt.Errorf("the path %q does not begin with /", path)
 		}
 		if strings.HasPrefix(strings.ToLower(name), hostPrefix) && path != "/" {
-			return fmt.Errorf("WithCookie: a name with the prefix __Host- demands the path /, not %q: use the prefix __Secure-", path)
+			return fmt.Errorf("a name with the prefix __Host- demands the path /, not %q: use the prefix __Secure-", path)
 		}
-		a.browser.cookieName, a.browser.cookiePath = name, path
+		config.cookieName, config.cookiePath = name, path
 		return nil
-	}
+	})
 }
 
 // WithSameSiteLax makes the cookie of [NewBrowser] SameSite=Lax. Default: Strict.
@@ -49,10 +48,10 @@ func WithCookie(name, path string) Option {
 // without the cookie; what its scripts send afterwards has it. Lax is for pages
 // that the server renders for a signed-in user.
 func WithSameSiteLax() Option {
-	return func(a *adapter) error {
-		a.browser.sameSite = http.SameSiteLaxMode
+	return browserOption("WithSameSiteLax", func(config *browserConfig) error {
+		config.sameSite = http.SameSiteLaxMode
 		return nil
-	}
+	})
 }
 
 // WithTrustedOrigins lets pages of these origins use [NewBrowser], such as
@@ -61,19 +60,19 @@ func WithSameSiteLax() Option {
 // that they must be yours. They have to be of the same site as the handler: a
 // browser sends a SameSite cookie to no other.
 func WithTrustedOrigins(origins ...string) Option {
-	return func(a *adapter) error {
+	return browserOption("WithTrustedOrigins", func(config *browserConfig) error {
 		for _, origin := range origins {
 			u, err := url.Parse(origin)
 			if err != nil || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())) {
-				return fmt.Errorf("WithTrustedOrigins: %q is not an origin with https", origin)
+				return fmt.Errorf("%q is not an origin with https", origin)
 			}
 			if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
-				return fmt.Errorf("WithTrustedOrigins: %w", err)
+				return fmt.Errorf("%w", err)
 			}
 		}
-		a.browser.origins = append(a.browser.origins, origins...)
+		config.origins = append(config.origins, origins...)
 		return nil
-	}
+	})
 }
 
 // WithInsecureLocalhost makes [NewBrowser] work over plain http on this machine,
@@ -81,56 +80,67 @@ func WithTrustedOrigins(origins ...string) Option {
 // prefix, and requests for a host other than localhost or a loopback address are
 // rejected. Default: requests of pages on plain http are rejected.
 func WithInsecureLocalhost() Option {
-	return func(a *adapter) error {
-		a.browser.localhost = true
+	return browserOption("WithInsecureLocalhost", func(config *browserConfig) error {
+		config.localhost = true
 		return nil
-	}
+	})
 }
 
 // WithTrustedProxies names the proxies whose X-Forwarded-For [NewBrowser]
 // believes: see [ClientIP]. Default: none.
 func WithTrustedProxies(proxies ...netip.Prefix) Option {
-	return func(a *adapter) error {
+	return browserOption("WithTrustedProxies", func(config *browserConfig) error {
 		for _, proxy := range proxies {
 			if !proxy.IsValid() {
-				return errors.New("WithTrustedProxies: a prefix is not valid")
+				return errors.New("a prefix is not valid")
 			}
 		}
-		a.browser.trustedProxies = append(a.browser.trustedProxies, proxies...)
+		config.trustedProxies = append(config.trustedProxies, proxies...)
 		return nil
-	}
+	})
 }
 
 // WithClock sets what [NewBrowser] and [SetSession] take for the present time,
 // where the Renewer has [renew.WithClock]. Default: [time.Now].
 func WithClock(now func() time.Time) Option {
-	return func(a *adapter) error {
+	return browserOption("WithClock", func(config *browserConfig) error {
 		if now == nil {
-			return errors.New("WithClock: the function is nil; leave the option out for time.Now")
+			return errors.New("the function is nil; leave the option out for time.Now")
 		}
-		a.browser.now = now
+		config.now = now
+		return nil
+	})
+}
+
+// browserOption returns an option of [NewBrowser] and [SetSession].
+func browserOption(name string, apply func(*browserConfig) error) Option {
+	return func(a *adapter) error {
+		if a.browser == nil {
+			return fmt.Errorf("%s: it is for NewBrowser and SetSession", name)
+		}
+		if err := apply(a.browser); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 		return nil
 	}
 }
 
-// newBrowser applies the options. What is wrong with them is b.err.
-func newBrowser(r *renew.Renewer, appID string, opts []Option) *Browser {
-	a := newAdapter(r)
-	a.browser = browserConfig{
-		cookieName: "__Host-renew",
-		cookiePath: "/",
-		sameSite:   http.SameSiteStrictMode,
-		now:        time.Now,
+// newBrowser applies the options. What is wrong with them is its err.
+func newBrowser(opts []Option) *Browser {
+	config := &browserConfig{
+		cookieName:  "__Host-renew",
+		cookiePath:  "/",
+		sameSite:    http.SameSiteStrictMode,
+		now:         time.Now,
+		crossOrigin: http.NewCrossOriginProtection(),
 	}
-	b := &Browser{adapter: a, app: appID, err: a.apply(opts)}
-	if a.browser.localhost {
-		a.browser.cookieName = withoutPrefix(a.browser.cookieName)
+	b := &Browser{adapter: &adapter{logger: slog.Default(), browser: config}}
+	b.err = b.apply(opts)
+	if config.localhost {
+		config.cookieName = withoutPrefix(config.cookieName)
 	}
-	a.browser.crossOrigin = http.NewCrossOriginProtection()
-	for _, origin := range a.browser.origins {
-		if err := a.browser.crossOrigin.AddTrustedOrigin(origin); err != nil {
-			b.err = errors.Join(b.err, err)
-		}
+	for _, origin := range config.origins {
+		b.err = errors.Join(b.err, config.crossOrigin.AddTrustedOrigin(origin))
 	}
 	return b
 }

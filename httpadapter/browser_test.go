@@ -111,7 +111,7 @@ func (b *browser) receive(resp *http.Response) {
 }
 
 // do sends a request and receives its response.
-func (b *browser) do(path string, edits ...func(*http.Request)) answer {
+func (b *browser) do(path string, edits ...func(*http.Request)) response {
 	b.f.tb.Helper()
 	resp := b.send(path, edits...)
 	b.receive(resp)
@@ -162,7 +162,7 @@ func (f *fixture) current(sessionID string) string {
 
 // checkBrowser compares a response with the documented one. It may delete cookies,
 // but sets none.
-func checkBrowser(tb testing.TB, got answer, status int, body string, extraHeader ...string) {
+func checkBrowser(tb testing.TB, got response, status int, body string, extraHeader ...string) {
 	tb.Helper()
 	for _, line := range got.header.Values("Set-Cookie") {
 		if !strings.Contains(line, "Max-Age=0") {
@@ -176,7 +176,7 @@ func checkBrowser(tb testing.TB, got answer, status int, body string, extraHeade
 	check(tb, got, status, body, extraHeader...)
 }
 
-func (b *browser) checkSignedOut(got answer) {
+func (b *browser) checkSignedOut(got response) {
 	b.f.tb.Helper()
 	checkBrowser(b.f.tb, got, http.StatusUnauthorized, bodySignedOut)
 	if cookies := b.jar.Cookies(b.url); len(cookies) != 0 {
@@ -472,6 +472,9 @@ func TestBrowserLogout(t *testing.T) {
 			if got.status != http.StatusNoContent || got.body != "" || got.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("response is %d %q, Cache-Control %q", got.status, got.body, got.header.Get("Cache-Control"))
 			}
+			if n := len(b.jar.Cookies(b.url)); n != 0 {
+				t.Errorf("%d cookies are left", n)
+			}
 			if s, err := f.store.Store.Session(t.Context(), appID, sessionID); err != nil || s.RevokedAt.IsZero() {
 				t.Errorf("the session is not revoked: %v", err)
 			}
@@ -519,6 +522,9 @@ func TestBrowserAnyOrder(t *testing.T) {
 		var keys []string
 		deliver := func() {
 			i := random.IntN(len(pending))
+			if status := pending[i].StatusCode; status != http.StatusOK && status != http.StatusConflict && status != http.StatusBadRequest {
+				t.Errorf("a response is %d", status)
+			}
 			before := f.current(sessionID)
 			for _, c := range pending[i].Cookies() {
 				if c.MaxAge > 0 && !strings.HasSuffix(c.Name, before) {
@@ -543,11 +549,6 @@ func TestBrowserAnyOrder(t *testing.T) {
 		}
 		for len(pending) > 0 {
 			deliver()
-		}
-		for _, resp := range pending {
-			if resp.StatusCode == http.StatusUnauthorized {
-				t.Errorf("a response is 401")
-			}
 		}
 		_, tokenID := b.newest()
 		if current := f.current(sessionID); tokenID != current {
@@ -607,6 +608,9 @@ func TestBrowserLateResponses(t *testing.T) {
 			b.checkRenews()
 			if n := len(b.jar.Cookies(b.url)); n != 1 {
 				t.Errorf("%d cookies are left", n)
+			}
+			if sessionID, _ := b.newest(); sessionID != login.SessionID {
+				t.Errorf("the renewal was of session %s, not with that of the login", sessionID)
 			}
 		})
 	}
@@ -867,6 +871,9 @@ func TestBrowserMisconfigured(t *testing.T) {
 		`a prefix is not valid`:                  {httpadapter.WithTrustedProxies(netip.Prefix{})},
 		`WithClock: the function is nil`:         {httpadapter.WithClock(nil)},
 		`an option is nil`:                       {nil},
+		`WithAppID: `:                            {httpadapter.WithAppID(func(*http.Request) string { return appID })},
+		`WithInvalidTokenStatus: `:               {httpadapter.WithInvalidTokenStatus(404)},
+		`WithSessionCheck: `:                     {httpadapter.WithSessionCheck()},
 	} {
 		t.Run(text, func(t *testing.T) {
 			f.logs.reset()
@@ -894,6 +901,70 @@ func TestBrowserMisconfigured(t *testing.T) {
 		b.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/auth/renew", nil))
 		check(t, read(t, w.Result()), http.StatusInternalServerError, bodyInternalError)
 	}
+}
+
+// TestBrowserOptionsElsewhere: an option of pages is rejected where it would do
+// nothing.
+func TestBrowserOptionsElsewhere(t *testing.T) {
+	f := newFixture(t)
+	for name, opt := range map[string]httpadapter.Option{
+		"WithCookie":            httpadapter.WithCookie("__Host-a", "/"),
+		"WithSameSiteLax":       httpadapter.WithSameSiteLax(),
+		"WithTrustedOrigins":    httpadapter.WithTrustedOrigins(),
+		"WithInsecureLocalhost": httpadapter.WithInsecureLocalhost(),
+		"WithTrustedProxies":    httpadapter.WithTrustedProxies(),
+		"WithClock":             httpadapter.WithClock(f.clock),
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkMisconfigured(t, "httpadapter.New: ", name+": it is for NewBrowser", func(logger httpadapter.Option) http.Handler {
+				return httpadapter.New(f.renewer, opt, logger)
+			})
+		})
+	}
+}
+
+// TestBrowserClientIP: the session has the address of the client, and not what it
+// or an untrusted proxy says.
+func TestBrowserClientIP(t *testing.T) {
+	proxies := httpadapter.WithTrustedProxies(netip.MustParsePrefix("10.0.0.0/8"))
+	from := func(remoteAddr, forwardedFor string) func(*http.Request) {
+		return func(req *http.Request) {
+			req.RemoteAddr = remoteAddr
+			req.Header.Set("X-Forwarded-For", forwardedFor)
+		}
+	}
+	for _, test := range []struct {
+		name string
+		opts []httpadapter.Option
+		edit func(*http.Request)
+		want string
+	}{
+		{"no proxy", nil, from("192.0.2.7:1", "203.0.113.9"), "192.0.2.7"},
+		{"a trusted proxy", []httpadapter.Option{proxies}, from("10.1.2.3:1", "198.51.100.1, 203.0.113.9"), "203.0.113.9"},
+		{"another proxy", []httpadapter.Option{proxies}, from("192.0.2.7:1", "203.0.113.9"), "192.0.2.7"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			b := f.newBrowser(test.opts...)
+			sessionID, _ := b.newest()
+			if got := b.do("/auth/renew", test.edit); got.status != http.StatusOK {
+				t.Fatalf("response is %d %s", got.status, got.body)
+			}
+			s, err := f.store.Store.Session(t.Context(), appID, sessionID)
+			if err != nil || s.IP != test.want {
+				t.Errorf("the session has %q, want %q: %v", s.IP, test.want, err)
+			}
+		})
+	}
+	t.Run("a Unix socket", func(t *testing.T) {
+		f := newFixture(t)
+		b := f.newBrowser()
+		checkBrowser(t, b.do("/auth/renew", from("@", "203.0.113.9")), http.StatusServiceUnavailable, bodyTryLater, "Retry-After", "2")
+		if !strings.Contains(f.logs.text(), "set RemoteAddr") {
+			t.Errorf("the log says %s", f.logs.text())
+		}
+		b.checkRenews()
+	})
 }
 
 // TestBrowserRequests: a key that is no key is rejected, and whatever arrives is

@@ -1,38 +1,35 @@
 package httpadapter
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/jwtrenew/renew"
 )
 
 const headerRequestedWith = "X-Requested-With"
 
+// What is wrong with a page, as it is told.
 var (
-	crossOriginRequest = refusal{Message: "cross-origin request"}
-	insecurePage       = refusal{Message: "the page is not on https"}
+	errCrossOrigin  = errors.New("cross-origin request")
+	errInsecurePage = errors.New("the page is not on https")
 )
 
-// checkPage returns status 200 for a request that a page of this origin or of a
-// trusted one has sent, or what has not been sent by a page at all.
-func (b *Browser) checkPage(req *http.Request) (int, refusal) {
-	if b.browser.crossOrigin.Check(req) != nil {
-		return http.StatusForbidden, crossOriginRequest
+// checkPage returns nil for a request that a page of this origin or of a trusted
+// one has sent, or that was not sent by a page.
+func (b *Browser) checkPage(req *http.Request) error {
+	switch {
+	case b.browser.crossOrigin.Check(req) != nil:
+		return errCrossOrigin
+	case !b.isSecure(req):
+		return errInsecurePage
+	case !isJSON(req.Header.Values(fieldContentType)) && req.Header.Get(headerRequestedWith) == "":
+		return invalidFields{fieldContentType: "is not application/json, and there is no " + headerRequestedWith}.err(fieldContentType)
 	}
-	if !b.isSecure(req) {
-		return http.StatusForbidden, insecurePage
-	}
-	if !isJSON(req.Header.Values(fieldContentType)) && req.Header.Get(headerRequestedWith) == "" {
-		return http.StatusBadRequest, refusal{Message: "invalid request", Errors: []renew.FieldError{
-			{Field: fieldContentType, Message: "is not application/json, and there is no " + headerRequestedWith},
-		}}
-	}
-	return http.StatusOK, refusal{}
+	return nil
 }
 
 // isSecure reports whether the page is on https or, with WithInsecureLocalhost,
@@ -72,15 +69,16 @@ func (b *Browser) isTrusted(req *http.Request) bool {
 }
 
 // allowOrigin lets a page of a trusted origin read the response, whatever it is.
-func (b *Browser) allowOrigin(w http.ResponseWriter, req *http.Request) {
+func (b *Browser) allowOrigin(c *call) {
 	if len(b.browser.origins) == 0 {
 		return
 	}
-	w.Header().Add("Vary", "Origin")
-	if b.isTrusted(req) {
-		w.Header().Set("Access-Control-Allow-Origin", req.Header.Get("Origin"))
-		w.Header().Set("Access-Control-Allow-Credentials", "true")
-		w.Header().Set("Access-Control-Expose-Headers", "Retry-After")
+	h := c.w.Header()
+	h.Add("Vary", "Origin")
+	if b.isTrusted(c.req) {
+		h.Set("Access-Control-Allow-Origin", c.req.Header.Get("Origin"))
+		h.Set("Access-Control-Allow-Credentials", "true")
+		h.Set("Access-Control-Expose-Headers", "Retry-After")
 	}
 }
 
@@ -90,13 +88,14 @@ func isPreflight(req *http.Request) bool {
 }
 
 // servePreflight permits a trusted origin what the client sends, for ten minutes.
-func (b *Browser) servePreflight(w http.ResponseWriter, req *http.Request) {
-	if !b.isTrusted(req) {
-		b.answer(w, req, http.StatusForbidden, crossOriginRequest)
+func (b *Browser) servePreflight(c *call) {
+	if !b.isTrusted(c.req) {
+		c.reject(errCrossOrigin, http.StatusForbidden, errorBody{Message: errCrossOrigin.Error()})
 		return
 	}
-	w.Header().Set("Access-Control-Allow-Methods", http.MethodPost)
-	w.Header().Set("Access-Control-Allow-Headers", strings.Join([]string{fieldContentType, fieldIdempotencyKey, headerRequestedWith}, ", "))
-	w.Header().Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
+	h := c.w.Header()
+	h.Set("Access-Control-Allow-Methods", http.MethodPost)
+	h.Set("Access-Control-Allow-Headers", strings.Join([]string{fieldContentType, fieldIdempotencyKey, headerRequestedWith}, ", "))
+	h.Set("Access-Control-Max-Age", "600")
+	c.w.WriteHeader(http.StatusNoContent)
 }

@@ -10,6 +10,9 @@
 // any path. They take the app ID from the path value app_id, which [http.ServeMux]
 // and chi set; with other routers, [WithAppID] says where it is.
 //
+// All that is for back ends, which keep the app key. [NewBrowser] is for pages: it
+// needs no app key, and keeps the refresh token in a cookie.
+//
 // For the rest of an API, [Authenticate] is the middleware that verifies auth
 // tokens, and [ClientIP] finds the address of a client behind proxies.
 //
@@ -137,6 +140,8 @@ type adapter struct {
 	authenticates bool
 	sessionCheck  bool
 	audience      []string
+
+	browser *browserConfig // of a Browser alone
 }
 
 // call is one request to a handler.
@@ -165,13 +170,20 @@ func newHandler(name string, r *renew.Renewer, opts []Option, serve func(*call))
 	})
 }
 
-// configure applies all options, so that the logger is known whichever of them
-// is invalid.
 func (a *adapter) configure(opts []Option) error {
-	var invalid []error
+	err := a.apply(opts)
 	if a.renewer == nil {
-		invalid = append(invalid, errors.New("the Renewer is nil; make one with renew.New"))
+		err = errors.Join(errNoRenewer, err)
 	}
+	return err
+}
+
+var errNoRenewer = errors.New("the Renewer is nil; make one with renew.New")
+
+// apply applies all options, so that the logger is known whichever of them is
+// invalid.
+func (a *adapter) apply(opts []Option) error {
+	var invalid []error
 	for _, opt := range opts {
 		if opt == nil {
 			invalid = append(invalid, errors.New("an option is nil; leave it out"))

@@ -21,8 +21,8 @@ type Option func(*adapter) error
 // services that send it. The body is the same.
 func WithInvalidTokenStatus(status int) Option {
 	return func(a *adapter) error {
-		if a.authenticates {
-			return errors.New("WithInvalidTokenStatus: Authenticate takes no refresh tokens")
+		if a.authenticates || a.browser != nil {
+			return errors.New("WithInvalidTokenStatus: it is for the documented endpoint, not for Authenticate or NewBrowser")
 		}
 		if status != http.StatusBadRequest && status != http.StatusNotFound {
 			return fmt.Errorf("WithInvalidTokenStatus: %d is neither 400 nor 404; leave the option out for 400", status)
@@ -51,8 +51,8 @@ func WithLogger(logger *slog.Logger) Option {
 // is unknown, and a record at level error says so.
 func WithAppID(f func(*http.Request) string) Option {
 	return func(a *adapter) error {
-		if a.authenticates {
-			return errors.New("WithAppID: Authenticate takes the app ID as an argument")
+		if a.authenticates || a.browser != nil {
+			return errors.New("WithAppID: Authenticate and NewBrowser take the app ID as an argument")
 		}
 		if f == nil {
 			return errors.New("WithAppID: the function is nil; leave the option out for the path value app_id")

@@ -57,8 +57,8 @@ func TestInvalidOptionsOfAuthenticate(t *testing.T) {
 		{"no Renewer", nil, appID, httpadapter.WithSessionCheck(), "the Renewer is nil; make one with renew.New"},
 		{"no app ID", f.renewer, "", httpadapter.WithSessionCheck(), "the app ID is empty"},
 		{"no option", f.renewer, appID, nil, "an option is nil"},
-		{"app ID twice", f.renewer, appID, httpadapter.WithAppID(func(*http.Request) string { return appID }), "WithAppID: Authenticate takes the app ID as an argument"},
-		{"status", f.renewer, appID, httpadapter.WithInvalidTokenStatus(404), "WithInvalidTokenStatus: Authenticate takes no refresh tokens"},
+		{"app ID twice", f.renewer, appID, httpadapter.WithAppID(func(*http.Request) string { return appID }), "WithAppID: Authenticate and NewBrowser take the app ID as an argument"},
+		{"status", f.renewer, appID, httpadapter.WithInvalidTokenStatus(404), "WithInvalidTokenStatus: it is for the documented endpoint"},
 		{"no audience", f.renewer, appID, httpadapter.WithAudience(), "WithAudience: a name is missing or empty"},
 		{"an empty audience", f.renewer, appID, httpadapter.WithAudience("api", ""), "WithAudience: a name is missing or empty"},
 	} {

@@ -50,13 +50,9 @@ func (c *call) readRenewal() (renew.RenewRequest, error) {
 	if err != nil {
 		return renew.RenewRequest{}, err
 	}
-	switch keys := c.req.Header.Values(fieldIdempotencyKey); {
-	case len(keys) > 1:
-		invalid[fieldIdempotencyKey] = "is sent more than once"
-	case len(keys) == 1 && keys[0] == "": // the client expects idempotency
-		invalid[fieldIdempotencyKey] = "is empty"
-	case len(keys) == 1:
-		renewal.IdempotencyKey = strings.Clone(keys[0]) // a renew function may keep it
+	var message string
+	if renewal.IdempotencyKey, message = c.idempotencyKey(); message != "" {
+		invalid[fieldIdempotencyKey] = message
 	}
 	if len(invalid) == 0 {
 		return renewal, nil // Renew validates it
@@ -66,4 +62,18 @@ func (c *call) readRenewal() (renew.RenewRequest, error) {
 		invalid.add(others)
 	}
 	return renew.RenewRequest{}, invalid.err(fieldRefreshToken, fieldIP, fieldUserAgent, fieldIdempotencyKey)
+}
+
+// idempotencyKey returns the key of the request, or what is wrong with it.
+func (c *call) idempotencyKey() (key, message string) {
+	switch keys := c.req.Header.Values(fieldIdempotencyKey); {
+	case len(keys) == 0:
+		return "", ""
+	case len(keys) > 1:
+		return "", "is sent more than once"
+	case keys[0] == "": // the client expects idempotency
+		return "", "is empty"
+	default:
+		return strings.Clone(keys[0]), "" // a renew function may keep it
+	}
 }

@@ -79,11 +79,13 @@ func (c *call) reject(err error, status int, body errorBody) {
 
 // fail responds to a request that met an internal error. If the client hung up,
 // that may be the only thing that went wrong.
-func (c *call) fail(err error) {
+func (c *call) fail(err error) { c.failWith(err, http.StatusInternalServerError, internalError) }
+
+func (c *call) failWith(err error, status int, body errorBody) {
 	if errors.Is(err, context.Canceled) && errors.Is(c.ctx.Err(), context.Canceled) {
 		c.logError(slog.LevelInfo, "request canceled", err)
 	} else {
 		c.logError(slog.LevelError, "request failed", err)
 	}
-	c.writeJSON(http.StatusInternalServerError, internalError)
+	c.writeJSON(status, body)
 }
