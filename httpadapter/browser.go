@@ -205,12 +205,8 @@ func (b *Browser) renew(c *call) {
 		b.rejectRenewal(c, presented, err)
 		return
 	}
-	set := b.setCookie(c.w, bundle)
-	for _, p := range presented {
-		if p.name != set {
-			b.deleteCookie(c.w, p.name)
-		}
-	}
+	b.setCookie(c.w, bundle)
+	b.deleteCookies(c.w, presented) // the new token is none of them
 	c.writeJSON(http.StatusOK, b.grant(bundle))
 }
 

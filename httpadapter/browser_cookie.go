@@ -70,24 +70,19 @@ func readCookie(name, value string) cookie {
 	return c
 }
 
-// setCookie sets the cookie of a bundle's refresh token, and returns its name.
-func (b *Browser) setCookie(w http.ResponseWriter, bundle *renew.Bundle) string {
+// setCookie sets the cookie of a bundle's refresh token.
+func (b *Browser) setCookie(w http.ResponseWriter, bundle *renew.Bundle) {
 	c := b.newCookie(b.browser.cookieName+"."+bundle.TokenID, bundle.RefreshToken)
 	c.MaxAge = int(wholeSeconds(bundle.RefreshExpiresAt.Sub(b.browser.now())))
 	http.SetCookie(w, c)
-	return c.Name
 }
 
 func (b *Browser) deleteCookies(w http.ResponseWriter, cookies []cookie) {
-	for _, c := range cookies {
-		b.deleteCookie(w, c.name)
+	for _, deleted := range cookies {
+		c := b.newCookie(deleted.name, "")
+		c.MaxAge = -1
+		http.SetCookie(w, c)
 	}
-}
-
-func (b *Browser) deleteCookie(w http.ResponseWriter, name string) {
-	c := b.newCookie(name, "")
-	c.MaxAge = -1
-	http.SetCookie(w, c)
 }
 
 func (b *Browser) newCookie(name, value string) *http.Cookie {
