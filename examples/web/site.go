@@ -38,11 +38,13 @@ func newSite(renewer *renew.Renewer, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/auth/", s.losing(s.browser))
 	mux.HandleFunc("POST /login", s.login)
-	mux.Handle("GET /api/session", s.authenticated(s.session))
-	mux.Handle("GET /api/devices", s.authenticated(s.devices))
-	mux.Handle("DELETE /api/devices", s.authenticated(s.signOutOthers))
-	mux.Handle("DELETE /api/devices/{id}", s.authenticated(s.signOutDevice))
-	mux.Handle("POST /demo/lose", s.authenticated(s.lose))
+	// WithSessionCheck: a device that is signed out is signed out immediately.
+	authenticated := httpadapter.Authenticate(renewer, appID, httpadapter.WithSessionCheck(), httpadapter.WithLogger(logger))
+	mux.Handle("GET /api/session", authenticated(http.HandlerFunc(s.session)))
+	mux.Handle("GET /api/devices", authenticated(http.HandlerFunc(s.devices)))
+	mux.Handle("DELETE /api/devices", authenticated(http.HandlerFunc(s.signOutOthers)))
+	mux.Handle("DELETE /api/devices/{id}", authenticated(http.HandlerFunc(s.signOutDevice)))
+	mux.Handle("POST /demo/lose", authenticated(http.HandlerFunc(s.lose)))
 	mux.HandleFunc("GET /renew.js", serveClient)
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -89,7 +91,7 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 	bundle, err := s.renewer.Issue(r.Context(), renew.IssueRequest{
 		AppID:     appID,
 		Subject:   strings.TrimSpace(form.Name),
-		IP:        clientIP(r),
+		IP:        httpadapter.ClientIP(r),
 		UserAgent: r.UserAgent(),
 	})
 	var invalid *renew.ValidationError
@@ -105,7 +107,8 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 }
 
 // session says who asks, by the auth token.
-func (s *site) session(w http.ResponseWriter, r *http.Request, claims *renew.AuthClaims) {
+func (s *site) session(w http.ResponseWriter, r *http.Request) {
+	claims := httpadapter.Claims(r.Context())
 	s.writeJSON(w, r, http.StatusOK, map[string]any{
 		"name": claims.Subject, "session_id": claims.SessionID, "token_id": claims.TokenID, "issued_at": claims.IssuedAt,
 	})
@@ -122,7 +125,8 @@ type device struct {
 	Current   bool      `json:"current"`
 }
 
-func (s *site) devices(w http.ResponseWriter, r *http.Request, claims *renew.AuthClaims) {
+func (s *site) devices(w http.ResponseWriter, r *http.Request) {
+	claims := httpadapter.Claims(r.Context())
 	sessions, err := s.renewer.Sessions(r.Context(), appID, claims.Subject)
 	if err != nil {
 		s.fail(w, r, err)
@@ -141,7 +145,8 @@ func (s *site) devices(w http.ResponseWriter, r *http.Request, claims *renew.Aut
 
 // signOutDevice ends a session of the user's, and nobody else's: its ID comes from
 // the page.
-func (s *site) signOutDevice(w http.ResponseWriter, r *http.Request, claims *renew.AuthClaims) {
+func (s *site) signOutDevice(w http.ResponseWriter, r *http.Request) {
+	claims := httpadapter.Claims(r.Context())
 	err := s.renewer.RevokeSubjectSession(r.Context(), appID, claims.Subject, r.PathValue("id"))
 	switch {
 	case errors.Is(err, renew.ErrSessionNotFound):
@@ -153,7 +158,8 @@ func (s *site) signOutDevice(w http.ResponseWriter, r *http.Request, claims *ren
 	}
 }
 
-func (s *site) signOutOthers(w http.ResponseWriter, r *http.Request, claims *renew.AuthClaims) {
+func (s *site) signOutOthers(w http.ResponseWriter, r *http.Request) {
+	claims := httpadapter.Claims(r.Context())
 	if _, err := s.renewer.RevokeSubject(r.Context(), appID, claims.Subject, claims.SessionID); err != nil {
 		s.fail(w, r, err)
 		return
@@ -163,7 +169,7 @@ func (s *site) signOutOthers(w http.ResponseWriter, r *http.Request, claims *ren
 
 // lose has the response to the next renewal lost, so that one can see the client
 // repeat it.
-func (s *site) lose(w http.ResponseWriter, _ *http.Request, _ *renew.AuthClaims) {
+func (s *site) lose(w http.ResponseWriter, _ *http.Request) {
 	s.losses.Store(1)
 	w.WriteHeader(http.StatusNoContent)
 }
