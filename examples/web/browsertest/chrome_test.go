@@ -44,7 +44,7 @@ func startChrome(t *testing.T, profile string, flags ...string) *chrome {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
 	)
-	for i := 0; i < len(flags); i += 2 {
+	for i := 0; i+1 < len(flags); i += 2 {
 		opts = append(opts, chromedp.Flag(flags[i], flags[i+1]))
 	}
 	allocator, release := chromedp.NewExecAllocator(context.Background(), opts...)
