@@ -64,6 +64,7 @@ func TestPage(t *testing.T) {
 			run(tab, `document.getElementById("call").click()`)
 			until(tab, `document.getElementById("hint").textContent.startsWith("The API says: Ann")`)
 			until(tab, `Number(document.getElementById("seconds").textContent) > 0`)
+			until(tab, `parseFloat(getComputedStyle(document.getElementById("arc")).strokeDashoffset) < 5`) // the ring is full, with a minute to go
 			look("session")
 
 			run(tab, `[...document.querySelectorAll("#devices button")].find((b) => !b.hidden).click()`)

@@ -10,7 +10,7 @@ const texts = {
 	repeated: "Repeated a renewal whose response was lost",
 	received: "Another tab renewed; got its token",
 	waiting: "No renewal yet: waiting to try again",
-	"signed out": "Signed out",
+	"signed out": "No session: sign in",
 };
 
 let lifetime = 0; // of the present token, for the ring
