@@ -2,9 +2,13 @@ package js_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -13,15 +17,15 @@ import (
 // a server in Node, without a browser. The package of the example has those in
 // Chromium.
 func TestClient(t *testing.T) {
-	node, err := exec.LookPath("node")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	node, err := findNode(ctx)
 	if err != nil {
 		if os.Getenv("RENEW_REQUIRE_NODE") != "" {
 			t.Fatal(err)
 		}
-		t.Skip("node is not installed: apt-get install nodejs")
+		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
 	out, err := exec.CommandContext(ctx, node, "--test", "--test-reporter=tap", "test/build.test.mjs", "test/session.test.mjs").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -29,4 +33,21 @@ func TestClient(t *testing.T) {
 	for _, line := range regexp.MustCompile(`(?m)^# (dist|tests|pass|fail|skipped).*$`).FindAll(out, -1) {
 		t.Logf("%s", line)
 	}
+}
+
+// findNode returns the path of a Node that has what the tests use.
+func findNode(ctx context.Context) (string, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return "", errors.New("node is not installed: the tests need version 20")
+	}
+	version, err := exec.CommandContext(ctx, node, "--print", "process.versions.node").Output()
+	if err != nil {
+		return "", err
+	}
+	major, _, _ := strings.Cut(string(version), ".")
+	if n, err := strconv.Atoi(major); err != nil || n < 20 {
+		return "", fmt.Errorf("node is version %s, and the tests need 20", strings.TrimSpace(string(version)))
+	}
+	return node, nil
 }

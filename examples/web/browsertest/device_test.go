@@ -31,10 +31,10 @@ func TestOffline(t *testing.T) {
 	run(tab, `globalThis.answer = session.fetch("/api/session").then((r) => r.status)`)
 	time.Sleep(lifetime)
 	require.Equal(t, "waiting", eval[string](tab, `Promise.race([answer, new Promise((r) => setTimeout(r, 50, "waiting"))]).then(String)`))
-	before := site.events("renewed")
+	before := site.renewals()
 	setOffline(false)
 	require.Equal(t, 200, eval[int](tab, "answer"))
-	t.Logf("offline for %v, the auth token lives %v: the request waited and got 200, after %d renewals", 3*lifetime, lifetime, site.events("renewed")-before)
+	t.Logf("offline for %v, the auth token lives %v: the request waited and got 200, after %d renewals", 3*lifetime, lifetime, site.renewals()-before)
 	requireSignedIn(t, site, tab)
 }
 
@@ -46,13 +46,13 @@ func TestSleep(t *testing.T) {
 	run(tab, `globalThis.ticks = 0; setInterval(() => ticks++, 10)`)
 	call(tab, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateFrozen})
 	time.Sleep(lifetime / 4)
-	before, renewals := eval[int](tab, "ticks"), site.events("renewed")
+	before, renewals := eval[int](tab, "ticks"), site.renewals()
 	time.Sleep(3 * lifetime)
 	require.Equal(t, before, eval[int](tab, "ticks"), "the timers were not stopped")
-	require.Equal(t, renewals, site.events("renewed"))
+	require.Equal(t, renewals, site.renewals())
 	call(tab, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: page.SetWebLifecycleStateStateActive})
 	require.Equal(t, 200, eval[int](tab, `session.fetch("/api/session").then((r) => r.status)`))
-	t.Logf("asleep for %v, the auth token lives %v: the next request got 200, after %d renewals", 3*lifetime, lifetime, site.events("renewed")-renewals)
+	t.Logf("asleep for %v, the auth token lives %v: the next request got 200, after %d renewals", 3*lifetime, lifetime, site.renewals()-renewals)
 	requireSignedIn(t, site, tab)
 }
 
@@ -71,13 +71,13 @@ func TestClock(t *testing.T) {
 			}`, hours*3600*1000))
 			off := time.Until(time.UnixMilli(int64(eval[float64](tab, "Date.now()")))).Round(time.Minute)
 			require.Equal(t, time.Duration(hours)*time.Hour, off)
-			before, start := site.events("renewed"), time.Now()
+			before, start := site.renewals(), time.Now()
 			const periods = 3
 			for time.Since(start) < periods*lifetime {
 				require.Equal(t, 200, eval[int](tab, `session.fetch("/api/session").then((r) => r.status)`))
 				time.Sleep(lifetime / 10)
 			}
-			n := site.events("renewed") - before
+			n := site.renewals() - before
 			t.Logf("the clock is off by %v: %d renewals in %v, with an auth token that lives %v", off, n, time.Since(start).Round(time.Second), lifetime)
 			require.GreaterOrEqual(t, n, periods-1)
 			require.LessOrEqual(t, n, 2*periods+1, "lifetimes are cut to whole seconds: a token of 2 s lives for more than 1 s")

@@ -3,7 +3,6 @@ package browsertest
 import (
 	"fmt"
 	"math/rand/v2"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,10 +26,10 @@ func TestLostResponse(t *testing.T) {
 	loaded, reopened, cookies := 0, 0, 0
 	for round := range n {
 		site.onRenew(func(int, string) fate { return fate{drop: true} })
-		before := site.events("renewed")
+		before := site.renewals()
 		run(tab, "session.renew().catch(() => {})")
 		require.Eventually(t, func() bool { return site.requests() > 0 }, 10*time.Second, time.Millisecond)
-		require.Equal(t, before+1, site.events("renewed"))
+		require.Equal(t, before+1, site.renewals())
 		if round%2 == 0 {
 			tab.visit("about:blank") // the page is gone, and with it what it would have repeated
 			site.onRenew(nil)
@@ -45,16 +44,16 @@ func TestLostResponse(t *testing.T) {
 		}
 		until(tab, `!document.getElementById("session").hidden || !document.getElementById("login").hidden`)
 		require.Equal(t, sessionID, eval[string](tab, "session.id ?? ''"), "round %d", round)
-		require.Equal(t, before+1, site.events("renewed"), "a second successor in round %d", round)
+		require.Equal(t, before+1, site.renewals(), "a second successor in round %d", round)
 		tokens := tab.jar()
 		require.Len(t, tokens, 1)
 		require.Equal(t, "Strict", string(tokens[0].cookie.SameSite))
 		cookies++
 	}
 	t.Logf("%d responses lost, page loaded again %d times, browser opened again %d times: signed in %d of %d times; %d retries, %d reuses, %d revocations",
-		n, loaded, reopened, cookies, n, site.events("retried"), site.events("reused"), site.events("revoked"))
+		n, loaded, reopened, cookies, n, site.retries(), site.events("reused"), site.events("revoked"))
 	require.Zero(t, site.events("reused")+site.events("revoked"))
-	require.GreaterOrEqual(t, site.events("retried"), n)
+	require.GreaterOrEqual(t, site.retries(), n)
 }
 
 // TestLostResponseSamePage: the client itself repeats a request, with its key,
@@ -68,10 +67,10 @@ func TestLostResponseSamePage(t *testing.T) {
 		keys[key] = true
 		return fate{drop: n <= losses}
 	})
-	before := site.events("renewed")
+	before := site.renewals()
 	run(tab, "await session.renew()")
-	t.Logf("%d responses lost: %d requests with %d keys, %d renewals, %d retries", losses, site.requests(), len(keys), site.events("renewed")-before, site.events("retried"))
-	require.Equal(t, before+1, site.events("renewed"))
+	t.Logf("%d responses lost: %d requests with %d keys, %d renewals, %d retries", losses, site.requests(), len(keys), site.renewals()-before, site.retries())
+	require.Equal(t, before+1, site.renewals())
 	require.Len(t, keys, 1)
 	require.Contains(t, eval[string](tab, `document.getElementById("log").textContent`), "Repeated a renewal whose response was lost")
 }
@@ -91,10 +90,6 @@ func TestWrongOrder(t *testing.T) {
 		globalThis.ask = (key) => asked.push(fetch("/auth/renew", {
 			method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": key },
 		}).then((r) => r.status)) - 1`)
-	current := func() string {
-		all := regexp.MustCompile(`"msg":"renewed".*?"token_id":"(\w+)"`).FindAllStringSubmatch(site.log.text(), -1)
-		return all[len(all)-1][1]
-	}
 	type held struct {
 		index   int // in asked
 		deliver chan struct{}
@@ -116,7 +111,7 @@ func TestWrongOrder(t *testing.T) {
 			run(tab, fmt.Sprintf("ask(%q)", key))
 			require.Eventually(t, func() bool { return site.requests() > 0 }, 10*time.Second, time.Millisecond)
 			asked++
-			h.tokenID = current()
+			h.tokenID = site.token()
 			if isHeld {
 				pending = append(pending, h)
 			} else {
@@ -138,12 +133,12 @@ func TestWrongOrder(t *testing.T) {
 			close(h.deliver)
 			status := eval[int](tab, fmt.Sprintf("asked[%d]", h.index))
 			statuses[status]++
-			if status == 200 && h.tokenID != current() {
+			if status == 200 && h.tokenID != site.token() {
 				late++
 			}
 		}
 		responses += asked
-		require.Equal(t, current(), tab.newest(), "round %d", round)
+		require.Equal(t, site.token(), tab.newest(), "round %d", round)
 		if round%10 == 0 {
 			site.onRenew(nil)
 			draw()

@@ -77,6 +77,11 @@ type site struct {
 	mu    sync.Mutex
 	renew func(n int, key string) fate // of the n-th renewal's response, from 1; nil: it is delivered
 	count int
+
+	// Of all 200 responses to renewals, as they were given.
+	granted  int
+	tokenIDs map[string]bool
+	current  string
 }
 
 // fate is what becomes of a response, once the server has given it.
@@ -89,7 +94,7 @@ func startSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	path, err := build()
 	require.NoError(t, err)
-	s := &site{t: t, log: &logs{}, bodies: &logs{}, requestsSeen: &logs{}}
+	s := &site{t: t, log: &logs{}, bodies: &logs{}, requestsSeen: &logs{}, tokenIDs: map[string]bool{}}
 	cmd := exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	cmd.Stderr = s.log
 	stdout, err := cmd.StdoutPipe()
@@ -152,6 +157,11 @@ func (s *site) proxy(upstream *url.URL) http.Handler {
 		recorded := httptest.NewRecorder()
 		p.ServeHTTP(recorded, r.WithContext(context.WithoutCancel(r.Context())))
 		s.mu.Lock()
+		if recorded.Code == http.StatusOK {
+			s.granted++
+			s.current = newToken.FindStringSubmatch(recorded.Header().Get("Set-Cookie"))[1]
+			s.tokenIDs[s.current] = true
+		}
 		s.count++
 		decide, n := s.renew, s.count
 		s.mu.Unlock()
@@ -175,6 +185,23 @@ func (s *site) proxy(upstream *url.URL) http.Handler {
 	})
 }
 
+// newToken finds the token ID in the first cookie that a renewal sets.
+var newToken = regexp.MustCompile(`^renew\.(\w+)=`)
+
+// renewals returns how many successors the server has made, and retries how often
+// it has given one again.
+func (s *site) renewals() (n int) { n, _, _ = s.tally(); return n }
+func (s *site) retries() int      { n, granted, _ := s.tally(); return granted - n }
+
+// token returns the ID of the token that the last renewal made.
+func (s *site) token() string { _, _, id := s.tally(); return id }
+
+func (s *site) tally() (renewals, granted int, current string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.tokenIDs), s.granted, s.current
+}
+
 // onRenew decides what becomes of the responses to renewals, from the next one on.
 func (s *site) onRenew(decide func(n int, key string) fate) {
 	s.mu.Lock()
@@ -189,7 +216,8 @@ func (s *site) requests() int {
 	return s.count
 }
 
-// events returns how many events of a kind the example has logged.
+// events returns how many events of a kind the example has logged. The log is a
+// moment behind.
 func (s *site) events(kind string) int {
 	return strings.Count(s.log.text(), `"msg":"`+kind+`"`)
 }

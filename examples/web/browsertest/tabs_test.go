@@ -33,6 +33,7 @@ const (
 func TestTabsAwake(t *testing.T) {
 	for name, scripts := range map[string][]string{"with Web Locks": nil, "without Web Locks": {withoutLocks}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they sleep most of the time
 			const lifetime = 3 * time.Second
 			site := startSite(t, "-auth-ttl", lifetime.String())
 			chrome := startChrome(t, t.TempDir())
@@ -49,13 +50,13 @@ func TestTabsAwake(t *testing.T) {
 			renewals := map[int]int{}
 			for round := 1; round <= n; round++ {
 				time.Sleep(lifetime) // the auth token's
-				before := site.events("renewed")
+				before := site.renewals()
 				run(waker, `new BroadcastChannel("go").postMessage("")`)
 				for i, tab := range all {
 					until(tab, fmt.Sprintf("statuses.length === %d", round))
 					require.Equal(t, 200, eval[int](tab, "statuses.at(-1)"), "tab %d", i)
 				}
-				renewals[site.events("renewed")-before]++
+				renewals[site.renewals()-before]++
 			}
 			t.Logf("%d tabs, awake %d times: rounds by number of renewals: %v", tabs, n, renewals)
 			require.Equal(t, map[int]int{1: n}, renewals)
@@ -94,7 +95,7 @@ func TestTabsAwakePlain(t *testing.T) {
 		// same moment, however slow the machine is.
 		release := make(chan struct{})
 		site.onRenew(func(int, string) fate { return fate{after: release} })
-		before := site.events("renewed")
+		before := site.renewals()
 		run(waker, `new BroadcastChannel("go").postMessage("")`)
 		require.Eventually(t, func() bool { return site.requests() >= 6 }, 10*time.Second, time.Millisecond) // six connections to a host
 		time.Sleep(20 * time.Millisecond)
@@ -103,7 +104,7 @@ func TestTabsAwakePlain(t *testing.T) {
 			until(tab, fmt.Sprintf("statuses.length === %d", round))
 			seen[eval[int](tab, "statuses.at(-1)")]++
 		}
-		require.Equal(t, 1, site.events("renewed")-before, "renewals in round %d", round)
+		require.Equal(t, 1, site.renewals()-before, "renewals in round %d", round)
 	}
 	t.Logf("%d plain calls at once, %d times: responses by status: %v", tabs, n, seen)
 	require.Equal(t, map[int]int{200: n, 409: n * (tabs - 1)}, seen)
