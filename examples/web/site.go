@@ -121,7 +121,7 @@ type device struct {
 	IP        string    `json:"ip"`
 	SignedIn  time.Time `json:"signed_in"`
 	Seen      time.Time `json:"seen"`
-	Renewals  uint64    `json:"renewals"`
+	Renewals  int64     `json:"renewals"`
 	Current   bool      `json:"current"`
 }
 
@@ -137,7 +137,7 @@ func (s *site) devices(w http.ResponseWriter, r *http.Request) {
 		devices[i] = device{
 			ID: session.ID, UserAgent: session.UserAgent, IP: session.IP,
 			SignedIn: session.CreatedAt, Seen: session.IssuedAt,
-			Renewals: uint64(session.Generation), Current: session.ID == claims.SessionID,
+			Renewals: session.Generation, Current: session.ID == claims.SessionID,
 		}
 	}
 	s.writeJSON(w, r, http.StatusOK, devices)

@@ -34,6 +34,8 @@ export function createSession(options) {
             channel?.postMessage(message);
     };
     const take = (next, at) => {
+        if (closed)
+            return;
         pending = null;
         grant = next;
         date = at;
@@ -154,7 +156,9 @@ export function createSession(options) {
                 take(body, Date.now());
                 post({ grant: body, at: date });
                 report(kept ? "repeated" : "renewed");
-                return expiresIn() > 0 ? undefined : 0;
+                if (expiresIn() > 0)
+                    return undefined;
+                return kept ? 0 : NaN;
             case 400:
                 keepKey(null);
                 if (kept)
@@ -268,7 +272,7 @@ const isGrant = (body) => {
     const { auth_token, session_id, expires_in, renew_after } = Object(body);
     return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
 };
-const retryAfter = (response) => parseInt(response.headers.get("Retry-After") ?? "", 10);
+const retryAfter = (response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
 const fetchWith = (grant, request) => {
     request.headers.set("Authorization", "Bearer " + grant.auth_token);
     return fetch(request);

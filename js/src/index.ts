@@ -111,6 +111,7 @@ export function createSession(options: SessionOptions): Session {
 	};
 
 	const take = (next: Grant, at: number) => {
+		if (closed) return;
 		pending = null; // whose key it was, its token is used
 		grant = next;
 		date = at;
@@ -237,7 +238,8 @@ export function createSession(options: SessionOptions): Session {
 				take(body, Date.now());
 				post({ grant: body, at: date });
 				report(kept ? "repeated" : "renewed");
-				return expiresIn() > 0 ? undefined : 0; // what was lost for long has expired
+				if (expiresIn() > 0) return undefined;
+				return kept ? 0 : NaN; // what was lost for long has expired
 			case 400: // the response to this key was not lost after all: its cookie is here
 				keepKey(null);
 				if (kept) return 0;
@@ -346,7 +348,8 @@ const isGrant = (body: unknown): body is Grant => {
 	return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
 };
 
-const retryAfter = (response: Response) => parseInt(response.headers.get("Retry-After") ?? "", 10);
+/** The seconds of Retry-After, NaN if there are none. */
+const retryAfter = (response: Response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
 
 const fetchWith = (grant: Grant, request: Request) => {
 	request.headers.set("Authorization", "Bearer " + grant.auth_token);

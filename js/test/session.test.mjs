@@ -136,6 +136,18 @@ describe("the timer", () => {
 		assert.equal(server.calls.length, 0);
 	});
 
+	it("is not started by a response that arrives after close", async () => {
+		server.lifetime = 2;
+		const tab = open({ renewIdle: true });
+		const token = tab.token().catch((error) => error);
+		while (server.requests.length === 0) await sleep(1);
+		tab.close();
+		assert.match((await token).message, /closed/);
+		await sleep(1200);
+		assert.equal(server.renewals, 1);
+		assert.equal(tab.id, undefined);
+	});
+
 	it("is stopped by close", async () => {
 		server.lifetime = 2;
 		const tab = open({ renewIdle: true });
@@ -212,6 +224,16 @@ describe("a lost response", () => {
 			[200, 400, 200],
 		);
 		assert.notEqual(keys()[1], keys()[2]);
+	});
+
+	it("does not make a client ask without end, if tokens are expired when they arrive", async () => {
+		server.lifetime = 0;
+		const tab = open();
+		const token = tab.token().catch((error) => error);
+		await sleep(1000);
+		assert.ok(server.requests.length <= 4, `${server.requests.length} requests in a second`);
+		tab.close();
+		assert.match((await token).message, /closed/);
 	});
 
 	it("that has expired is followed by a renewal", async () => {
