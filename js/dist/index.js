@@ -184,6 +184,8 @@ export function createSession(options) {
     };
     const attempts = async () => {
         for (let backoff = second / 4;; backoff = Math.min(2 * backoff, longestWait)) {
+            if (closed)
+                throw new Error("closed");
             const wait = await exclusively(ask);
             if (over)
                 throw new SignedOutError("signed out");
@@ -199,8 +201,6 @@ export function createSession(options) {
                     resolve();
                 };
             });
-            if (closed)
-                throw new Error("closed");
         }
     };
     const renew = () => (renewal ??= attempts().finally(() => (renewal = undefined)));

@@ -262,6 +262,7 @@ export function createSession(options: SessionOptions): Session {
 
 	const attempts = async () => {
 		for (let backoff = second / 4; ; backoff = Math.min(2 * backoff, longestWait)) {
+			if (closed) throw new Error("closed");
 			const wait = await exclusively(ask);
 			if (over) throw new SignedOutError("signed out");
 			if (wait === undefined) return;
@@ -275,7 +276,6 @@ export function createSession(options: SessionOptions): Session {
 					resolve();
 				};
 			});
-			if (closed) throw new Error("closed");
 		}
 	};
 	const renew = () => (renewal ??= attempts().finally(() => (renewal = undefined)));

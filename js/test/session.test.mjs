@@ -32,6 +32,21 @@ const useBrowser = (options) => {
 	browser = new Browser(options);
 };
 const call = async (tab, init) => (await tab.fetch(server.origin + "/api", init)).status;
+/** Holds the next renewal back: returns a promise that it has arrived, and what lets it go on. */
+function hold() {
+	const renew = server.renew;
+	let arrive;
+	let release;
+	const arrived = new Promise((resolve) => (arrive = resolve));
+	const released = new Promise((resolve) => (release = resolve));
+	server.renew = async (req, res) => {
+		server.renew = renew;
+		arrive();
+		await released;
+		server.renew(req, res);
+	};
+	return [arrived, release];
+}
 const keys = () => server.requests.map((request) => request.key);
 
 beforeEach(async () => {
@@ -139,10 +154,13 @@ describe("the timer", () => {
 	it("is not started by a response that arrives after close", async () => {
 		server.lifetime = 2;
 		const tab = open({ renewIdle: true });
+		const [arrived, release] = hold();
 		const token = tab.token().catch((error) => error);
-		while (server.requests.length === 0) await sleep(1);
+		await arrived;
 		tab.close();
+		release();
 		assert.match((await token).message, /closed/);
+		await assert.rejects(call(tab), /closed/);
 		await sleep(1200);
 		assert.equal(server.renewals, 1);
 		assert.equal(tab.id, undefined);
@@ -400,17 +418,10 @@ describe("the end", () => {
 		await a.token();
 		assert.equal(await b.token(), "auth2");
 		// a's renewal is on its way when the user logs in again in b.
-		let release;
-		const held = new Promise((resolve) => (release = resolve));
-		const renew = server.renew;
-		server.renew = async (req, res) => {
-			server.renew = renew;
-			await held;
-			server.plan = [[401, {}, {}]];
-			server.renew(req, res);
-		};
+		server.plan = [[401, {}, {}]];
+		const [arrived, release] = hold();
 		const late = a.renew();
-		await sleep(50);
+		await arrived;
 		const channel = new BroadcastChannel("renew:" + server.origin + "/auth/");
 		channel.postMessage({ grant: { ...server.grant(), auth_token: "other", session_id: "s2" }, at: Date.now() });
 		await sleep(50);

@@ -94,6 +94,15 @@ func startSite(t *testing.T, args ...string) *site {
 	t.Helper()
 	path, err := build()
 	require.NoError(t, err)
+	for _, pattern := range []string{"../*.go", "../static/*"} { // or go test takes the result for an older example from its cache
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			_, err := os.ReadFile(file)
+			require.NoError(t, err)
+		}
+	}
 	s := &site{t: t, log: &logs{}, bodies: &logs{}, requestsSeen: &logs{}, tokenIDs: map[string]bool{}}
 	cmd := exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	cmd.Stderr = s.log
