@@ -6,6 +6,7 @@ const second = 1000;
 const requestTimeout = 15 * second;
 const longestWait = 30 * second;
 const linger = 50;
+const lease = 2 * second;
 const longestTimer = 2 ** 31 - 1;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export function createSession(options) {
@@ -65,49 +66,21 @@ export function createSession(options) {
         report("signed out");
         options.onSignedOut?.();
     };
-    const me = Math.random();
-    let claiming = false;
-    let holding = false;
-    let rival = false;
     const exclusively = (f) => new Promise((resolve, reject) => {
         const hold = () => {
             const done = f();
             done.then(resolve, reject);
             return done.then(() => sleep(linger), () => sleep(linger));
         };
-        (locks ? locks.request(name, hold) : claim(hold)).catch(reject);
+        (locks ? locks.request(name, hold) : leased(name, hold)).catch(reject);
     });
-    const claim = async (hold) => {
-        do {
-            rival = false;
-            claiming = true;
-            post({ claim: me });
-            await sleep(linger);
-            claiming = false;
-            if (rival)
-                await sleep(4 * linger);
-        } while (rival && !isFresh());
-        holding = !rival;
-        await hold();
-        holding = false;
-    };
     const listen = ({ data }) => {
         if ("grant" in data) {
             take(data.grant, data.at);
             report("received");
         }
-        else if ("over" in data) {
-            if (grant?.session_id === data.over)
-                end();
-        }
-        else if ("busy" in data) {
-            rival ||= data.busy === me;
-        }
-        else if (holding || (claiming && me < data.claim)) {
-            post({ busy: data.claim });
-        }
-        else {
-            rival = claiming;
+        else if (grant?.session_id === data.over) {
+            end();
         }
     };
     const storage = (use) => {
@@ -143,7 +116,7 @@ export function createSession(options) {
         let body;
         try {
             response = await send("renew", key);
-            body = response.ok && (await response.json());
+            body = response.ok ? await response.json() : null;
         }
         catch {
             return NaN;
@@ -179,7 +152,7 @@ export function createSession(options) {
                 return retryAfter(response);
         }
         if (response.status < 500)
-            throw new Error("renewal failed with status " + response.status);
+            throw failure(response);
         return retryAfter(response);
     };
     const attempts = async () => {
@@ -217,7 +190,7 @@ export function createSession(options) {
     const authorized = async (input, init) => {
         const request = new Request(input, init);
         if (!origins.has(new URL(request.url).origin)) {
-            throw new TypeError("the auth token is not for " + new URL(request.url).origin + ": see the option origins");
+            throw new TypeError("not one of the origins: " + request.url);
         }
         const again = request.clone();
         const used = await ready(request.signal);
@@ -247,7 +220,7 @@ export function createSession(options) {
         signOut: () => exclusively(async () => {
             const response = await send("logout");
             if (!response.ok)
-                throw new Error("sign out failed with status " + response.status);
+                throw failure(response);
             if (grant)
                 post({ over: grant.session_id });
             end();
@@ -268,11 +241,9 @@ export function createSession(options) {
         },
     };
 }
-const isGrant = (body) => {
-    const { auth_token, session_id, expires_in, renew_after } = Object(body);
-    return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
-};
+const isGrant = (body) => !!body?.auth_token && !!body.session_id && body.expires_in >= 0 && body.renew_after >= 0;
 const retryAfter = (response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
+const failure = (response) => new Error(response.url + ": status " + response.status);
 const fetchWith = (grant, request) => {
     request.headers.set("Authorization", "Bearer " + grant.auth_token);
     return fetch(request);
@@ -281,3 +252,32 @@ const unlessAborted = (done, signal) => Promise.race([
     done,
     new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true })),
 ]);
+async function leased(name, hold) {
+    const release = await lend(name).catch(() => () => { });
+    await hold();
+    release();
+}
+async function lend(name) {
+    const open = indexedDB.open(name);
+    open.onupgradeneeded = () => open.result.createObjectStore(name);
+    const db = await result(open);
+    const take = async (ms, ours) => {
+        const store = db.transaction(name, "readwrite").objectStore(name);
+        const left = (await result(store.get(0))) - Date.now();
+        if (!ours && left > 0 && left <= lease)
+            return false;
+        await result(store.put(Date.now() + ms, 0));
+        return true;
+    };
+    while (!(await take(lease)))
+        await sleep(linger);
+    const beat = setInterval(take, lease / 4, lease, true);
+    return () => {
+        clearInterval(beat);
+        take(0, true).finally(() => db.close());
+    };
+}
+const result = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+});

@@ -68,14 +68,16 @@ interface Grant {
 	renew_after: number;
 }
 
-/** Between tabs: a new token, a session that is over, and who renews where there are no Web Locks. */
-type Message = { grant: Grant; at: number } | { over: string } | { claim: number } | { busy: number };
+/** Between tabs: a new token, or a session that is over. */
+type Message = { grant: Grant; at: number } | { over: string };
 
 const second = 1000;
 const requestTimeout = 15 * second;
 const longestWait = 30 * second;
 /** How long the lock is kept after a renewal, so that its message is there before the next tab has the lock. */
 const linger = 50;
+/** How long a tab that has gone keeps the others waiting where there are no Web Locks. */
+const lease = 2 * second;
 const longestTimer = 2 ** 31 - 1;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -143,10 +145,6 @@ export function createSession(options: SessionOptions): Session {
 
 	// One tab at a time.
 
-	const me = Math.random();
-	let claiming = false;
-	let holding = false;
-	let rival = false;
 	const exclusively = <T>(f: () => Promise<T>) =>
 		new Promise<T>((resolve, reject) => {
 			const hold = () => {
@@ -157,35 +155,15 @@ export function createSession(options: SessionOptions): Session {
 					() => sleep(linger),
 				);
 			};
-			(locks ? locks.request(name, hold) : claim(hold)).catch(reject);
+			(locks ? locks.request(name, hold) : leased(name, hold)).catch(reject);
 		});
-	/** In place of a lock: says that it will, and does unless another tab objects. */
-	const claim = async (hold: () => Promise<void>) => {
-		do {
-			rival = false;
-			claiming = true;
-			post({ claim: me });
-			await sleep(linger);
-			claiming = false;
-			if (rival) await sleep(4 * linger);
-		} while (rival && !isFresh());
-		holding = !rival;
-		await hold();
-		holding = false;
-	};
 
 	const listen = ({ data }: MessageEvent<Message>) => {
 		if ("grant" in data) {
 			take(data.grant, data.at);
 			report("received");
-		} else if ("over" in data) {
-			if (grant?.session_id === data.over) end();
-		} else if ("busy" in data) {
-			rival ||= data.busy === me;
-		} else if (holding || (claiming && me < data.claim)) {
-			post({ busy: data.claim });
-		} else {
-			rival = claiming;
+		} else if (grant?.session_id === data.over) {
+			end();
 		}
 	};
 
@@ -224,10 +202,10 @@ export function createSession(options: SessionOptions): Session {
 		const key = kept ?? drawKey();
 		keepKey(key);
 		let response: Response;
-		let body: unknown;
+		let body: Partial<Grant> | null;
 		try {
 			response = await send("renew", key);
-			body = response.ok && (await response.json());
+			body = response.ok ? await response.json() : null;
 		} catch {
 			return NaN; // no response, or not all of it: the key stays
 		}
@@ -256,7 +234,7 @@ export function createSession(options: SessionOptions): Session {
 			case 429: // a limit of requests in front of the server
 				return retryAfter(response);
 		}
-		if (response.status < 500) throw new Error("renewal failed with status " + response.status);
+		if (response.status < 500) throw failure(response);
 		return retryAfter(response);
 	};
 
@@ -292,7 +270,7 @@ export function createSession(options: SessionOptions): Session {
 	const authorized = async (input: RequestInfo | URL, init?: RequestInit) => {
 		const request = new Request(input, init);
 		if (!origins.has(new URL(request.url).origin)) {
-			throw new TypeError("the auth token is not for " + new URL(request.url).origin + ": see the option origins");
+			throw new TypeError("not one of the origins: " + request.url);
 		}
 		const again = request.clone();
 		const used = await ready(request.signal);
@@ -322,7 +300,7 @@ export function createSession(options: SessionOptions): Session {
 		signOut: () =>
 			exclusively(async () => {
 				const response = await send("logout");
-				if (!response.ok) throw new Error("sign out failed with status " + response.status);
+				if (!response.ok) throw failure(response);
 				if (grant) post({ over: grant.session_id });
 				end();
 			}),
@@ -343,13 +321,13 @@ export function createSession(options: SessionOptions): Session {
 	};
 }
 
-const isGrant = (body: unknown): body is Grant => {
-	const { auth_token, session_id, expires_in, renew_after } = Object(body);
-	return [typeof auth_token, typeof session_id].every((t) => t === "string") && expires_in >= 0 && renew_after >= 0;
-};
+const isGrant = (body: Partial<Grant> | null): body is Grant =>
+	!!body?.auth_token && !!body.session_id && body.expires_in! >= 0 && body.renew_after! >= 0;
 
 /** The seconds of Retry-After, NaN if there are none. */
 const retryAfter = (response: Response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
+
+const failure = (response: Response) => new Error(response.url + ": status " + response.status);
 
 const fetchWith = (grant: Grant, request: Request) => {
 	request.headers.set("Authorization", "Bearer " + grant.auth_token);
@@ -363,3 +341,39 @@ const unlessAborted = (done: Promise<void>, signal?: AbortSignal) =>
 			signal?.addEventListener("abort", () => reject(signal.reason), { once: true }),
 		),
 	]);
+
+/**
+ * In place of a Web Lock: a lease in IndexedDB, whose transactions exclude each
+ * other in all tabs. Without IndexedDB the server decides which tab renews.
+ */
+async function leased(name: string, hold: () => Promise<void>) {
+	const release = await lend(name).catch(() => () => {});
+	await hold();
+	release();
+}
+
+async function lend(name: string) {
+	const open = indexedDB.open(name);
+	open.onupgradeneeded = () => open.result.createObjectStore(name);
+	const db = await result(open);
+	/** Makes the lease last for ms from now, if it is free or ours. */
+	const take = async (ms: number, ours?: boolean) => {
+		const store = db.transaction(name, "readwrite").objectStore(name);
+		const left = (await result(store.get(0))) - Date.now();
+		if (!ours && left > 0 && left <= lease) return false; // more is of a clock that was set back
+		await result(store.put(Date.now() + ms, 0));
+		return true;
+	};
+	while (!(await take(lease))) await sleep(linger);
+	const beat = setInterval(take, lease / 4, lease, true);
+	return () => {
+		clearInterval(beat);
+		take(0, true).finally(() => db.close());
+	};
+}
+
+const result = <T>(request: IDBRequest<T>) =>
+	new Promise<T>((resolve, reject) => {
+		request.onsuccess = () => resolve(request.result);
+		request.onerror = () => reject(request.error);
+	});

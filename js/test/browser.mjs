@@ -118,6 +118,7 @@ export class Browser {
 		};
 		this.define("localStorage", storage ? this.storage() : undefined);
 		this.define("navigator", locks ? { locks: new Locks() } : {});
+		this.define("indexedDB", storage ? new Databases() : undefined);
 	}
 
 	storage() {
@@ -151,5 +152,44 @@ class Locks {
 			done.catch(() => {}),
 		);
 		return done;
+	}
+}
+
+/** Databases is indexedDB, as far as one database with one store goes: its transactions exclude each other. */
+class Databases {
+	values = new Map();
+	last = Promise.resolve();
+
+	open() {
+		const opening = {};
+		setTimeout(() => {
+			opening.result = { createObjectStore() {}, transaction: () => this.begin(), close() {} };
+			opening.onupgradeneeded?.();
+			opening.onsuccess?.();
+		});
+		return opening;
+	}
+
+	/** A transaction runs when those before it have ended, and ends when no request is left. */
+	begin() {
+		const requests = [];
+		const add = (work) => {
+			const request = { work };
+			requests.push(request);
+			return request;
+		};
+		this.last = this.last.then(async () => {
+			for (const request of requests) {
+				await new Promise(setImmediate);
+				request.result = request.work();
+				request.onsuccess?.();
+				await new Promise(setImmediate); // what it leads to
+			}
+		});
+		const store = {
+			get: (key) => add(() => this.values.get(key)),
+			put: (value, key) => add(() => this.values.set(key, value)),
+		};
+		return { objectStore: () => store };
 	}
 }

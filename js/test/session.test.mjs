@@ -178,8 +178,7 @@ describe("the timer", () => {
 
 for (const [how, options] of [
 	["with Web Locks", {}],
-	["without Web Locks", { locks: false }],
-	["without Web Locks and storage", { locks: false, storage: false }],
+	["with a lease in IndexedDB", { locks: false }],
 ]) {
 	describe(`several tabs, ${how}`, () => {
 		beforeEach(() => useBrowser(options));
@@ -190,6 +189,7 @@ for (const [how, options] of [
 				const tokens = await Promise.all(eight.map((tab) => tab.token()));
 				assert.deepEqual(new Set(tokens), new Set(["auth" + (round + 1)]));
 				assert.equal(server.renewals, round);
+				assert.equal(server.requests.length, round);
 				skew += 3600e3; // they have all slept
 			}
 			const events = eight.flatMap((tab) => tab.log);
@@ -199,14 +199,47 @@ for (const [how, options] of [
 
 		it("wait for one that is slow", async () => {
 			const [a, b] = [open(), open()];
+			const [arrived, release] = hold();
+			const tokens = Promise.all([a.token(), b.token()]);
+			await arrived;
+			await sleep(2500); // for longer than a lease
+			release();
+			assert.deepEqual(await tokens, ["auth2", "auth2"]);
+			assert.equal(server.requests.length, 1);
+		});
+
+		it("are not kept waiting by one whose request fails", async () => {
+			const [a, b] = [open(), open()];
 			server.plan = ["refuse", "refuse"];
-			const tokens = await Promise.all([a.token(), b.token()]);
-			assert.deepEqual(tokens, ["auth2", "auth2"]);
+			assert.deepEqual(await Promise.all([a.token(), b.token()]), ["auth2", "auth2"]);
 			assert.equal(server.renewals, 1);
 		});
 	});
 }
 
+describe("a lease in IndexedDB", () => {
+	beforeEach(() => useBrowser({ locks: false }));
+
+	for (const [whose, left, longest] of [
+		["a tab that has gone", 2000, 3000],
+		["a clock that was set back since", 3600e3, 1000],
+	]) {
+		it(`of ${whose} ends`, async () => {
+			indexedDB.values.set(0, Date.now() + left);
+			const start = performance.now();
+			await open().token();
+			assert.ok(performance.now() - start < longest);
+		});
+	}
+});
+
+it("several tabs without locks and storage are told apart by the server", async () => {
+	useBrowser({ locks: false, storage: false });
+	const eight = Array.from({ length: 8 }, () => open());
+	await Promise.all(eight.map((tab) => tab.token()));
+	assert.ok(server.requests.every(({ status }) => status === 200 || status === 409));
+	assert.ok(!eight.flatMap((tab) => tab.log).includes("onSignedOut"));
+});
 
 describe("a lost response", () => {
 	it("is asked for again with the same key", async () => {
