@@ -46,7 +46,7 @@ func TestTabsAwake(t *testing.T) {
 				run(tab, client)
 			}
 			waker := chrome.open(site.url + "/icon.svg")
-			n := rounds.Of(t, 5)
+			n := rounds.Of(t, 2)
 			renewals := map[int]int{}
 			for round := 1; round <= n; round++ {
 				time.Sleep(lifetime) // the auth token's
@@ -88,7 +88,7 @@ func TestTabsAwakePlain(t *testing.T) {
 			go.onmessage = async () => statuses.push((await plain()).status);`)
 	}
 	waker := chrome.open(site.url + "/icon.svg")
-	n := rounds.Of(t, 5)
+	n := rounds.Of(t, 2)
 	seen := map[int]int{}
 	for round := 1; round <= n; round++ {
 		// Responses wait until all requests that fit have arrived: they are at the
