@@ -60,6 +60,8 @@ type hookedStore struct {
 	rotate  func(ctx context.Context, do func() error) error
 	revoke  func(ctx context.Context, do func() error) error
 
+	outlives bool // rotations do not end with their context: a write that outlives its connection
+
 	creates, sessions, rotates, revokes atomic.Int64
 }
 
@@ -79,6 +81,9 @@ func (h *hookedStore) Session(ctx context.Context, appID, sessionID string) (ren
 
 func (h *hookedStore) Rotate(ctx context.Context, from string, next renew.Session) error {
 	h.rotates.Add(1)
+	if h.outlives {
+		ctx = context.WithoutCancel(ctx)
+	}
 	do := func() error { return h.Store.Rotate(ctx, from, next) }
 	if h.rotate != nil {
 		return h.rotate(ctx, do)
