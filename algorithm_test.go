@@ -9,7 +9,10 @@ import (
 	"crypto/rsa"
 	"encoding/hex"
 	"io"
+	"math"
 	"math/big"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -134,7 +137,7 @@ func TestUnusableKeysAreRejectedWhenTheyAreMade(t *testing.T) {
 // small order of Edwards25519 verify signatures that need no private key.
 func TestEd25519KeysThatAnyoneCanSignFor(t *testing.T) {
 	const zeros, ones = "00000000000000000000000000000000000000000000000000000000000000", "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
-	for name, key := range map[string]string{
+	points := map[string]string{
 		"order 1":                                "01" + zeros,
 		"order 2":                                "ec" + ones + "7f",
 		"order 4":                                "00" + zeros,
@@ -149,7 +152,8 @@ func TestEd25519KeysThatAnyoneCanSignFor(t *testing.T) {
 		"order 4, not canonical: y is p":         "ed" + ones + "7f",
 		"order 4, not canonical: y is p, and -x": "ed" + ones + "ff",
 		"order 1, not canonical twice":           "ee" + ones + "ff",
-	} {
+	}
+	for name, key := range points {
 		t.Run(name, func(t *testing.T) {
 			public, err := hex.DecodeString(key)
 			require.NoError(t, err)
@@ -174,38 +178,28 @@ func TestEd25519KeysThatAnyoneCanSignFor(t *testing.T) {
 		require.Greater(t, rejected, 60)
 		require.Less(t, rejected, 140)
 	})
+	t.Run("the canonical ones verify what no one has signed", func(t *testing.T) {
+		// R is the neutral point and S is zero, which one hash in eight, or more,
+		// makes a signature of a point of small order.
+		signature := append([]byte{1}, make([]byte, 63)...)
+		for name, encoded := range points {
+			if strings.Contains(name, "not canonical") {
+				continue
+			}
+			key, err := hex.DecodeString(encoded)
+			require.NoError(t, err)
+			forged := false
+			for i := range 1000 {
+				forged = forged || ed25519.Verify(key, []byte{byte(i), byte(i >> 8)}, signature)
+			}
+			require.True(t, forged, name)
+		}
+	})
 	t.Run("every generated key is valid", func(t *testing.T) {
 		for range 200 {
 			generate(t, renew.EdDSA)
 		}
 	})
-}
-
-func TestRSAKeysOfNoUse(t *testing.T) {
-	good, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(t, err)
-	even := new(big.Int).Sub(good.N, big.NewInt(1))
-	for name, key := range map[string]*rsa.PublicKey{
-		"a negative modulus":             {N: new(big.Int).Neg(good.N), E: good.E},
-		"an even modulus":                {N: even, E: good.E},
-		"an exponent beyond 31 bits":     {N: good.N, E: 1<<31 + 1},
-		"an exponent of 1":               {N: good.N, E: 1},
-		"a negative exponent":            {N: good.N, E: -65537},
-		"an even exponent":               {N: good.N, E: 65538},
-		"a modulus of zero":              {N: new(big.Int), E: good.E},
-		"a negative modulus that is odd": {N: new(big.Int).Neg(new(big.Int).SetBit(even, 0, 1)), E: good.E},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := renew.NewVerificationKey(ulid.Make().String(), renew.RS256, key)
-			require.ErrorContains(t, err, "the RSA key")
-		})
-	}
-}
-
-// hostileCurve cannot be compared.
-type hostileCurve struct {
-	elliptic.Curve
-	_ []int
 }
 
 // panickingSigner is a signer with faults.
@@ -215,45 +209,129 @@ func (p panickingSigner) Public() crypto.PublicKey { return p.public() }
 
 func (p panickingSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { panic("sign") }
 
-// The promise: no key that a caller can make by hand makes a constructor panic.
-func TestNoConstructorPanics(t *testing.T) {
-	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	publics := map[string]crypto.PublicKey{
-		"an empty ECDSA key":             &ecdsa.PublicKey{},
-		"an ECDSA key without a point":   &ecdsa.PublicKey{Curve: elliptic.P256()},
-		"an ECDSA key with half a point": &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1)},
-		"a negative point":               &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(-1), Y: big.NewInt(-1)},
-		"a point beyond the field":       &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).Lsh(big.NewInt(1), 600), Y: big.NewInt(1)},
-		"the point at infinity":          &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int), Y: new(big.Int)},
-		"a curve that has no methods":    &ecdsa.PublicKey{Curve: hostileCurve{}, X: big.NewInt(1), Y: big.NewInt(1)},
-		"an empty RSA key":               &rsa.PublicKey{},
-		"a nil Ed25519 key":              ed25519.PublicKey(nil),
-		"a short Ed25519 key":            ed25519.PublicKey{1, 2, 3},
-		"a pointer to an Ed25519 key":    &ed25519.PublicKey{},
-		"a private key":                  p256,
-		"nil":                            nil,
+// panickingCurve is a curve that cannot be compared and does nothing.
+type panickingCurve struct {
+	elliptic.Curve
+	_ []int
+}
+
+// The promise: no constructor panics, whatever a key made by hand looks like, and
+// none of these is a key.
+func TestKeysMadeByHand(t *testing.T) {
+	rsaKey := generate(t, renew.RS256).Signer().(*rsa.PrivateKey)
+	ecKey := generate(t, renew.ES256).Signer().(*ecdsa.PrivateKey)
+	other := generate(t, renew.ES256).Signer().(*ecdsa.PrivateKey)
+	edKey := generate(t, renew.EdDSA).Signer().(ed25519.PrivateKey)
+	otherEd := generate(t, renew.EdDSA).Signer().(ed25519.PrivateKey)
+	otherRSA := generate(t, renew.RS256).Signer().(*rsa.PrivateKey)
+	withN := func(change func(n *big.Int) *big.Int) *rsa.PublicKey {
+		return &rsa.PublicKey{N: change(new(big.Int).Set(rsaKey.N)), E: 65537}
 	}
-	for name, public := range publics {
-		for _, alg := range algorithms {
-			_, err := renew.NewVerificationKey(ulid.Make().String(), alg, public)
-			require.Error(t, err, "%s for %s", name, alg)
-			_, err = renew.NewSigningKey(ulid.Make().String(), alg, panickingSigner{func() crypto.PublicKey { return public }})
-			require.Error(t, err, "%s for %s", name, alg)
-		}
+	withE := func(e int) *rsa.PublicKey { return &rsa.PublicKey{N: rsaKey.N, E: e} }
+	xy := func(x, y *big.Int) *ecdsa.PublicKey { return &ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y} }
+	p := elliptic.P256().Params().P
+	public := map[string]struct {
+		alg renew.Algorithm
+		pub crypto.PublicKey
+	}{
+		"nil":                          {renew.RS256, nil},
+		"RSA: nil":                     {renew.RS256, (*rsa.PublicKey)(nil)},
+		"RSA: empty":                   {renew.RS256, &rsa.PublicKey{}},
+		"RSA: no modulus":              {renew.PS256, &rsa.PublicKey{E: 65537}},
+		"RSA: zero":                    {renew.RS256, &rsa.PublicKey{N: new(big.Int), E: 65537}},
+		"RSA: even":                    {renew.RS256, withN(func(n *big.Int) *big.Int { return n.SetBit(n, 0, 0) })},
+		"RSA: negative":                {renew.RS256, withN(func(n *big.Int) *big.Int { return n.Neg(n) })},
+		"RSA: too long":                {renew.RS256, withN(func(n *big.Int) *big.Int { return n.SetBit(n, 8192, 1) })},
+		"RSA: a power of two":          {renew.RS256, withN(func(n *big.Int) *big.Int { return n.Lsh(big.NewInt(1), 2047) })},
+		"RSA: exponent zero":           {renew.RS256, withE(0)},
+		"RSA: exponent one":            {renew.RS256, withE(1)},
+		"RSA: exponent three":          {renew.RS256, withE(3)},
+		"RSA: exponent even":           {renew.RS256, withE(65538)},
+		"RSA: exponent negative":       {renew.RS256, withE(-65537)},
+		"RSA: exponent over 31 bits":   {renew.RS256, withE(1<<31 + 1)},
+		"RSA: exponent over 32 bits":   {renew.RS256, withE(1<<32 + 1)},
+		"RSA: exponent the greatest":   {renew.RS256, withE(math.MaxInt)},
+		"RSA: a value":                 {renew.RS256, rsaKey.PublicKey},
+		"ECDSA: nil":                   {renew.ES256, (*ecdsa.PublicKey)(nil)},
+		"ECDSA: empty":                 {renew.ES256, &ecdsa.PublicKey{}},
+		"ECDSA: no numbers":            {renew.ES256, xy(nil, nil)},
+		"ECDSA: no y":                  {renew.ES256, xy(ecKey.X, nil)},
+		"ECDSA: no curve":              {renew.ES256, &ecdsa.PublicKey{X: ecKey.X, Y: ecKey.Y}},
+		"ECDSA: the point at infinity": {renew.ES256, xy(new(big.Int), new(big.Int))},
+		"ECDSA: off the curve":         {renew.ES256, xy(ecKey.X, new(big.Int).Add(ecKey.Y, big.NewInt(1)))},
+		"ECDSA: negative":              {renew.ES256, xy(ecKey.X, new(big.Int).Neg(ecKey.Y))},
+		"ECDSA: over the field":        {renew.ES256, xy(ecKey.X, new(big.Int).Add(ecKey.Y, p))},
+		"ECDSA: huge":                  {renew.ES256, xy(new(big.Int).Lsh(big.NewInt(1), 9999), ecKey.Y)},
+		"ECDSA: another curve":         {renew.ES256, &ecdsa.PublicKey{Curve: elliptic.P384(), X: ecKey.X, Y: ecKey.Y}},
+		"ECDSA: a curve made by hand":  {renew.ES256, &ecdsa.PublicKey{Curve: elliptic.P256().Params(), X: ecKey.X, Y: ecKey.Y}},
+		"ECDSA: an empty curve":        {renew.ES256, &ecdsa.PublicKey{Curve: &elliptic.CurveParams{}, X: ecKey.X, Y: ecKey.Y}},
+		"ECDSA: an incomparable curve": {renew.ES256, &ecdsa.PublicKey{Curve: panickingCurve{}, X: ecKey.X, Y: ecKey.Y}},
+		"ECDSA: a value":               {renew.ES256, ecKey.PublicKey},
+		"Ed25519: nil":                 {renew.EdDSA, ed25519.PublicKey(nil)},
+		"Ed25519: empty":               {renew.EdDSA, ed25519.PublicKey{}},
+		"Ed25519: short":               {renew.EdDSA, ed25519.PublicKey(edKey[32:63])},
+		"Ed25519: long":                {renew.EdDSA, ed25519.PublicKey(edKey[31:64])},
+		"Ed25519: zeros":               {renew.EdDSA, make(ed25519.PublicKey, 32)},
+		"Ed25519: a pointer":           {renew.EdDSA, &ed25519.PublicKey{}},
+		"a private key":                {renew.ES256, ecKey},
+		"Ed25519: a slice":             {renew.EdDSA, []byte(edKey[32:])},
+		"a secret":                     {renew.ES256, []byte("secret")},
+		"a text":                       {renew.ES256, "secret"},
+		"a type of its own":            {renew.EdDSA, struct{ ed25519.PublicKey }{}},
 	}
-	for name, signer := range map[string]crypto.Signer{
-		"a short Ed25519 private key": ed25519.PrivateKey{1, 2, 3},
-		"a nil Ed25519 private key":   ed25519.PrivateKey(nil),
-		"an empty ECDSA private key":  &ecdsa.PrivateKey{},
-		"an empty RSA private key":    &rsa.PrivateKey{},
-		"a nil RSA private key":       (*rsa.PrivateKey)(nil),
-		"no public key":               panickingSigner{func() crypto.PublicKey { panic("public") }},
-		"a panic":                     panickingSigner{func() crypto.PublicKey { return &p256.PublicKey }},
+	id := ulid.Make().String()
+	for name, c := range public {
+		t.Run("public, "+name, func(t *testing.T) {
+			for _, alg := range algorithms {
+				v, err := renew.NewVerificationKey(id, alg, c.pub)
+				require.Nil(t, v)
+				require.Error(t, err)
+				k, err := renew.NewSigningKey(id, alg, publicOnly{c.pub})
+				require.Nil(t, k)
+				require.Error(t, err)
+			}
+			if prefix, _, typed := strings.Cut(name, ":"); typed {
+				_, err := renew.NewVerificationKey(id, c.alg, c.pub)
+				require.Regexp(t, prefix+"|malformed|valid key type", err.Error())
+			}
+		})
+	}
+	half := slices.Concat(edKey[:32], otherEd[32:])
+	for name, c := range map[string]struct {
+		alg    renew.Algorithm
+		signer crypto.Signer
+	}{
+		"nil":                       {renew.ES256, nil},
+		"RSA: nil":                  {renew.RS256, (*rsa.PrivateKey)(nil)},
+		"RSA: empty":                {renew.RS256, &rsa.PrivateKey{}},
+		"RSA: another's public key": {renew.RS256, &rsa.PrivateKey{PublicKey: otherRSA.PublicKey, D: rsaKey.D, Primes: rsaKey.Primes}},
+		"RSA: no primes":            {renew.PS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey}},
+		"RSA: primes that are nil":  {renew.RS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: rsaKey.D, Primes: []*big.Int{nil, nil}}},
+		"ECDSA: nil":                {renew.ES256, (*ecdsa.PrivateKey)(nil)},
+		"ECDSA: empty":              {renew.ES256, &ecdsa.PrivateKey{}},
+		"ECDSA: another's":          {renew.ES256, &ecdsa.PrivateKey{PublicKey: other.PublicKey, D: ecKey.D}},
+		"ECDSA: no number":          {renew.ES256, &ecdsa.PrivateKey{PublicKey: ecKey.PublicKey}},
+		"ECDSA: zero":               {renew.ES256, &ecdsa.PrivateKey{PublicKey: ecKey.PublicKey, D: new(big.Int)}},
+		"ECDSA: negative":           {renew.ES256, &ecdsa.PrivateKey{PublicKey: ecKey.PublicKey, D: new(big.Int).Neg(ecKey.D)}},
+		"ECDSA: over the order":     {renew.ES256, &ecdsa.PrivateKey{PublicKey: ecKey.PublicKey, D: new(big.Int).Add(ecKey.D, elliptic.P256().Params().N)}},
+		"Ed25519: nil":              {renew.EdDSA, ed25519.PrivateKey(nil)},
+		"Ed25519: empty":            {renew.EdDSA, ed25519.PrivateKey{}},
+		"Ed25519: its seed":         {renew.EdDSA, edKey[:32]},
+		"Ed25519: a byte short":     {renew.EdDSA, edKey[:63]},
+		"Ed25519: a byte long":      {renew.EdDSA, append(slices.Clone(edKey), 0)},
+		"Ed25519: another's":        {renew.EdDSA, half},
+		"a signer of another key":   {renew.ES256, &remoteSigner{Signer: ecKey, sign: other.Sign}},
+		"a signer that panics":      {renew.ES256, &remoteSigner{Signer: ecKey, sign: func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { panic("x") }}},
+		"a signer whose key panics": {renew.ES256, panickingSigner{func() crypto.PublicKey { panic("public") }}},
+		"a signer that signs never": {renew.ES256, panickingSigner{func() crypto.PublicKey { return &ecKey.PublicKey }}},
+		"a signer without a key":    {renew.ES256, &remoteSigner{}},
 	} {
-		for _, alg := range algorithms {
-			_, err := renew.NewSigningKey(ulid.Make().String(), alg, signer)
-			require.Error(t, err, "%s for %s", name, alg)
-		}
+		t.Run("private, "+name, func(t *testing.T) {
+			for _, alg := range append(slices.Clone(algorithms), c.alg) {
+				k, err := renew.NewSigningKey(id, alg, c.signer)
+				require.Nil(t, k)
+				require.Error(t, err)
+			}
+		})
 	}
 }

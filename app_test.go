@@ -266,6 +266,18 @@ func TestEnsureApp(t *testing.T) {
 		_, err := store.SigningKey(t.Context(), app.ID)
 		require.NoError(t, err)
 	})
+	t.Run("gives apps different keys", func(t *testing.T) {
+		store := memstore.New()
+		other := app
+		other.ID = "Shop"
+		require.NoError(t, renew.EnsureApp(t.Context(), store, app, renew.ES256))
+		require.NoError(t, renew.EnsureApp(t.Context(), store, other, renew.ES256))
+		one, err := store.SigningKey(t.Context(), app.ID)
+		require.NoError(t, err)
+		two, err := store.SigningKey(t.Context(), other.ID)
+		require.NoError(t, err)
+		require.NotEqual(t, one.KeyID(), two.KeyID())
+	})
 	t.Run("does not undo a revocation", func(t *testing.T) {
 		store := memstore.New()
 		require.NoError(t, renew.EnsureApp(t.Context(), store, app, renew.ES256))
@@ -286,4 +298,13 @@ func TestEnsureApp(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, renew.EnsureApp(ctx, store, app, renew.ES256), context.Canceled)
 	})
+}
+
+// An app whose hashes are zero, as an array that was never set, lets no one in.
+func TestZeroHashIsNoKey(t *testing.T) {
+	f := newFixture(t)
+	require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, renew.AppKeyHash{}))
+	for _, key := range []string{"", strings.Repeat("\x00", 32), strings.Repeat("0", 64)} {
+		require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey)
+	}
 }

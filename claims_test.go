@@ -1,12 +1,13 @@
 package renew_test
 
 import (
+	"context"
 	"encoding/json"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -168,75 +169,134 @@ func TestClaimsAsAStoreMayWriteThem(t *testing.T) {
 	}
 }
 
-// latin1 marshals itself to bytes that are not UTF-8.
-type latin1 struct{}
+// Types that marshal themselves, or seem to.
+type (
+	textKey     string
+	jsonKey     string
+	badText     struct{}
+	badByte     byte
+	pointerText struct{ Text string }
+	selfish     struct {
+		*selfish
+		Name string
+	}
+	embedded struct{ Text string }
+	badJSON  struct{}
+)
 
-func (latin1) MarshalJSON() ([]byte, error) { return []byte("\"\xff\""), nil }
+func (badJSON) MarshalJSON() ([]byte, error) { return []byte("\"a\xffb\""), nil }
 
-type latin1Text struct{}
+func (textKey) MarshalText() ([]byte, error)        { return []byte("valid"), nil }
+func (jsonKey) MarshalJSON() ([]byte, error)        { return []byte(`"valid"`), nil }
+func (badText) MarshalText() ([]byte, error)        { return []byte("a\xffb"), nil }
+func (badByte) MarshalText() ([]byte, error)        { return []byte("a\xffb"), nil }
+func (p *pointerText) MarshalText() ([]byte, error) { return []byte(p.Text), nil }
 
-func (latin1Text) MarshalText() ([]byte, error) { return []byte("\xff"), nil }
-
-type inner struct{ Name string }
-
-// The promise: text that is not Unicode is never changed silently, wherever it
-// stands in the claims and whatever JSON package encodes them.
-func TestClaimsThatAreNotUnicode(t *testing.T) {
+// The promise: text that is not UTF-8 is an error, wherever it stands. JSON
+// encoders replace it, and the claim would not keep its value.
+func TestTextThatIsNotUTF8(t *testing.T) {
 	const bad = "a\xffb"
-	name := bad
-	for where, value := range map[string]any{
-		"a value":                 bad,
-		"a nested value":          map[string]any{"a": []any{1, map[string]any{"b": bad}}},
-		"a nested name":           map[string]any{"a": map[string]any{bad: 1}},
-		"a slice":                 []string{"ok", bad},
-		"an array":                [1]string{bad},
-		"a pointer":               &name,
-		"a struct field":          inner{bad},
-		"an embedded field":       struct{ inner }{inner{bad}},
-		"a pointer to a struct":   &inner{bad},
-		"a named string":          renew.Reason(bad),
-		"a marshaler":             latin1{},
-		"a pointer to one":        &latin1{},
-		"a text marshaler":        latin1Text{},
-		"a text marshaler's name": map[latin1Text]int{{}: 1},
-		"raw JSON":                json.RawMessage("\"\xff\""),
-		"half of a surrogate":     json.RawMessage(`"\ud800"`),
+	var inPointer any = new(string)
+	*inPointer.(*string) = bad
+	cyclic := &selfish{Name: bad}
+	cyclic.selfish = cyclic
+	named := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Text", Type: reflect.TypeFor[string](), Tag: `json:"-,"`}})).Elem()
+	named.Field(0).SetString(bad)
+	for name, value := range map[string]any{
+		"a string":                        bad,
+		"the end of a string":             "ż"[:1],
+		"a surrogate":                     "\xed\xa0\x80",
+		"an overlong encoding":            "\xc0\xaf",
+		"beyond Unicode":                  "\xf4\x90\x80\x80",
+		"a list":                          []any{1, []string{"x", bad}},
+		"an array":                        [2]string{"x", bad},
+		"a map":                           map[string]any{"a": map[string]string{"b": bad}},
+		"a key":                           map[string]any{"a": map[string]int{bad: 1}},
+		"a key of its own type":           map[embeddedKey]int{bad: 1},
+		"a key that marshals to text":     map[textKey]int{bad: 1},
+		"a key that marshals to JSON":     map[jsonKey]int{bad: 1},
+		"a key that marshals to bad text": map[badText]int{{}: 1},
+		"a pointer":                       inPointer,
+		"a struct":                        struct{ Text string }{bad},
+		"a tagged field": struct {
+			Text string `json:"t,omitempty"`
+		}{bad},
+		"a field that is named -":         named.Interface(),
+		"an embedded struct":              struct{ embedded }{embedded{bad}},
+		"an embedded pointer":             struct{ *embedded }{&embedded{bad}},
+		"a struct that embeds itself":     cyclic,
+		"a text marshaler":                badText{},
+		"a marshaler":                     badJSON{},
+		"a pointer to a marshaler":        &badJSON{},
+		"a string of its own type":        renew.Reason(bad),
+		"bytes that marshal themselves":   []badByte{1},
+		"a pointer's marshaler":           &pointerText{bad},
+		"a pointer's marshaler in a list": []pointerText{{bad}},
+		"raw JSON":                        json.RawMessage(`"` + bad + `"`),
+		"raw JSON, nested":                []any{map[string]any{"a": json.RawMessage(`["` + bad + `"]`)}},
+		"half of a surrogate pair":        json.RawMessage(`"\ud800"`),
+		"the other half, as a name":       json.RawMessage(`{"\udc00":1}`),
 	} {
-		t.Run(where, func(t *testing.T) {
-			f := newFixture(t)
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+				if rn.Claims["add"] != nil {
+					rn.Claims["c"] = value
+				}
+				return nil
+			}))
 			req := f.issueRequest()
-			req.Claims = map[string]any{"claim": value}
+			req.Claims = map[string]any{"c": value}
 			_, err := f.Issue(f.ctx, req)
 			var invalid *renew.ValidationError
 			require.ErrorAs(t, err, &invalid)
 			require.Equal(t, "claims", invalid.Fields[0].Field)
-			require.True(t, utf8.ValidString(err.Error()))
+			require.Error(t, req.Validate())
+
+			req.Claims = map[string]any{"add": true}
+			first, err := f.Issue(f.ctx, req)
+			require.NoError(t, err)
+			_, err = f.Renew(f.ctx, f.request(first))
+			requireInternal(t, err)
+			require.Equal(t, first.TokenID, f.session(first).TokenID)
 		})
 	}
-	t.Run("a name", func(t *testing.T) {
-		f := newFixture(t)
-		req := f.issueRequest()
-		req.Claims = map[string]any{bad: 1}
-		require.Error(t, req.Validate())
-	})
-	for where, value := range map[string]any{
-		"U+FFFD itself":           "\ufffd",
-		"an escape of it":         json.RawMessage(`"\ufffd"`),
-		"bytes, which are base64": []byte(bad),
-		"a field that is left out": struct {
-			Name string `json:"-"`
-		}{bad},
-		"a field that is not exported": struct{ name string }{bad},
-		"a nil pointer":                (*inner)(nil),
-		"nil":                          nil,
-		"a time":                       time.Unix(0, 0),
+}
+
+type embeddedKey string
+
+// What is not marshaled is not checked, and U+FFFD itself is text.
+func TestTextThatIsUTF8(t *testing.T) {
+	cyclic := &selfish{Name: "x"}
+	cyclic.selfish = cyclic
+	for name, value := range map[string]any{
+		"U+FFFD":             "\ufffd",
+		"a key of U+FFFD":    map[string]any{"\ufffd": 1},
+		"NUL":                "\x00",
+		"the last character": "\U0010ffff",
+		"bytes":              []byte{0xff, 0xfe},
+		"an ignored field": struct {
+			Text string `json:"-"`
+		}{"\xff"},
+		"an unexported field":           struct{ text string }{"\xff"},
+		"a struct that embeds itself":   cyclic,
+		"a pointer that is used twice":  []*embedded{{"x"}, {"x"}},
+		"nil":                           (*embedded)(nil),
+		"a marshaler that is nil":       (*pointerText)(nil),
+		"a time that is nil":            (*time.Time)(nil),
+		"a time":                        time.Unix(0, 0).UTC(),
+		"a pair of surrogates, escaped": json.RawMessage(`"\ud83d\ude00"`),
 	} {
-		t.Run(where+" is valid", func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			req := f.issueRequest()
-			req.Claims = map[string]any{"claim": value}
-			_, err := f.Issue(f.ctx, req)
+			req.Claims = map[string]any{"c": value}
+			b, err := f.Issue(f.ctx, req)
 			require.NoError(t, err)
+			want, err := json.Marshal(value)
+			require.NoError(t, err)
+			got, err := json.Marshal(claims(t, f.renew(b).AuthToken)["c"])
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(got))
 		})
 	}
 }

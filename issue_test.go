@@ -195,6 +195,43 @@ func TestMaxSessions(t *testing.T) {
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 		require.Equal(t, [4]int64{}, f.hooks.calls())
 	})
+	t.Run("a renewal makes no session younger", func(t *testing.T) {
+		f := limited(2).new(t)
+		first, second := f.issue(), f.issue()
+		f.clock.Move(time.Minute)
+		first = f.renew(first)
+		f.events.take()
+		third := f.issue()
+		require.Equal(t, []renew.EventKind{renew.EventRevoked, renew.EventIssued}, f.events.kinds())
+		f.rejected(first, renew.ReasonRevokedSession)
+		f.renew(second)
+		f.renew(third)
+	})
+	t.Run("lowered, it ends all that are too many", func(t *testing.T) {
+		f := newFixture(t)
+		for range 10 {
+			f.issue()
+		}
+		f.app.MaxSessions = 3
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+		last := f.issue()
+		require.Len(t, live(f), 3)
+		f.renew(last)
+	})
+	t.Run("a revocation that fails is an internal error, and no session is left of the login", func(t *testing.T) {
+		f := limited(1).new(t)
+		first := f.issue()
+		f.hooks.revoke = func(context.Context, func() error) error {
+			f.hooks.revoke = nil
+			return errOutage
+		}
+		f.events.take()
+		_, err := f.Issue(f.ctx, f.issueRequest())
+		requireInternal(t, err)
+		require.ErrorIs(t, err, errOutage)
+		require.Empty(t, f.events.take())
+		require.Equal(t, []string{first.SessionID}, live(f))
+	})
 	t.Run("a list that fails is an internal error, and no session is left", func(t *testing.T) {
 		f := limited(1).new(t)
 		r, err := renew.New(f.store, failingSubjects{f.store}, renew.WithClock(f.clock.Now))

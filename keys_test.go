@@ -135,3 +135,109 @@ func TestVerificationKeyForms(t *testing.T) {
 	require.True(t, jwk.Valid())
 	require.Equal(t, []string{v.KeyID(), "ES256", "sig"}, []string{jwk.KeyID, jwk.Algorithm, jwk.Use})
 }
+
+// The promise: a replaced key verifies what it can have signed, and nothing beyond:
+// a key that leaks when it is no longer used is of no use.
+func TestReplacedKeyHasAnEnd(t *testing.T) {
+	setUp := func(t *testing.T) (f *fixture, b *renew.Bundle, made forge) {
+		f = newFixture(t)
+		b = f.issue()
+		made = f.forge(b)
+		f.clock.Move(time.Minute)
+		f.rotateKey(renew.ES256)
+		return f, b, made
+	}
+	end := epoch.Add(time.Minute + renew.DefaultRefreshTTL).Truncate(time.Second)
+	for name, c := range map[string]struct {
+		exp     time.Time
+		retired bool
+	}{
+		"what it signed last":  {end, false},
+		"a second later":       {end.Add(time.Second), true},
+		"a year later":         {end.Add(365 * 24 * time.Hour), true},
+		"the greatest of them": {time.Unix(1<<53-1, 0), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, b, made := setUp(t)
+			req := f.request(b)
+			req.RefreshToken = made.withPayload(made.claims().with("exp", seconds(c.exp)).String())
+			auth := made.withPayload(made.authClaims().with("exp", seconds(c.exp)).String())
+			_, err := f.VerifyAuthToken(f.ctx, f.app.ID, auth)
+			if !c.retired {
+				require.NoError(t, err)
+				_, err = f.Renew(f.ctx, req)
+				require.NoError(t, err)
+				return
+			}
+			requireInvalidAuth(t, err, renew.ReasonRetiredKey)
+			f.hooks.calls()
+			_, err = f.Renew(f.ctx, req)
+			requireRejected(t, err, renew.ReasonRetiredKey)
+			var revoke *renew.TokenError
+			require.ErrorAs(t, f.Revoke(f.ctx, f.app.ID, req.RefreshToken), &revoke)
+			require.Equal(t, renew.ReasonRetiredKey, revoke.Reason)
+			require.Equal(t, [4]int64{}, f.hooks.calls())
+		})
+	}
+	t.Run("counts lifetimes that were longer", func(t *testing.T) {
+		f := fixtureConfig{app: func(a *renew.App) { a.RefreshTTL = 10 * time.Hour }}.new(t)
+		long := f.issue()
+		f.app.RefreshTTL = 2 * time.Hour
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+		f.rotateKey(renew.ES256)
+		f.clock.Move(9 * time.Hour)
+		f.renew(long)
+	})
+	t.Run("counts lifetimes that became longer", func(t *testing.T) {
+		f := newFixture(t)
+		f.app.RefreshTTL = 10 * time.Hour
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+		long := f.issue()
+		f.rotateKey(renew.ES256)
+		f.clock.Move(9 * time.Hour)
+		f.renew(long)
+	})
+	t.Run("counts the retries of its predecessor's pairs", func(t *testing.T) {
+		f := fixtureConfig{app: func(a *renew.App) { a.RefreshTTL = 10 * time.Hour }}.new(t)
+		first := f.issue()
+		_, err := f.renewWith(first, testKey1)
+		require.NoError(t, err)
+		f.app.RefreshTTL = 2 * time.Hour
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+		f.rotateKey(renew.ES256)
+		f.clock.Move(time.Hour)
+		again, err := f.renewWith(first, testKey1) // signed by the second key, for 9 hours more
+		require.NoError(t, err)
+		f.rotateKey(renew.ES256)
+		f.clock.Move(8 * time.Hour)
+		f.renew(again)
+	})
+}
+
+// The limits of [renew.VerificationKey.Until] itself, which a store of yours uses.
+func TestVerificationKeyUntil(t *testing.T) {
+	whole := generate(t, renew.ES256).VerificationKey()
+	limited := whole.Until(epoch)
+	require.NotSame(t, whole, limited)
+	require.Equal(t, [2]string{whole.KeyID(), whole.PublicKey()}, [2]string{limited.KeyID(), limited.PublicKey()})
+	require.Equal(t, whole.Public(), limited.Public())
+	require.Equal(t, whole.JWK(), limited.JWK())
+}
+
+func TestSigningPeriod(t *testing.T) {
+	app := func(ttl time.Duration) renew.App { return renew.App{RefreshTTL: ttl} }
+	var p renew.SigningPeriod
+	p.Count(app(2 * time.Hour))
+	p.Count(app(time.Hour))
+	until, expired := p.Close(epoch)
+	require.Equal(t, epoch.Add(2*time.Hour), until)
+	require.Equal(t, epoch.Add(4*time.Hour), expired)
+	require.Equal(t, renew.SigningPeriod{SignedUntil: until}, p)
+	p.Count(app(time.Minute))
+	until, expired = p.Close(epoch.Add(time.Hour))
+	require.Equal(t, epoch.Add(2*time.Hour), until, "a retry signs the pairs of the key before")
+	require.Equal(t, epoch.Add(2*time.Hour+time.Minute), expired)
+	p.Count(app(0))
+	until, _ = p.Close(epoch.Add(2 * time.Hour))
+	require.Equal(t, epoch.Add(2*time.Hour+renew.DefaultRefreshTTL), until)
+}

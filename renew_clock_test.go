@@ -125,19 +125,6 @@ func TestServersWhoseClocksDiffer(t *testing.T) {
 	})
 }
 
-// The promise: after a step back a lost response is repeated.
-func TestRetryAfterTheClockStepsBack(t *testing.T) {
-	f := fixtureConfig{app: func(a *renew.App) { a.RefreshNotBefore = 20 * time.Second }}.new(t)
-	first := f.issue()
-	f.clock.Move(20 * time.Second)
-	second, err := f.renewWith(first, testKey1)
-	require.NoError(t, err)
-	f.clock.Move(-50 * time.Second) // before the nbf of both
-	again, err := f.renewWith(first, testKey1)
-	require.NoError(t, err)
-	requireSamePair(t, second, again)
-}
-
 // The promise: an auth token that is used at once, on a server whose clock is
 // 50 ms behind, is valid.
 func TestAuthTokenOnAServerThatIsBehind(t *testing.T) {
@@ -263,4 +250,86 @@ func TestDefaultRefreshTTLFollowsTheAuthTTL(t *testing.T) {
 	require.Equal(t, 3*24*time.Hour, b.RefreshExpiresAt.Sub(epoch.Truncate(time.Second)))
 	f.clock.Move(25 * time.Hour)
 	f.renew(b)
+}
+
+// The promise: after a step of the clock, a lost response can be repeated, and a
+// double click is no reuse.
+func TestClockThatStepsBack(t *testing.T) {
+	for _, step := range []time.Duration{-time.Millisecond, -time.Second, -30 * time.Second, -time.Minute} {
+		t.Run(step.String(), func(t *testing.T) {
+			f := fixtureConfig{app: func(a *renew.App) { a.RefreshNotBefore = 30 * time.Second }}.new(t)
+			first := f.issue()
+			f.clock.Move(time.Hour)
+			lost, err := f.renewWith(first, testKey1)
+			require.NoError(t, err)
+			f.clock.Move(step)
+			again, err := f.renewWith(first, testKey1)
+			require.NoError(t, err)
+			requireSamePair(t, lost, again)
+			f.rejected(first, renew.ReasonSuperseded)
+			f.clock.Move(-step + 30*time.Second)
+			f.renew(again)
+		})
+	}
+	t.Run("inside the retry window", func(t *testing.T) {
+		f := newFixture(t, renew.WithRetryWindow(time.Second))
+		first := f.issue()
+		f.clock.Move(time.Hour)
+		lost := f.renew(first)
+		f.clock.Move(-30 * time.Second)
+		requireSamePair(t, lost, f.renew(first))
+	})
+}
+
+// The promise: the limits of what a wrong clock is, to the second.
+func TestClockTolerance(t *testing.T) {
+	for name, c := range map[string]struct {
+		behind, leeway time.Duration
+		clock          bool
+	}{
+		"a minute":                      {behind: time.Minute},
+		"over a minute":                 {behind: time.Minute + 500*time.Millisecond, clock: true},
+		"the leeway and a minute":       {behind: 65 * time.Second, leeway: 5 * time.Second},
+		"over the leeway and a minute":  {behind: 66 * time.Second, leeway: 5 * time.Second, clock: true},
+		"two minutes, in a long leeway": {behind: 2 * time.Minute, leeway: 30 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			used := f.issue()
+			current, err := f.renewWith(used, testKey1)
+			require.NoError(t, err)
+			behind := f.server(-c.behind, renew.WithLeeway(c.leeway))
+			for _, b := range []*renew.Bundle{used, current} {
+				_, err := behind.Renew(f.ctx, f.request(b))
+				if c.clock {
+					requireClock(t, err)
+				} else {
+					require.NotErrorIs(t, err, renew.ErrClock)
+				}
+			}
+		})
+	}
+}
+
+// The promise: an owner whose requests go to two servers, with clocks that differ by
+// up to the leeway, keeps the session through double clicks.
+func TestOwnerOnTwoServers(t *testing.T) {
+	const leeway = 5 * time.Second
+	for _, ahead := range []time.Duration{-leeway, -time.Millisecond, time.Millisecond, leeway} {
+		for _, after := range []time.Duration{0, time.Second, renew.DefaultReuseLeeway} {
+			t.Run(ahead.String()+" after "+after.String(), func(t *testing.T) {
+				f := newFixture(t, renew.WithLeeway(leeway))
+				servers := []*renew.Renewer{f.Renewer, f.server(ahead, renew.WithLeeway(leeway))}
+				b := f.issue()
+				for i := range 6 {
+					next, err := servers[i%2].Renew(f.ctx, f.request(b))
+					require.NoError(t, err)
+					f.clock.Move(after)
+					_, err = servers[(i+1)%2].Renew(f.ctx, f.request(b))
+					requireRejected(t, err, renew.ReasonSuperseded)
+					b = next
+				}
+			})
+		}
+	}
 }

@@ -191,6 +191,23 @@ func TestAddressesAreCanonical(t *testing.T) {
 	}
 }
 
+// The promise: what is not an address is an error, and no address has a port or a
+// zone.
+func TestTextsThatAreNotAddresses(t *testing.T) {
+	for _, ip := range []string{
+		"", " ", "localhost", "192.0.2.1:80", "[2001:db8::1]", "[2001:db8::1]:80", "fe80::1%eth0", "::ffff:192.0.2.1%x", "192.0.2", "192.0.2.01",
+		"192.0.2.256", "192.0.2.1/32", "1::2::3", "0x7f.0.0.1", "2130706433", "192.0.2.1 ", "192.0.2.1\n", "192.0.2.1, 192.0.2.2", "unknown",
+	} {
+		f := newFixture(t)
+		req := f.request(f.issue())
+		req.IP = ip
+		_, err := f.Renew(f.ctx, req)
+		var invalid *renew.ValidationError
+		require.ErrorAs(t, err, &invalid, "%q", ip)
+		require.Equal(t, "ip", invalid.Fields[0].Field)
+	}
+}
+
 // The promise: Validate says what Issue and Renew say, without a store.
 func TestValidate(t *testing.T) {
 	f := newFixture(t)
@@ -204,4 +221,38 @@ func TestValidate(t *testing.T) {
 	require.ErrorAs(t, renew.RenewRequest{}.Validate(), &invalid)
 	_, err = f.Renew(f.ctx, renew.RenewRequest{})
 	require.Equal(t, error(invalid), err)
+}
+
+// The promise: a duplicate is the same client's if it comes from the IPv4 address
+// or the IPv6 /64 of the renewal, in whatever form.
+func TestSameNetwork(t *testing.T) {
+	for _, c := range []struct {
+		renewal, duplicate string
+		same               bool
+	}{
+		{"192.0.2.1", "192.0.2.1", true},
+		{"192.0.2.1", "::ffff:192.0.2.1", true},
+		{"192.0.2.1", "192.0.2.2", false},
+		{"2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff", true},
+		{"2001:db8:0:1::1", "2001:db8:0:2::1", false},
+		{"2001:db8::1", "2001:db9::1", false},
+		{"192.0.2.1", "::192.0.2.1", false},
+		{"::1", "0.0.0.1", false},
+	} {
+		for _, addresses := range [][2]string{{c.renewal, c.duplicate}, {c.duplicate, c.renewal}} {
+			f := newFixture(t)
+			first := f.issue()
+			req := f.request(first)
+			req.IP = addresses[0]
+			_, err := f.Renew(f.ctx, req)
+			require.NoError(t, err)
+			req.IP = addresses[1]
+			_, err = f.Renew(f.ctx, req)
+			if c.same {
+				requireRejected(t, err, renew.ReasonSuperseded)
+			} else {
+				requireRejected(t, err, renew.ReasonReused)
+			}
+		}
+	}
 }

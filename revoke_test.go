@@ -128,7 +128,7 @@ func TestSubjects(t *testing.T) {
 	f.renew(theirs)
 }
 
-// The promise: presentations of used tokens stop nobody else where the store is
+// The promise: presentations of used tokens stop no one else where the store is
 // slow. At most eight revocations for reuse wait, one per session, for 2 seconds;
 // what is beyond is an internal error immediately.
 func TestRevocationsForReuseAreBounded(t *testing.T) {
@@ -192,6 +192,10 @@ func TestRevokeSubjectSession(t *testing.T) {
 		require.ErrorIs(t, f.RevokeSubjectSession(f.ctx, f.app.ID, me, sessionID), renew.ErrSessionNotFound, name)
 	}
 	require.ErrorIs(t, f.RevokeSubjectSession(f.ctx, "app_9", me, mine.SessionID), renew.ErrSessionNotFound)
+	for _, subject := range []string{"", "User@example.com", me + " "} {
+		require.ErrorIs(t, f.RevokeSubjectSession(f.ctx, f.app.ID, subject, mine.SessionID), renew.ErrSessionNotFound, subject)
+	}
+	require.Zero(t, f.hooks.revokes.Load())
 	f.renew(theirs)
 	for range 2 {
 		require.NoError(t, f.RevokeSubjectSession(f.ctx, f.app.ID, me, mine.SessionID))
@@ -208,4 +212,9 @@ func TestRevokeSubjectKeepsSessions(t *testing.T) {
 	f.rejected(one, renew.ReasonRevokedSession)
 	f.rejected(two, renew.ReasonRevokedSession)
 	f.renew(keep)
+	f.events.take()
+	n, err = f.RevokeSubject(f.ctx, f.app.ID, "user@example.com", keep.SessionID)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Empty(t, f.events.take(), "nothing was revoked")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"testing"
 	"time"
 
@@ -289,56 +288,28 @@ func (failingLister) VerificationKeys(context.Context, string) ([]*renew.Verific
 	return nil, errors.Join(errOutage)
 }
 
-// The promise: a key set holds a replaced key until the last token that it can
-// have signed has expired, and no longer.
+// The promise: the key set has every key that verifies a token, and none other.
 func TestKeySetWithoutEndedKeys(t *testing.T) {
 	f := newFixture(t)
-	old := f.key
-	replaced := f.clock.Now()
-	f.rotateKey(renew.ES256)
-	kids := func() (kids []string) {
-		set, err := f.KeySet(f.ctx, f.app.ID)
+	set := func() (ids []string) {
+		keys, err := f.KeySet(f.ctx, f.app.ID)
 		require.NoError(t, err)
-		for _, key := range set.Keys {
-			kids = append(kids, key.KeyID)
+		for _, k := range keys.Keys {
+			ids = append(ids, k.KeyID)
 		}
-		return kids
+		return ids
 	}
-	f.clock.now = replaced.Add(renew.DefaultRefreshTTL)
-	require.Contains(t, kids(), old.KeyID())
-	f.clock.Move(time.Minute + time.Millisecond)
-	require.NotContains(t, kids(), old.KeyID())
-	require.Len(t, kids(), 1)
-}
-
-// The promise: a replaced key that leaks signs nothing that outlives the tokens
-// that it signed when it was active, however long its record is kept.
-func TestReplacedKeyHasAnEnd(t *testing.T) {
-	f := newFixture(t)
+	published := generate(t, renew.EdDSA)
+	require.NoError(t, f.store.PublishSigningKey(f.ctx, f.app.ID, published))
+	require.ElementsMatch(t, []string{f.key.KeyID(), published.KeyID()}, set())
 	b := f.issue()
-	made := forge{key: f.key, issuer: f.app.Issuer, session: f.session(b)}
-	last := f.clock.Now().Add(renew.DefaultRefreshTTL)
-	f.rotateKey(renew.ES256)
-	exp := func(t time.Time) string { return strconv.FormatInt(t.Unix(), 10) }
-	for _, c := range []struct {
-		name   string
-		exp    time.Time
-		reason renew.Reason
-	}{
-		{"the last one", last, ""},
-		{"a second later", last.Add(time.Second), renew.ReasonRetiredKey},
-		{"a year later", last.AddDate(1, 0, 0), renew.ReasonRetiredKey},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, err := f.VerifyAuthToken(f.ctx, f.app.ID, made.withPayload(made.authClaims().with("exp", exp(c.exp)).String()))
-			_, renewErr := f.Renew(f.ctx, f.request(&renew.Bundle{RefreshToken: made.withPayload(made.claims().with("exp", exp(c.exp)).String())}))
-			if c.reason == "" {
-				require.NoError(t, err)
-				require.NoError(t, renewErr)
-				return
-			}
-			requireInvalidAuth(t, err, c.reason)
-			requireRejected(t, renewErr, c.reason)
-		})
-	}
+	require.Equal(t, f.key.KeyID(), b.KeyID)
+	f.useKey(published)
+	require.Equal(t, []string{published.KeyID(), f.key.KeyID()}, set(), "the active one first")
+	f.clock.Move(renew.DefaultRefreshTTL + time.Minute)
+	require.Len(t, set(), 2, "servers whose clock is behind still take its tokens")
+	f.clock.Move(time.Millisecond)
+	require.Equal(t, []string{published.KeyID()}, set())
+	require.NoError(t, f.store.RevokeKey(f.ctx, f.app.ID, published.KeyID(), f.clock.Now()))
+	require.Empty(t, set())
 }
