@@ -3,6 +3,7 @@ package renew_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -251,29 +252,44 @@ func TestHookCannotChangeTheApp(t *testing.T) {
 	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
 }
 
-// The promise: a renew function that panics is an internal error, never a denial,
-// and nothing is used up.
+// The promise: a renew function that panics is an internal error, whatever it
+// panics with, and nothing is used.
 func TestRenewFuncThatPanics(t *testing.T) {
-	for name, value := range map[string]any{"a text": "boom", "an error": errOutage, "a denial": renew.ErrDenied, "nil": error(nil)} {
-		t.Run(name, func(t *testing.T) {
-			panics := true
-			f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
-				if panics {
-					panic(value)
+	for name, value := range map[string]any{
+		"a text": "oops", "an error": errOutage, "a denial": renew.ErrDenied, "a missing app": renew.ErrAppNotFound,
+		"a rejected token": rejectedToken(t), "nil": nil, "a runtime error": map[string]int(nil),
+	} {
+		for _, retry := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, retry %v", name, retry), func(t *testing.T) {
+				panics := false
+				f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
+					if m, isMap := value.(map[string]int); panics && isMap {
+						m["x"] = 1
+					}
+					if panics {
+						panic(value)
+					}
+					return nil
+				}))
+				first := f.issue()
+				if retry {
+					_, err := f.renewWith(first, testKey1)
+					require.NoError(t, err)
 				}
-				return nil
-			}))
-			first := f.issue()
-			f.events.take()
-			_, err := f.Renew(f.ctx, f.request(first))
-			requireInternal(t, err)
-			require.ErrorContains(t, err, "panicked")
-			require.NotErrorIs(t, err, renew.ErrDenied)
-			require.Empty(t, f.events.take())
-			require.Equal(t, first.TokenID, f.session(first).TokenID)
-			panics = false
-			f.renew(first)
-		})
+				before := f.session(first)
+				panics = true
+				f.events.take()
+				_, err := f.renewWith(first, testKey1)
+				requireInternal(t, err)
+				require.NotErrorIs(t, err, renew.ErrDenied)
+				require.ErrorContains(t, err, "panicked")
+				require.Equal(t, before, f.session(first))
+				require.Empty(t, f.events.take())
+				panics = false
+				_, err = f.renewWith(first, testKey1)
+				require.NoError(t, err)
+			})
+		}
 	}
 }
 
@@ -328,4 +344,20 @@ func TestEventsComeAfterWhatTheyReport(t *testing.T) {
 	require.Equal(t, []bool{false, false, true, true}, revoked)
 	require.Equal(t, []bool{false, false, false, false}, ended)
 	require.False(t, f.session(second).RevokedAt.IsZero())
+}
+
+// The promise: the event of a retry says who has asked. Inside a retry window that
+// may be a thief.
+func TestEventOfARetryDescribesItsClient(t *testing.T) {
+	f := newFixture(t, renew.WithRetryWindow(time.Minute))
+	first := f.issue()
+	f.renew(first)
+	f.events.take()
+	req := f.request(first)
+	req.IP, req.UserAgent = "203.0.113.9", "another-agent"
+	_, err := f.Renew(f.ctx, req)
+	require.NoError(t, err)
+	events := f.events.take()
+	require.Len(t, events, 1)
+	require.Equal(t, [3]string{string(renew.EventRetried), req.IP, req.UserAgent}, [3]string{string(events[0].Kind), events[0].IP, events[0].UserAgent})
 }
