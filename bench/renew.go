@@ -78,14 +78,19 @@ func onMemory(ctx context.Context, alg renew.Algorithm, claimBytes int) (system,
 	}, nil
 }
 
-// forged and notAToken are what a caller without a valid token may send: a token
-// whose signature is another's, and a text that is not a token at all.
+// What a caller without a valid token may send: a token whose signature is
+// another's, a text that is not a token at all, a token with a long header.
 func forged(refreshToken string) string {
 	const signature = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQ"
 	return refreshToken[:strings.LastIndexByte(refreshToken, '.')+1] + signature
 }
 
 func notAToken(string) string { return strings.Repeat("x", 300) }
+
+// longHeader is the token with a header that is far longer than any of this library.
+func longHeader(refreshToken string) string {
+	return strings.Repeat("A", 6000) + refreshToken[strings.IndexByte(refreshToken, '.'):]
+}
 
 // rejections presents what change makes of a valid token, again and again.
 func rejections(ctx context.Context, alg renew.Algorithm, change func(string) string) (system, error) {

@@ -48,6 +48,7 @@ func (b *bench) limit(ctx context.Context) error {
 	all.add(onMemory(ctx, renew.ES256, largeClaims))
 	all.add(rejections(ctx, renew.ES256, forged))
 	all.add(rejections(ctx, renew.ES256, notAToken))
+	all.add(rejections(ctx, renew.ES256, longHeader))
 	if all.err != nil {
 		return all.err
 	}
@@ -66,6 +67,7 @@ func (b *bench) limit(ctx context.Context) error {
 		{"time to limit, with 16 KiB of claims that the limit hashes and encodes", contenders[3], contenders[2], 1.7},
 		{"time of a forged token to a renewal", contenders[4], renewal, 0.5},
 		{"time of a text that is not a token to a renewal", contenders[5], renewal, 0.05},
+		{"time of a token with a header of 6,000 characters to a renewal", contenders[6], renewal, 0.05},
 	} {
 		ratio, err := b.oneByOne(ctx, pair.what.sessions[0], pair.beside.sessions[0])
 		if err != nil {
