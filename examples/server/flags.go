@@ -15,7 +15,7 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// errUsage: the command line makes no sense.
+// errUsage means that the command line is wrong.
 var errUsage = errors.New("bad command line")
 
 var algorithms = []renew.Algorithm{
@@ -28,7 +28,8 @@ type config struct {
 	addr        string
 	store       string
 	app         renew.App
-	appKey      string
+	appKey      string // empty: none is given
+	keepAppKeys bool   // beside appKey
 	algorithm   renew.Algorithm
 	retryWindow time.Duration
 }
@@ -40,13 +41,14 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	flags.StringVar(&c.store, "store", inMemory, storeUsage)
 	flags.StringVar(&c.app.ID, "app-id", "demo", "`name` of the app, in the endpoint's path and in the tokens' iss")
-	flags.StringVar(&c.appKey, "app-key", "", "`secret` that callers of the endpoint send; without it, a new one at every start")
+	flags.StringVar(&c.appKey, "app-key", "", "`secret` that callers of the endpoint send: from now on the only valid one; without it the app keeps the app keys that it has, and a new app gets a new one")
+	added := flags.String("add-app-key", "", "`secret` that is valid in addition to those that the app has")
 	flags.StringVar((*string)(&c.algorithm), "alg", string(renew.ES256), "signature `algorithm`: "+listed(algorithms))
 	flags.DurationVar(&c.app.AuthTTL, "auth-ttl", renew.DefaultAuthTTL, "lifetime of an auth token")
 	flags.DurationVar(&c.app.RefreshTTL, "refresh-ttl", renew.DefaultRefreshTTL, "lifetime of a refresh token")
-	flags.DurationVar(&c.app.RefreshNotBefore, "refresh-not-before", 0, "how long after its issue a refresh token becomes good (default 0s)")
-	flags.DurationVar(&c.app.SessionTTL, "session-ttl", 0, "how long after the login a session ends, however often renewed; 0s is never (default 0s)")
-	flags.DurationVar(&c.retryWindow, "retry-window", 0, "for how long a spent refresh token gets the same answer again; 0s is never (default 0s)")
+	flags.DurationVar(&c.app.RefreshNotBefore, "refresh-not-before", 0, "how long after its issue a refresh token becomes valid (default 0s)")
+	flags.DurationVar(&c.app.SessionTTL, "session-ttl", 0, "how long after the login a session ends, however often it is renewed; 0s is never (default 0s)")
+	flags.DurationVar(&c.retryWindow, "retry-window", 0, "for how long a used refresh token gets the same response again; 0s is never (default 0s)")
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
 	err := flags.Parse(args)
@@ -61,37 +63,41 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	case err != nil:
 		return config{}, fmt.Errorf("%w: %w", errUsage, err)
 	case flags.NArg() > 0:
-		return config{}, fmt.Errorf("%w: %q is not a flag", errUsage, flags.Arg(0))
+		return config{}, fmt.Errorf("%w: argument %d is not a flag", errUsage, len(args)-flags.NArg()+1) // and may be a secret
+	}
+	flags.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "app-key":
+			err = errors.Join(err, checkAppKey(f))
+		case "add-app-key":
+			err = errors.Join(err, checkAppKey(f))
+			if c.appKey != "" {
+				err = errors.Join(err, errors.New("-app-key and -add-app-key exclude each other"))
+			}
+			c.appKey, c.keepAppKeys = *added, true
+		}
+	})
+	if err != nil {
+		return config{}, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	c.app.Issuer = c.app.ID
-	if c.appKey == "" {
-		c.appKey, _ = renew.NewAppKey()
-	}
 	if err := c.check(); err != nil {
 		return config{}, fmt.Errorf("%w: %w", errUsage, err)
 	}
-	hash, err := renew.HashAppKey(c.appKey)
-	if err != nil {
-		return config{}, fmt.Errorf("%w: -app-key: %w", errUsage, err)
-	}
-	c.app.KeyHashes = []renew.AppKeyHash{hash}
 	return c, nil
 }
 
-// check says what is wrong with the values, so that nobody learns it from the
-// first login.
+// check says what is wrong with the values: before the start, and not at the first
+// login.
 func (c config) check() error {
 	if err := checkAddress(c.addr); err != nil {
 		return fmt.Errorf("-addr: %w", err)
 	}
 	if !isPathSegment(c.app.ID) {
-		return fmt.Errorf("-app-id: %q is no part of a path: take letters, digits, dashes and underscores", c.app.ID)
-	}
-	if !isHeaderValue(c.appKey) {
-		return errors.New("-app-key: it has a quote, a space or a character that is not ASCII") // and stays a secret
+		return fmt.Errorf("-app-id: %q is not a segment of a path: use letters, digits, dashes and underscores", c.app.ID)
 	}
 	if !slices.Contains(algorithms, c.algorithm) {
-		return fmt.Errorf("-alg: %q is none of %s", c.algorithm, listed(algorithms))
+		return fmt.Errorf("-alg: %q is not one of %s", c.algorithm, listed(algorithms))
 	}
 	for _, d := range []struct {
 		flag           string
@@ -126,15 +132,22 @@ func checkAddress(addr string) error {
 	return nil
 }
 
-// isPathSegment reports whether s stands in a URL as it is.
+// isPathSegment reports whether s needs no escape in a path.
 func isPathSegment(s string) bool {
 	return s != "." && s != ".." && url.PathEscape(s) == s
 }
 
-// isHeaderValue reports whether s can be sent in a header, and stands between
-// quotes in a shell.
-func isHeaderValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '\'' })
+// checkAppKey says what is wrong with an app key, without showing it. It also
+// rejects a quote, which would end the header in the printed commands.
+func checkAppKey(f *flag.Flag) error {
+	key := f.Value.String()
+	if strings.Contains(key, "'") {
+		return fmt.Errorf("-%s: it has a quote", f.Name)
+	}
+	if _, err := renew.HashAppKey(key); err != nil {
+		return fmt.Errorf("-%s: %w", f.Name, err)
+	}
+	return nil
 }
 
 func listed(algorithms []renew.Algorithm) string {

@@ -1,8 +1,7 @@
-// Server is an API that has the library built in: login, logout, a resource, and
-// the documented endpoint beside them. Start it and paste what it prints; -h
-// lists its flags.
+// Server is an API with the library built in: login, logout, a resource, and the
+// documented endpoint. Start it and paste what it prints; -h lists its flags.
 //
-// The API itself is in api.go. Here is what surrounds it.
+// The API itself is in api.go and login.go. This file has what surrounds it.
 package main
 
 import (
@@ -25,7 +24,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program immediately
 	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
@@ -43,17 +42,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	store, err := openStore(ctx, c.store)
+	s, err := openStores(ctx, c.store)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := register(ctx, store, c, time.Now()); err != nil {
+	defer func() { err = errors.Join(err, s.close()) }()
+	appKey, err := register(ctx, s.keys, c, time.Now())
+	if err != nil {
 		return err
 	}
 
 	a := &api{appID: c.app.ID, logger: slog.New(slog.NewTextHandler(stderr, nil))}
-	a.renewer, err = renew.New(store, store, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
+	a.renewer, err = renew.New(s.keys, s.tokens, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
 	if err != nil {
 		return err
 	}
@@ -61,52 +61,36 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	if err := welcome(stdout, listener.Addr(), c); err != nil {
+	if err := welcome(stdout, listener.Addr(), c, appKey); err != nil {
 		return errors.Join(err, listener.Close())
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	defer background.Wait() // before the store is closed
+	defer background.Wait() // before the stores are closed
 	defer cancel()
 	background.Go(func() { _ = a.renewer.Run(ctx, time.Minute) }) // it ends with ctx, and logs what fails
-	return serve(ctx, listener, a.handler(), a.logger)
+	return serve(ctx, listener, withDeadline(a.handler()), a.logger)
 }
 
-// register brings the app in the store to what the flags say. A store that
-// outlives the program has it already, with keys in use.
-func register(ctx context.Context, store stores, c config, now time.Time) error {
-	if err := store.CreateApp(ctx, c.app); err != nil {
-		if !errors.Is(err, renew.ErrAppExists) {
-			return err
-		}
-		if err := store.UpdateApp(ctx, c.app); err != nil {
-			return err
-		}
-		for _, hash := range c.app.KeyHashes {
-			if err := store.AddAppKey(ctx, c.app.ID, hash); err != nil {
-				return err
-			}
-		}
-	}
-	active, err := store.SigningKey(ctx, c.app.ID)
-	switch {
-	case err == nil && active.VerificationKey().Algorithm() == c.algorithm:
-		return nil
-	case err != nil && !errors.Is(err, renew.ErrKeyNotFound):
-		return err
-	}
-	key, err := renew.GenerateSigningKey(c.algorithm)
-	if err != nil {
-		return err
-	}
-	return store.RotateSigningKey(ctx, c.app.ID, key, now)
+const (
+	// requestTimeout is for one request. Without a deadline a request waits for a
+	// connection to the database as long as its client does.
+	requestTimeout = 10 * time.Second
+	// shutdownTimeout is for the requests that are under way when the server stops.
+	shutdownTimeout = 10 * time.Second
+)
+
+func withDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
-// shutdownTimeout is for the requests that are under way when the server stops.
-const shutdownTimeout = 10 * time.Second
-
-// serve answers requests until ctx is done, and then those that have arrived.
+// serve responds to requests until ctx is done, and then to those that have
+// arrived.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,

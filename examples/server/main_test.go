@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/memstore"
 )
 
 func flagsOf(t *testing.T, args ...string) config {
@@ -27,12 +28,20 @@ func flagsOf(t *testing.T, args ...string) config {
 // filled is a store in memory with the app of the flags, and a Renewer on it.
 func filled(t *testing.T, c config, opts ...renew.Option) (stores, *renew.Renewer) {
 	t.Helper()
-	store, err := openStore(t.Context(), c.store)
+	s, err := openStores(t.Context(), inMemory)
 	require.NoError(t, err)
-	require.NoError(t, register(t.Context(), store, c, time.Now()))
-	renewer, err := renew.New(store, store, opts...)
+	registered(t, s, c)
+	renewer, err := renew.New(s.keys, s.tokens, opts...)
 	require.NoError(t, err)
-	return store, renewer
+	return s, renewer
+}
+
+// registered returns the app key that a start with these flags prints.
+func registered(t *testing.T, s stores, c config) string {
+	t.Helper()
+	appKey, err := register(t.Context(), s.keys, c, time.Now())
+	require.NoError(t, err)
+	return appKey
 }
 
 func issue(t *testing.T, renewer *renew.Renewer) *renew.Bundle {
@@ -47,31 +56,123 @@ func renewal(b *renew.Bundle) renew.RenewRequest {
 }
 
 // TestStartAgain shows what a start finds in a store that has the app: sessions
-// and app keys stay good, the settings are those of the flags.
+// and keys stay valid, the settings are those of the flags.
 func TestStartAgain(t *testing.T) {
-	before := flagsOf(t)
-	store, renewer := filled(t, before)
+	s, renewer := filled(t, flagsOf(t))
 	b := issue(t, renewer)
-
-	after := flagsOf(t, "-auth-ttl", "5m")
-	require.NoError(t, register(t.Context(), store, after, time.Now()))
-	for _, appKey := range []string{before.appKey, after.appKey} {
-		require.NoError(t, renewer.AuthenticateApp(t.Context(), "demo", appKey))
-	}
+	require.Empty(t, registered(t, s, flagsOf(t, "-auth-ttl", "5m")))
 	next, err := renewer.Renew(t.Context(), renewal(b))
 	require.NoError(t, err)
 	require.Equal(t, b.KeyID, next.KeyID, "the signing key stays")
-	app, err := store.App(t.Context(), "demo")
+	app, err := s.keys.App(t.Context(), "demo")
 	require.NoError(t, err)
 	require.Equal(t, 5*time.Minute, app.AuthTTL)
 }
 
+// TestAppKeys shows which app keys are valid after some starts on one store: one,
+// unless a flag says to add.
+func TestAppKeys(t *testing.T) {
+	const first, second, third = "the-first-secret", "the-second-secret", "the-third-secret"
+	set, add := "-app-key", "-add-app-key"
+	for name, test := range map[string]struct {
+		starts [][]string
+		valid  []string // besides the one that a start without a secret made
+		made   bool     // whether that one is valid
+	}{
+		"one made, three starts":   {[][]string{nil, nil, nil}, nil, true},
+		"one given, three starts":  {[][]string{{set, first}, {set, first}, {set, first}}, []string{first}, false},
+		"given once, then not":     {[][]string{{set, first}, nil, nil}, []string{first}, false},
+		"another one":              {[][]string{{set, first}, {set, second}}, []string{second}, false},
+		"in place of the one made": {[][]string{nil, {set, first}}, []string{first}, false},
+		"added":                    {[][]string{{set, first}, {add, second}}, []string{first, second}, false},
+		"added to the one made":    {[][]string{nil, {add, first}, nil}, []string{first}, true},
+		"added twice":              {[][]string{{set, first}, {add, second}, {add, second}}, []string{first, second}, false},
+		"added to nothing":         {[][]string{{add, first}}, []string{first}, false},
+		"added, then one of both":  {[][]string{{set, first}, {add, second}, {set, second}}, []string{second}, false},
+		"added two, then another":  {[][]string{{set, first}, {add, second}, {set, third}}, []string{third}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := openStores(t.Context(), inMemory)
+			require.NoError(t, err)
+			made := ""
+			for i, args := range test.starts {
+				appKey := registered(t, s, flagsOf(t, args...))
+				switch {
+				case len(args) > 0:
+					require.Equal(t, args[1], appKey)
+				case i == 0:
+					made = appKey
+					require.Len(t, made, 43)
+				default:
+					require.Empty(t, appKey, "only a hash of it is known")
+				}
+			}
+			var want []renew.AppKeyHash
+			for _, key := range test.valid {
+				want = append(want, hashOf(t, key))
+			}
+			if test.made {
+				want = append(want, hashOf(t, made))
+			}
+			app, err := s.keys.App(t.Context(), "demo")
+			require.NoError(t, err)
+			require.ElementsMatch(t, want, app.KeyHashes)
+		})
+	}
+}
+
+// TestAppWithoutAppKey shows that a start gives an app key to an app that has
+// none: nobody could call it.
+func TestAppWithoutAppKey(t *testing.T) {
+	s, err := openStores(t.Context(), inMemory)
+	require.NoError(t, err)
+	require.NoError(t, s.keys.CreateApp(t.Context(), renew.App{ID: "demo", Issuer: "demo"}))
+	appKey := registered(t, s, flagsOf(t))
+	app, err := s.keys.App(t.Context(), "demo")
+	require.NoError(t, err)
+	require.Equal(t, []renew.AppKeyHash{hashOf(t, appKey)}, app.KeyHashes)
+}
+
+// racing is a store in which another server accepts its own app key whenever this
+// one has removed an app key.
+type racing struct {
+	keyStore
+	other renew.AppKeyHash
+	times int
+}
+
+func (r *racing) RemoveAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+	if err := r.keyStore.RemoveAppKey(ctx, appID, hash); err != nil || r.times == 0 {
+		return err
+	}
+	r.times--
+	return r.AddAppKey(ctx, appID, r.other)
+}
+
+// TestTwoAppKeysAtOnce shows that one app key is left of two servers that start
+// with different ones, or that a start fails which says why.
+func TestTwoAppKeysAtOnce(t *testing.T) {
+	c := flagsOf(t, "-app-key", "the-secret-of-this-one")
+	for times, fails := range map[int]bool{1: false, 2: false, 1000: true} {
+		s, _ := filled(t, flagsOf(t))
+		_, err := register(t.Context(), &racing{s.keys, hashOf(t, "the-secret-of-another"), times}, c, time.Now())
+		if fails {
+			require.ErrorContains(t, err, "another server changes the app keys")
+			continue
+		}
+		require.NoError(t, err)
+		app, err := s.keys.App(t.Context(), "demo")
+		require.NoError(t, err)
+		require.Equal(t, []renew.AppKeyHash{hashOf(t, c.appKey)}, app.KeyHashes)
+	}
+}
+
 // TestAnotherAlgorithm shows that a start with another -alg replaces the signing
-// key, and that sessions of the one before go on.
+// key, and that existing sessions continue.
 func TestAnotherAlgorithm(t *testing.T) {
-	store, renewer := filled(t, flagsOf(t))
+	s, renewer := filled(t, flagsOf(t))
 	b := issue(t, renewer)
-	require.NoError(t, register(t.Context(), store, flagsOf(t, "-alg", "EdDSA"), time.Now()))
+	registered(t, s, flagsOf(t, "-alg", "EdDSA"))
 	next, err := renewer.Renew(t.Context(), renewal(b))
 	require.NoError(t, err)
 	require.NotEqual(t, b.KeyID, next.KeyID)
@@ -81,21 +182,19 @@ func TestAnotherAlgorithm(t *testing.T) {
 var errOutage = errors.New("the database is away")
 
 // away is a store whose database is away.
-type away struct{ stores }
+type away struct{ *memstore.Store }
 
-func (away) CreateSession(context.Context, renew.Session) error         { return errOutage }
-func (away) DeleteExpired(context.Context, time.Time, int) (int, error) { return 0, errOutage }
-func (away) CreateApp(context.Context, renew.App) error                 { return errOutage }
-func (away) App(context.Context, string) (renew.App, error)             { return renew.App{}, errOutage }
+func (away) CreateSession(context.Context, renew.Session) error { return errOutage }
+func (away) CreateApp(context.Context, renew.App) error         { return errOutage }
 
 // TestOutageAtStart shows that a store that cannot say whether it has the app
 // ends the start, with the reason.
 func TestOutageAtStart(t *testing.T) {
-	store, _ := filled(t, flagsOf(t))
-	require.ErrorIs(t, register(t.Context(), away{store}, flagsOf(t), time.Now()), errOutage)
+	_, err := register(t.Context(), away{memstore.New()}, flagsOf(t), time.Now())
+	require.ErrorIs(t, err, errOutage)
 }
 
-// served sends one request to the API and returns its answer.
+// served sends one request to the API and returns its response.
 func served(t *testing.T, a *api, method, path, token, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
@@ -106,11 +205,11 @@ func served(t *testing.T, a *api, method, path, token, body string) *httptest.Re
 	return w
 }
 
-// TestOutage shows that a failure of the store is told to the log, and not to
-// the client.
+// TestOutage shows that the log says how the store failed, and the client does not
+// learn it.
 func TestOutage(t *testing.T) {
-	store, _ := filled(t, flagsOf(t))
-	renewer, err := renew.New(store, away{store})
+	s, _ := filled(t, flagsOf(t))
+	renewer, err := renew.New(s.keys, away{memstore.New()})
 	require.NoError(t, err)
 	log := newLogBuffer()
 	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.NewTextHandler(log, nil))}
@@ -138,7 +237,7 @@ func TestHungUp(t *testing.T) {
 }
 
 // slow is a store that responds when its caller gives up.
-type slow struct{ stores }
+type slow struct{ renew.TokenStore }
 
 func (slow) CreateSession(ctx context.Context, _ renew.Session) error {
 	<-ctx.Done()
@@ -154,9 +253,9 @@ func (slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 // and still reads, is not told that a login or a logout succeeded that failed: to
 // net/http it has hung up, and no response is a 200.
 func TestHalfClosed(t *testing.T) {
-	store, renewer := filled(t, flagsOf(t))
+	stores, renewer := filled(t, flagsOf(t))
 	b := issue(t, renewer)
-	renewer, err := renew.New(store, slow{store})
+	renewer, err := renew.New(stores.keys, slow{stores.tokens})
 	require.NoError(t, err)
 	server := httptest.NewServer((&api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}).handler())
 	t.Cleanup(server.Close)
@@ -175,22 +274,22 @@ func TestHalfClosed(t *testing.T) {
 			require.JSONEq(t, `{"message":"internal error"}`, a.body)
 		})
 	}
-	s, err := store.Session(t.Context(), "demo", b.SessionID)
+	s, err := stores.tokens.Session(t.Context(), "demo", b.SessionID)
 	require.NoError(t, err)
 	require.Zero(t, s.RevokedAt)
 }
 
-// TestLateLogout shows that an auth token that has expired opens nothing any
-// more, and still ends its session.
+// TestLateLogout shows that an auth token that has expired is rejected, and still
+// ends its session.
 func TestLateLogout(t *testing.T) {
 	now := time.Now()
-	store, renewer := filled(t, flagsOf(t), renew.WithClock(func() time.Time { return now }))
+	stores, renewer := filled(t, flagsOf(t), renew.WithClock(func() time.Time { return now }))
 	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}
 	b := issue(t, renewer)
 	now = b.AuthExpiresAt
 	require.Equal(t, http.StatusUnauthorized, served(t, a, http.MethodGet, "/me", b.AuthToken, "").Code)
 	require.Equal(t, http.StatusNoContent, served(t, a, http.MethodPost, "/logout", b.AuthToken, "").Code)
-	s, err := store.Session(t.Context(), "demo", b.SessionID)
+	s, err := stores.tokens.Session(t.Context(), "demo", b.SessionID)
 	require.NoError(t, err)
 	require.False(t, s.RevokedAt.IsZero())
 }

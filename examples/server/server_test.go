@@ -84,7 +84,7 @@ func TestEndpoint(t *testing.T) {
 const (
 	logIn      = "Log in"
 	ask        = "Ask for a resource"
-	renewTwice = "Renew. Paste it again, and the spent token is refused"
+	renewTwice = "Renew. Paste it again, and the used token is rejected"
 	logOut     = "Log out"
 )
 
@@ -372,7 +372,7 @@ func TestApp(t *testing.T) {
 // TestRetryWindow shows that a spent token gets the same answer again inside it.
 func TestRetryWindow(t *testing.T) {
 	p := start(t, "-retry-window", "1h")
-	require.Contains(t, p.commands, "Renew. Paste it again within 1h0m0s, and the answer is the same pair")
+	require.Contains(t, p.commands, "Renew. Paste it again within 1h0m0s, and the response is the same pair")
 	b := p.login(t, loginBody)
 	first, again := p.renewed(t, b.RefreshToken), p.renewed(t, b.RefreshToken)
 	require.Equal(t, segment(t, first.AuthToken, 1), segment(t, again.AuthToken, 1))

@@ -25,8 +25,8 @@ import (
 // encrypts private keys: a flag would show it to everyone on the machine.
 const encryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
 
-// statusInterval is how long another server on the same database may go by a key
-// after it was revoked. It takes nearly all reads of keys off the database.
+// statusInterval is how long another server on the same database may accept a key
+// after it was revoked. It saves the database nearly all reads of keys.
 const statusInterval = 5 * time.Second
 
 // place is a database that the flag -store names.
@@ -49,12 +49,49 @@ func parsePlace(name string) (place, error) {
 		file := (&url.URL{Scheme: "file", Opaque: url.PathEscape(rest), RawQuery: "_pragma=busy_timeout(2000)"}).String()
 		return place{sqlstore.SQLite, "sqlite", file, rest}, nil
 	case "postgres", "postgresql":
-		return place{sqlstore.PostgreSQL, "pgx", name, ""}, nil
+		return place{sqlstore.PostgreSQL, "pgx", withPostgreSQLTimeouts(name), ""}, nil
 	case "mysql", "mariadb":
 		dsn, err := mysqlDSN(strings.TrimPrefix(rest, "//"))
-		return place{sqlstore.MySQL, "mysql", dsn, ""}, err
+		return place{sqlstore.MySQL, "mysql", withMySQLTimeouts(dsn), ""}, err
 	}
 	return place{}, fmt.Errorf("%q is not memory, sqlite:FILE, postgres://… or mysql://…", scheme)
+}
+
+// Without timeouts a firewall that has forgotten the connections stops a pool for
+// good: database/sql opens connections one after the other, without a deadline, and
+// waits in the first handshake. pgx ends a statement with its context; the MySQL
+// driver needs a limit for each read and write too. It must be above the longest
+// wait for a lock.
+const (
+	postgreSQLTimeouts = "connect_timeout=5"
+	mySQLTimeouts      = "timeout=5s&readTimeout=10s&writeTimeout=10s"
+)
+
+func withPostgreSQLTimeouts(url string) string {
+	_, parameters, _ := strings.Cut(url, "?")
+	return url + missing(parameters, postgreSQLTimeouts)
+}
+
+func withMySQLTimeouts(dsn string) string {
+	_, parameters, _ := strings.Cut(dsn[strings.LastIndexByte(dsn, '/')+1:], "?") // a password may have a question mark
+	return dsn + missing(parameters, mySQLTimeouts)
+}
+
+// missing returns what must follow the parameters, so that they have the defaults.
+func missing(parameters, defaults string) string {
+	var add strings.Builder
+	for setting := range strings.SplitSeq(defaults, "&") {
+		name, _, _ := strings.Cut(setting, "=")
+		if strings.Contains("&"+parameters, "&"+name+"=") {
+			continue
+		}
+		separator := "?"
+		if parameters != "" || add.Len() > 0 {
+			separator = "&"
+		}
+		add.WriteString(separator + setting)
+	}
+	return add.String()
 }
 
 // mysqlDSN takes user:password@host:port/database, as in a URL, and what the
@@ -87,57 +124,51 @@ func mysqlDSN(rest string) (string, error) {
 	return dsn, err
 }
 
-// inDatabase is both stores in a database, which outlives the program and may be
-// shared by several.
-type inDatabase struct {
-	*sqlstore.TokenStore
-	*sqlstore.KeyStore
-	db *sql.DB
-}
-
-// openDatabase brings the tables up to date and opens the stores.
+// openDatabase brings the tables up to date and opens the stores. The database
+// outlives the program and may be shared by several.
 func openDatabase(ctx context.Context, name string) (stores, error) {
 	p, err := parsePlace(name)
 	if err != nil {
-		return nil, fmt.Errorf("%w: -store: %w", errUsage, err)
+		return stores{}, fmt.Errorf("%w: -store: %w", errUsage, err)
 	}
 	key, err := encryptionKey(p)
 	if err != nil {
-		return nil, err
+		return stores{}, err
 	}
 	encrypter, err := sqlstore.NewEncrypter(key)
 	if err != nil {
-		return nil, err
+		return stores{}, err
 	}
 	db, err := sql.Open(p.driver, p.dsn)
 	if err != nil {
-		return nil, fmt.Errorf("%w: -store: %w", errUsage, err)
+		return stores{}, fmt.Errorf("%w: -store: %w", errUsage, err)
 	}
-	s := &inDatabase{db: db}
-	if err := s.open(ctx, p.dialect, encrypter); err != nil {
-		return nil, errors.Join(fmt.Errorf("-store: %w", err), s.Close())
+	s, err := newStores(ctx, db, p.dialect, encrypter)
+	if err != nil {
+		return stores{}, errors.Join(fmt.Errorf("-store: %w", err), db.Close())
 	}
 	return s, nil
 }
 
-func (s *inDatabase) open(ctx context.Context, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (err error) {
-	s.db.SetMaxOpenConns(16)
-	s.db.SetMaxIdleConns(16) // by default all but two are opened anew, again and again
-	if err := sqlstore.Migrate(ctx, s.db, dialect); err != nil {
-		return err
+// newStores makes the stores. Closing the database closes all that they have
+// prepared on it.
+func newStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (stores, error) {
+	const connections = 16
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections) // by default all but two are closed and opened again and again
+	if err := sqlstore.Migrate(ctx, db, dialect); err != nil {
+		return stores{}, err
 	}
-	if s.TokenStore, err = sqlstore.NewTokenStore(ctx, s.db, dialect); err != nil {
-		return err
+	keys, err := sqlstore.NewKeyStore(ctx, db, dialect, encrypter, sqlstore.WithStatusInterval(statusInterval))
+	if err != nil {
+		return stores{}, err
 	}
-	s.KeyStore, err = sqlstore.NewKeyStore(ctx, s.db, dialect, encrypter, sqlstore.WithStatusInterval(statusInterval))
-	return err
+	tokens, err := sqlstore.NewTokenStore(ctx, db, dialect)
+	return stores{keys: keys, tokens: tokens, close: db.Close}, err
 }
 
-// Close closes the database, and with it all that was prepared on it.
-func (s *inDatabase) Close() error { return s.db.Close() }
-
-// encryptionKey returns the key of the environment. Beside an SQLite file it may
-// also be a file: whoever copies the one without the other has no key that signs.
+// encryptionKey returns the key in the environment. For an SQLite file the key may
+// also be in a file beside it: a copy of the database alone has no key that signs.
 func encryptionKey(p place) ([]byte, error) {
 	text := os.Getenv(encryptionKeyVariable)
 	if text == "" && p.file != "" {
@@ -153,7 +184,7 @@ func encryptionKey(p place) ([]byte, error) {
 	return key, nil
 }
 
-// keyFile reads the key, or makes one if there is none.
+// keyFile reads the key, or makes one if there is no file.
 func keyFile(name string) (string, error) {
 	key := make([]byte, sqlstore.EncryptionKeyBytes)
 	rand.Read(key)                                                           // never fails

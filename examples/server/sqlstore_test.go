@@ -1,19 +1,21 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew/internal/dbtest"
 )
 
-// TestRestartOnTheSameData shows that a server which was killed goes on where it
-// was: sessions, the signing key and the app are what they were, whatever the
-// database.
+// TestRestartOnTheSameData shows that sessions, the signing key, the app and its
+// app key survive a kill of the server, whatever the database.
 func TestRestartOnTheSameData(t *testing.T) {
 	for name, place := range map[string]func(t *testing.T) string{
 		"SQLite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "a file?.db") },
@@ -38,21 +40,36 @@ func TestRestartOnTheSameData(t *testing.T) {
 			again := start(t, "-store", store)
 			a := again.call(t, http.MethodGet, "/me", "Bearer "+b.AuthToken, "")
 			require.Equal(t, http.StatusOK, a.status, a.body)
+			require.Empty(t, again.appKey, "the database has only its hash")
+			again.appKey = p.appKey
 			next := again.renewed(t, b.RefreshToken)
 			require.Equal(t, b.KeyID, next.KeyID, "the signing key stays")
 			require.Equal(t, segment(t, b.AuthToken, 1)["sid"], segment(t, next.AuthToken, 1)["sid"])
-			again.appKey = p.appKey
-			again.renewed(t, next.RefreshToken) // the app key of the first start is still one
 			requireRefused(t, again.renew(t, b.RefreshToken))
 		})
 	}
 }
 
-// TestTwoServers shows two servers on one database: what one renews, the other
+// TestStoredAppKey shows that the commands of a later start, which cannot print the
+// app key, work with the one that the first start printed.
+func TestStoredAppKey(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("the commands are curl's, and curl is not installed")
+	}
+	store := "sqlite:" + filepath.Join(t.TempDir(), "renew.db")
+	first, second := start(t, "-store", store), start(t, "-store", store)
+	require.Empty(t, second.appKey)
+	lines := paste(t, "sh", "APP_KEY='"+first.appKey+"'\n"+second.commands[logIn]+second.commands[renewTwice])
+	require.Len(t, lines, 2)
+	readBundle(t, lines[1])
+}
+
+// TestTwoServers shows that what one of two servers on a database renews, the other
 // knows.
 func TestTwoServers(t *testing.T) {
 	store := "sqlite:" + filepath.Join(t.TempDir(), "renew.db")
 	servers := []*process{start(t, "-store", store), start(t, "-store", store)}
+	servers[1].appKey = servers[0].appKey
 	b := servers[0].login(t, loginBody)
 	for i := range 10 {
 		next := servers[i%2].renewed(t, b.RefreshToken)
@@ -61,8 +78,8 @@ func TestTwoServers(t *testing.T) {
 	}
 }
 
-// TestKeyFile shows that the encryption key beside an SQLite file is for its
-// owner alone, and that without it the file signs nothing.
+// TestKeyFile shows that only its owner can read the encryption key beside an
+// SQLite file, and that the database alone signs nothing.
 func TestKeyFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "renew.db")
 	p := start(t, "-store", "sqlite:"+file)
@@ -78,8 +95,8 @@ func TestKeyFile(t *testing.T) {
 	require.Contains(t, stderr, "encryption key")
 }
 
-// TestBadPlaces shows that a database that makes no sense, or has no key, ends
-// the program, and that no password is printed.
+// TestBadPlaces shows that a malformed name of a database, or one without a key,
+// ends the program, and that no password is printed.
 func TestBadPlaces(t *testing.T) {
 	for name, test := range map[string]struct{ place, message string }{
 		"no file":         {"sqlite:", "sqlite: names no file"},
@@ -101,16 +118,53 @@ func TestBadPlaces(t *testing.T) {
 	}
 }
 
-func TestMySQLDSN(t *testing.T) {
+// TestDataSourceNames shows what the drivers are given: the place, and timeouts
+// where it names none.
+func TestDataSourceNames(t *testing.T) {
+	const timeouts = "timeout=5s&readTimeout=10s&writeTimeout=10s"
 	for from, want := range map[string]string{
-		"mysql://root@localhost/renew":                 "root@tcp(localhost:3306)/renew",
-		"mysql://user:p%40ss@db.example:3307/renew":    "user:p@ss@tcp(db.example:3307)/renew",
-		"mysql://u:p@[::1]/renew?tls=skip-verify":      "u:p@tcp([::1]:3306)/renew?tls=skip-verify",
-		"mysql://root@unix(/run/mysqld/sock)/renew":    "root@unix(/run/mysqld/sock)/renew",
-		"mariadb://root@tcp(127.0.0.1:3306)/renew?x=y": "root@tcp(127.0.0.1:3306)/renew?x=y",
+		"postgres://u:p@db.example/renew":                     "postgres://u:p@db.example/renew?connect_timeout=5",
+		"postgres://u@/renew?host=/run/postgresql":            "postgres://u@/renew?host=/run/postgresql&connect_timeout=5",
+		"postgresql://a,b:5433/renew?connect_timeout=2":       "postgresql://a,b:5433/renew?connect_timeout=2",
+		"postgres://db/renew?target_session_attrs=primary":    "postgres://db/renew?target_session_attrs=primary&connect_timeout=5",
+		"mysql://root@localhost/renew":                        "root@tcp(localhost:3306)/renew?" + timeouts,
+		"mysql://user:p%40s%3Fs@db.example:3307/renew":        "user:p@s?s@tcp(db.example:3307)/renew?" + timeouts,
+		"mysql://u:p@[::1]/renew?tls=skip-verify":             "u:p@tcp([::1]:3306)/renew?tls=skip-verify&" + timeouts,
+		"mysql://root@unix(/run/mysqld/sock)/renew":           "root@unix(/run/mysqld/sock)/renew?" + timeouts,
+		"mysql://root@db/renew?readTimeout=0s":                "root@tcp(db:3306)/renew?readTimeout=0s&timeout=5s&writeTimeout=10s",
+		"mariadb://root@tcp(127.0.0.1:3306)/renew?timeout=1s": "root@tcp(127.0.0.1:3306)/renew?timeout=1s&readTimeout=10s&writeTimeout=10s",
 	} {
 		p, err := parsePlace(from)
 		require.NoError(t, err, from)
 		require.Equal(t, want, p.dsn)
+	}
+}
+
+// TestSilentDatabase shows that a server whose database accepts connections and
+// says nothing, as behind a firewall that has forgotten it, does not wait forever.
+func TestSilentDatabase(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits until the connections time out")
+	}
+	t.Setenv(encryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, silent.Close()) })
+	statuses := make(chan int)
+	schemes := []string{"postgres", "mysql"}
+	for _, scheme := range schemes {
+		go func() {
+			cmd := command(t.Context(), "-addr", "127.0.0.1:0", "-store", scheme+"://renew@"+silent.Addr().String()+"/renew")
+			_ = cmd.Run() // its status says the same
+			statuses <- cmd.ProcessState.ExitCode()
+		}()
+	}
+	for range schemes {
+		select {
+		case status := <-statuses:
+			require.Equal(t, 1, status)
+		case <-time.After(time.Minute):
+			require.Fail(t, "a server still waits for its database")
+		}
 	}
 }

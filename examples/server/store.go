@@ -2,29 +2,26 @@ package main
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/memstore"
 )
 
-// stores is all that the server needs of its two stores: what the library asks
-// for, and what fills and cleans them.
-type stores interface {
+// keyStore is a KeyStore that can be changed. Both of the library's are.
+type keyStore interface {
 	renew.KeyStore
-	renew.KeyLister
-	renew.TokenStore
-	renew.SubjectStore
-	renew.Purger
+	renew.KeyAdmin
+}
 
-	CreateApp(ctx context.Context, app renew.App) error
-	UpdateApp(ctx context.Context, app renew.App) error
-	AddAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error
-	RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error
-	DeleteExpiredKeys(ctx context.Context, now time.Time) (int, error)
-
-	io.Closer
+// stores are what a Renewer is made of.
+type stores struct {
+	keys   keyStore
+	tokens renew.TokenStore
+	close  func() error
 }
 
 const inMemory = "memory"
@@ -32,15 +29,95 @@ const inMemory = "memory"
 // storeUsage is the help of the flag -store.
 const storeUsage = "`place` where apps, keys and sessions are kept: " + inMemory + ", sqlite:FILE, postgres://…, mysql://…; see also $" + encryptionKeyVariable
 
-// openStore opens the stores that the flag -store names.
-func openStore(ctx context.Context, name string) (stores, error) {
+// openStores opens the stores that the flag -store names.
+func openStores(ctx context.Context, name string) (stores, error) {
 	if name == inMemory {
-		return memory{memstore.New()}, nil
+		store := memstore.New()
+		return stores{keys: store, tokens: store, close: func() error { return nil }}, nil
 	}
 	return openDatabase(ctx, name)
 }
 
-// memory is both stores in memory. It lives as long as the program.
-type memory struct{ *memstore.Store }
+// register makes the app in the store what the flags say, and returns its app
+// key, or an empty one if only a hash of it is known: the store has the app from
+// an earlier start, or from another server.
+func register(ctx context.Context, keys keyStore, c config, now time.Time) (appKey string, err error) {
+	appKey, hash := renew.NewAppKey()
+	if c.appKey != "" {
+		appKey = c.appKey
+		if hash, err = renew.HashAppKey(appKey); err != nil {
+			return "", err
+		}
+	}
+	app := c.app
+	app.KeyHashes = []renew.AppKeyHash{hash}
+	if err := renew.EnsureApp(ctx, keys, app, c.algorithm); err != nil {
+		return "", err
+	}
+	if err := keys.UpdateApp(ctx, app); err != nil { // the settings of an app that was there
+		return "", err
+	}
+	stored, err := keys.App(ctx, app.ID)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case c.keepAppKeys || len(stored.KeyHashes) == 0:
+		err = keys.AddAppKey(ctx, app.ID, hash)
+	case c.appKey != "":
+		err = setAppKey(ctx, keys, app.ID, hash)
+	case !slices.Contains(stored.KeyHashes, hash):
+		appKey = ""
+	}
+	if err != nil {
+		return "", err
+	}
+	return appKey, useAlgorithm(ctx, keys, app.ID, c.algorithm, now)
+}
 
-func (memory) Close() error { return nil }
+// setAppKey makes an app key the only one of the app. It accepts the new one
+// before it rejects the others, so that a server that stops in between has no
+// caller locked out.
+func setAppKey(ctx context.Context, keys keyStore, appID string, hash renew.AppKeyHash) error {
+	const tries = 5 // another server may start with another -app-key at the same time
+	for range tries {
+		app, err := keys.App(ctx, appID)
+		if err != nil {
+			return err
+		}
+		if slices.Equal(app.KeyHashes, []renew.AppKeyHash{hash}) {
+			return nil
+		}
+		if err := keys.AddAppKey(ctx, appID, hash); err != nil {
+			return err
+		}
+		for _, other := range app.KeyHashes {
+			if other == hash {
+				continue
+			}
+			if err := keys.RemoveAppKey(ctx, appID, other); err != nil && !errors.Is(err, renew.ErrKeyNotFound) {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("-app-key: another server changes the app keys of app %q; start all servers with the same one", appID)
+}
+
+// useAlgorithm gives the app a signing key for another algorithm than before, or
+// one in place of a key that was revoked. Sessions continue. Services that keep
+// the key set learn of the key when they read it again; a change of keys that they
+// do not notice is in docs/operations.md.
+func useAlgorithm(ctx context.Context, keys keyStore, appID string, alg renew.Algorithm, now time.Time) error {
+	active, err := keys.SigningKey(ctx, appID)
+	switch {
+	case err == nil && active.VerificationKey().Algorithm() == alg:
+		return nil
+	case err != nil && !errors.Is(err, renew.ErrKeyNotFound):
+		return err
+	}
+	key, err := renew.GenerateSigningKey(alg)
+	if err != nil {
+		return err
+	}
+	return keys.RotateSigningKey(ctx, appID, key, now)
+}
