@@ -132,15 +132,15 @@ func (b *logBuffer) waitFor(t *testing.T, text string) {
 	}
 }
 
-// answer is an HTTP response, read in full.
-type answer struct {
+// response is what an HTTP response holds, read in full.
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
 // call sends a request to the server. authorization may be empty.
-func (p *process) call(t *testing.T, method, path, authorization, body string) answer {
+func (p *process) call(t *testing.T, method, path, authorization, body string) response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, p.url+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -152,16 +152,16 @@ func (p *process) call(t *testing.T, method, path, authorization, body string) a
 	require.NoError(t, err)
 	read, err := io.ReadAll(resp.Body)
 	require.NoError(t, errors.Join(err, resp.Body.Close()))
-	return answer{resp.StatusCode, resp.Header, string(read)}
+	return response{resp.StatusCode, resp.Header, string(read)}
 }
 
 // send sends a request as it is given, its head line by line.
-func (p *process) send(t *testing.T, head []string, body string) answer {
+func (p *process) send(t *testing.T, head []string, body string) response {
 	t.Helper()
 	return read(t, write(t, strings.TrimPrefix(p.url, "http://"), head, body))
 }
 
-// write sends a request on a connection of its own.
+// write sends a request on a new connection.
 func write(t *testing.T, addr string, head []string, body string) *net.TCPConn {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
@@ -172,16 +172,16 @@ func write(t *testing.T, addr string, head []string, body string) *net.TCPConn {
 	return conn.(*net.TCPConn)
 }
 
-func read(t *testing.T, conn *net.TCPConn) answer {
+func read(t *testing.T, conn *net.TCPConn) response {
 	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, errors.Join(err, resp.Body.Close()))
-	return answer{resp.StatusCode, resp.Header, string(body)}
+	return response{resp.StatusCode, resp.Header, string(body)}
 }
 
-// bundle is the answer to a login and to a renewal.
+// bundle is the body of the response to a login and to a renewal.
 type bundle struct {
 	AuthToken    string `json:"auth_token"`
 	KeyID        string `json:"key_id"`
@@ -209,7 +209,7 @@ func (p *process) login(t *testing.T, body string) bundle {
 	return readBundle(t, strings.TrimSuffix(a.body, "\n"))
 }
 
-func (p *process) renew(t *testing.T, refreshToken string) answer {
+func (p *process) renew(t *testing.T, refreshToken string) response {
 	t.Helper()
 	body := `{"refresh_token":"` + refreshToken + `","ip":"192.0.2.1","useragent":"browser/1.0"}`
 	return p.call(t, http.MethodPost, "/app/"+p.appID+"/renew", p.appKey, body)
@@ -222,7 +222,7 @@ func (p *process) renewed(t *testing.T, refreshToken string) bundle {
 	return readBundle(t, a.body)
 }
 
-func requireRefused(t *testing.T, a answer) {
+func requireRejected(t *testing.T, a response) {
 	t.Helper()
 	require.Equal(t, http.StatusBadRequest, a.status)
 	require.Equal(t, `{"message":"invalid refresh token"}`, a.body)

@@ -122,7 +122,7 @@ func TestAppKeys(t *testing.T) {
 }
 
 // TestAppWithoutAppKey shows that a start gives an app key to an app that has
-// none: nobody could call it.
+// none: all callers were rejected.
 func TestAppWithoutAppKey(t *testing.T) {
 	s, err := openStores(t.Context(), inMemory)
 	require.NoError(t, err)

@@ -42,19 +42,19 @@ func TestSession(t *testing.T) {
 	a := p.call(t, http.MethodPost, "/logout", "Bearer "+third.AuthToken, "")
 	require.Equal(t, http.StatusNoContent, a.status)
 	require.Empty(t, a.body)
-	requireRefused(t, p.renew(t, third.RefreshToken))
+	requireRejected(t, p.renew(t, third.RefreshToken))
 	again := p.call(t, http.MethodPost, "/logout", "bearer "+first.AuthToken, "")
 	require.Equal(t, http.StatusNoContent, again.status)
 	still := p.call(t, http.MethodGet, "/me", "Bearer "+third.AuthToken, "")
-	require.Equal(t, http.StatusOK, still.status, "an auth token is good until it expires, as logout says")
+	require.Equal(t, http.StatusOK, still.status, "an auth token is valid until it expires, as logout says")
 }
 
-// TestReuse shows that a refresh token is good for one renewal.
+// TestReuse shows that a refresh token is valid for one renewal.
 func TestReuse(t *testing.T) {
 	p := start(t)
 	b := p.login(t, loginBody)
 	p.renewed(t, b.RefreshToken)
-	requireRefused(t, p.renew(t, b.RefreshToken))
+	requireRejected(t, p.renew(t, b.RefreshToken))
 }
 
 // TestEndpoint shows that what the library mounts is what it documents.
@@ -231,7 +231,7 @@ func TestLoginRejected(t *testing.T) {
 	require.NotContains(t, p.log.String(), "msg=issued")
 }
 
-func requireMalformed(t *testing.T, a answer, field, message string) {
+func requireMalformed(t *testing.T, a response, field, message string) {
 	t.Helper()
 	require.Equal(t, http.StatusBadRequest, a.status, a.body)
 	require.Equal(t, "application/json", a.header.Get("Content-Type"))
@@ -301,8 +301,8 @@ func TestMethods(t *testing.T) {
 	p.renewed(t, b.RefreshToken) // none of them has ended the session
 }
 
-// TestRepeatedAuthorization shows that two tokens are none: a proxy in front could
-// have looked at the other one.
+// TestRepeatedAuthorization shows that two tokens are rejected: a proxy in front
+// could have looked at the other one.
 func TestRepeatedAuthorization(t *testing.T) {
 	p := start(t)
 	ann, bob := p.login(t, loginBody), p.login(t, `{"sub":"bob"}`)
@@ -333,7 +333,7 @@ func TestUnauthorized(t *testing.T) {
 		"another key's":  "Bearer " + other.login(t, loginBody).AuthToken,
 		"forged":         "Bearer " + b.AuthToken[:len(b.AuthToken)-8] + "AAAAAAAA",
 	}
-	requireUnauthorized := func(t *testing.T, a answer) {
+	requireUnauthorized := func(t *testing.T, a response) {
 		t.Helper()
 		require.Equal(t, http.StatusUnauthorized, a.status)
 		require.Regexp(t, `^Bearer realm="demo"`, a.header.Get("WWW-Authenticate"))
@@ -357,7 +357,7 @@ func TestLifetimes(t *testing.T) {
 	require.Equal(t, []int64{0, 120}, []int64{nbf, exp})
 	nbf, exp = lifetimes(t, b.RefreshToken)
 	require.Equal(t, []int64{60, 240}, []int64{nbf, exp}, "the session's end comes before the token's")
-	requireRefused(t, p.renew(t, b.RefreshToken)) // too early
+	requireRejected(t, p.renew(t, b.RefreshToken)) // too early
 }
 
 // TestApp shows that the app is the one that the flags say.
@@ -369,7 +369,7 @@ func TestApp(t *testing.T) {
 	require.Equal(t, `"shop"`, string(segment(t, b.AuthToken, 1)["iss"]))
 }
 
-// TestRetryWindow shows that a spent token gets the same answer again inside it.
+// TestRetryWindow shows that a used token gets the same response inside it.
 func TestRetryWindow(t *testing.T) {
 	p := start(t, "-retry-window", "1h")
 	require.Contains(t, p.commands, "Renew. Paste it again within 1h0m0s, and the response is the same pair")
@@ -397,7 +397,7 @@ func TestLog(t *testing.T) {
 	b := p.login(t, loginBody)
 	next := p.renewed(t, b.RefreshToken)
 	secrets := []string{p.appKey, b.AuthToken, b.RefreshToken, next.AuthToken, next.RefreshToken}
-	requireRefused(t, p.renew(t, b.RefreshToken))
+	requireRejected(t, p.renew(t, b.RefreshToken))
 	p.call(t, http.MethodGet, "/me", "Bearer "+next.RefreshToken, "")
 	p.call(t, http.MethodGet, "/me?token="+next.AuthToken, "", "")
 	p.call(t, http.MethodPost, "/app/"+p.appKey+"/renew", p.appKey, "")
@@ -421,19 +421,19 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestShutdown shows that a signal lets a request that is under way be answered,
-// and that the server then ends well.
+// TestShutdown shows that after a signal the server completes the request that is
+// under way and succeeds.
 func TestShutdown(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(sig.String(), func(t *testing.T) {
 			p := start(t)
-			conn, answers := p.beginLogin(t)
+			conn, reader := p.beginLogin(t)
 			require.NoError(t, p.Process.Signal(sig))
 			p.log.waitFor(t, "shutting down")
 
 			_, err := conn.Write([]byte(loginBody))
 			require.NoError(t, err)
-			resp, err := http.ReadResponse(answers, nil)
+			resp, err := http.ReadResponse(reader, nil)
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
 			require.Equal(t, http.StatusOK, resp.StatusCode)
@@ -442,7 +442,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestSecondSignal shows that whoever does not want to wait need not.
+// TestSecondSignal shows that a second signal ends the server immediately.
 func TestSecondSignal(t *testing.T) {
 	p := start(t)
 	p.beginLogin(t)
@@ -470,10 +470,10 @@ func (p *process) beginLogin(t *testing.T) (net.Conn, *bufio.Reader) {
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	_, err = fmt.Fprintf(conn, "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(loginBody))
 	require.NoError(t, err)
-	answers := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(answers, nil)
+	reader := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(reader, nil)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusContinue, resp.StatusCode)
-	return conn, answers
+	return conn, reader
 }

@@ -57,9 +57,9 @@ func parsePlace(name string) (place, error) {
 	return place{}, fmt.Errorf("%q is not memory, sqlite:FILE, postgres://… or mysql://…", scheme)
 }
 
-// Without timeouts a firewall that has forgotten the connections stops a pool for
-// good: database/sql opens connections one after the other, without a deadline, and
-// waits in the first handshake. pgx ends a statement with its context; the MySQL
+// Without timeouts a firewall that has forgotten the connections stops a pool until
+// the program is restarted: database/sql opens connections one after the other,
+// without a deadline, and waits in the first handshake. pgx ends a statement with its context; the MySQL
 // driver needs a limit for each read and write too. It must be above the longest
 // wait for a lock.
 const (

@@ -45,7 +45,7 @@ func TestRestartOnTheSameData(t *testing.T) {
 			next := again.renewed(t, b.RefreshToken)
 			require.Equal(t, b.KeyID, next.KeyID, "the signing key stays")
 			require.Equal(t, segment(t, b.AuthToken, 1)["sid"], segment(t, next.AuthToken, 1)["sid"])
-			requireRefused(t, again.renew(t, b.RefreshToken))
+			requireRejected(t, again.renew(t, b.RefreshToken))
 		})
 	}
 }
@@ -73,7 +73,7 @@ func TestTwoServers(t *testing.T) {
 	b := servers[0].login(t, loginBody)
 	for i := range 10 {
 		next := servers[i%2].renewed(t, b.RefreshToken)
-		requireRefused(t, servers[1-i%2].renew(t, b.RefreshToken))
+		requireRejected(t, servers[1-i%2].renew(t, b.RefreshToken))
 		b = next
 	}
 }
