@@ -77,11 +77,11 @@ func large() []*Config {
 		add("three tabs", func(c *Config) { c.Tabs, c.Requests, c.HangUps = 3, 5, 1 })
 		add("failover", func(c *Config) { c.Requests, c.Faults, c.Failovers, c.Lost = 3, 3, 1, 1 })
 		add("slow", func(c *Config) {
-			c.Slow, c.Requests, c.Steps, c.HangUps, c.Faults = true, 3, 1, 1, 1
+			c.Slow, c.Requests, c.Steps, c.HangUps, c.Faults = true, 2, 1, 1, 1
 			c.Clock = []time.Duration{4 * time.Second, leeway + time.Second}
 		})
 		add("window", func(c *Config) {
-			c.Requests = 3
+			c.Tabs, c.Requests = 1, 3
 			c.RetryWindow, c.Thief, c.Lost, c.Steps = window, &Thief{Requests: 2, Remote: true}, 1, 2
 			c.Clock = []time.Duration{window - 5*time.Second}
 		})

@@ -244,7 +244,7 @@ func (w *world) isOneFailedRotation(n int32) bool {
 			continue
 		}
 		failures++
-		if node.reply.kind == outage && c.kind == callRotate && *w.process.jids.at(c.from) != w.process.sessions.at(c.next).TokenID {
+		if node.reply.kind == outage && c.kind == callRotate && !w.confirms(c) {
 			rotations++
 		}
 	}
@@ -329,7 +329,7 @@ func (w *world) mayHaveLost(s *state) bool {
 	}
 	full := w.budgets()
 	clean := s.left[lost] == full[lost] && s.left[hangUps] == full[hangUps] && s.left[faults] == full[faults] && s.left[failovers] == full[failovers]
-	inWindow := session.PreviousTokenID == jid && session.IdempotencyKeyHash == nil &&
+	inWindow := w.RetryWindow > 0 && session.PreviousTokenID == jid && session.IdempotencyKeyHash == nil &&
 		s.clock+1-clockOf(session.IssuedAt) <= w.RetryWindow.Milliseconds()
 	return !w.Keys && !clean && jid != current && !inWindow
 }

@@ -414,11 +414,17 @@ func (w *world) outcomes(as []action, s *state, i int) []action {
 		if c.deadline && w.Timeouts && !(f.canceled && c.heeds) {
 			add(contextDone, effects...)
 		}
-		if c.kind == callRotate && w.matches(s, c.from) {
+		if c.kind == callRotate && w.matches(s, c.from) && !w.confirms(c) {
 			add(conflict, happens) // the driver repeats the statement
 		}
 	}
 	return withLate(as, first, c.kind, len(s.late))
+}
+
+// confirms says whether a Rotate writes the session as it is: then a statement
+// that is repeated finds it so again.
+func (w *world) confirms(c *call) bool {
+	return *w.process.jids.at(c.from) == w.process.sessions.at(c.next).TokenID
 }
 
 // withLate multiplies the writes among the actions from first on: a write waits
