@@ -22,7 +22,7 @@ func small() []*Config {
 		{Name: "hang-ups", Tabs: 1, Requests: 3, ReuseLeeway: leeway, HangUps: 2, Slow: true},
 		{Name: "faults", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Lost: 1, Faults: 2},
 		{Name: "faults without keys", Tabs: 2, Requests: 3, ReuseLeeway: leeway, Faults: 1, Timeouts: true, HangUps: 1},
-		{Name: "failover", Tabs: 2, Requests: 3, Keys: true, ReuseLeeway: leeway, Faults: 2, Failovers: 1},
+		{Name: "failover", Tabs: 2, Requests: 2, Keys: true, ReuseLeeway: leeway, Faults: 2, Failovers: 1},
 		{Name: "thief", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 2}, Steps: 1, Clock: []time.Duration{leeway + time.Second, ttl + time.Second}},
 		{Name: "thief elsewhere", Tabs: 1, Requests: 3, ReuseLeeway: leeway, Thief: &Thief{Requests: 2, Remote: true, OwnKeys: true}},
 		{Name: "thief who hangs up", Tabs: 1, Requests: 2, Keys: true, ReuseLeeway: leeway, Thief: &Thief{Requests: 1, Remote: true}, HangUps: 2},

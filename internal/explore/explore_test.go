@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 var (
@@ -44,7 +46,7 @@ func TestOneProcess(t *testing.T) {
 	for _, c := range small() {
 		t.Run(c.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				steps, err := Walk(c, 50, seed)
+				steps, err := Walk(c, rounds.Of(t, 20), seed)
 				if err != nil {
 					t.Fatal(err)
 				}
