@@ -66,16 +66,16 @@ func large() []*Config {
 			name := thief.words()
 			add(name+", six renewals", func(c *Config) { c.Thief = &thief })
 			add(name, func(c *Config) {
-				c.Requests, c.Thief, c.Lost, c.Steps = 3, &thief, 1, 1
+				c.Requests, c.Thief, c.Lost, c.Steps = 2, &thief, 1, 1
 				c.Clock = []time.Duration{leeway + time.Second, ttl + time.Second}
 			})
 			add(name+", hang-ups and faults", func(c *Config) {
-				c.Tabs, c.Requests, c.Thief, c.HangUps, c.Faults = 1, 3, &thief, 1, 1
+				c.Tabs, c.Requests, c.Thief, c.HangUps, c.Faults = 1, 2, &thief, 1, 1
 			})
 		}
-		add("faults", func(c *Config) { c.Requests, c.Faults, c.Lost, c.HangUps, c.Timeouts = 3, 2, 1, 1, true })
-		add("three tabs", func(c *Config) { c.Tabs, c.Requests, c.HangUps = 3, 5, 1 })
-		add("failover", func(c *Config) { c.Requests, c.Faults, c.Failovers, c.Lost = 3, 3, 1, 1 })
+		add("faults", func(c *Config) { c.Requests, c.Faults, c.HangUps, c.Timeouts = 3, 2, 1, true })
+		add("three tabs", func(c *Config) { c.Tabs, c.Requests, c.HangUps = 3, 4, 1 })
+		add("failover", func(c *Config) { c.Requests, c.Faults, c.Failovers = 3, 2, 1 })
 		add("slow", func(c *Config) {
 			c.Slow, c.Requests, c.Steps, c.HangUps, c.Faults = true, 2, 1, 1, 1
 			c.Clock = []time.Duration{4 * time.Second, leeway + time.Second}

@@ -79,14 +79,19 @@ func (l *live) proceed(n int32, q *liveRequest, letGo func()) {
 	l.run = q.run
 	defer l.swapRandom()()
 	letGo()
+	q.settle()
+	l.compare(n, q)
+}
+
+// settle waits until a request has made a call or has ended.
+func (q *liveRequest) settle() {
 	for range 60 {
 		synctest.Wait()
 		if q.call != nil || q.result != nil {
-			break
+			return
 		}
 		time.Sleep(time.Second) // of the bubble: it waits for the end of its context
 	}
-	l.compare(n, q)
 }
 
 func (l *live) compare(n int32, q *liveRequest) {
@@ -142,12 +147,7 @@ func (l *live) end() {
 			}
 			q.call = nil
 			q.replies <- reply{kind: outage, clock: q.run.clock, canceled: true}
-			for i := 0; i < 60 && q.call == nil && q.result == nil; i++ {
-				synctest.Wait()
-				if q.call == nil && q.result == nil {
-					time.Sleep(time.Second)
-				}
-			}
+			q.settle()
 		}
 	}
 	clear(l.requests)

@@ -179,6 +179,6 @@ func (v *Violation) String() string {
 	for i, step := range v.Schedule {
 		fmt.Fprintf(&b, "%4d. %s\n", i+1, step)
 	}
-	fmt.Fprintf(&b, "replay: -run TestReplay -explore.replay '%s'\n", v.Replay)
+	fmt.Fprintf(&b, "replay: go test ./internal/explore -run TestReplay -explore.replay '%s'\n", v.Replay)
 	return b.String()
 }
