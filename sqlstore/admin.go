@@ -41,11 +41,8 @@ func (s *KeyStore) createApp(ctx context.Context, app renew.App) error {
 		return err
 	}
 	defer s.clear()
-	err := retry(ctx, false, func() error {
-		_, err := s.db.ExecContext(ctx, s.config.sql(insertApp), r.args()...)
-		return err
-	})
-	if isDuplicate(err) {
+	_, err := s.run.exec(ctx, false, s.insertApp, r.args()...)
+	if s.run.classify(err) == duplicate {
 		return renew.ErrAppExists
 	}
 	return err
@@ -112,7 +109,7 @@ func (s *KeyStore) change(ctx context.Context, doing, appID string, f func(*appR
 		defer s.clear() // also when the outcome is unknown
 		err = errLost
 		for i := 0; i < maxLostChanges && errors.Is(err, errLost); i++ {
-			err = retry(ctx, false, func() error { return s.changeOnce(ctx, appID, f) })
+			err = s.changeOnce(ctx, appID, f)
 		}
 	}
 	if err != nil {
@@ -123,7 +120,7 @@ func (s *KeyStore) change(ctx context.Context, doing, appID string, f func(*appR
 
 func (s *KeyStore) changeOnce(ctx context.Context, appID string, f func(*appRow) ([]statement, error)) error {
 	var r appRow
-	err := s.db.QueryRowContext(ctx, s.config.sql(readApp), appID).Scan(r.dest()...)
+	err := s.run.query(ctx, s.readApp, scanOne(r.dest), appID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return renew.ErrAppNotFound
 	}
@@ -136,37 +133,27 @@ func (s *KeyStore) changeOnce(ctx context.Context, appID string, f func(*appRow)
 	if err != nil {
 		return err
 	}
-	update := statement{updateApp, append(r.args(), revision)}
+	args := append(r.args(), revision)
 	if len(ofKeys) == 0 {
-		return s.updateApp(ctx, s.db, update)
-	}
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
-	if err := s.updateApp(ctx, tx, update); err != nil {
-		return err
-	}
-	for _, statement := range ofKeys {
-		if _, err := tx.ExecContext(ctx, s.config.sql(statement.query), statement.args...); err != nil {
-			return err
+		n, err := s.run.exec(ctx, false, s.updateApp, args...)
+		if err == nil && n == 0 {
+			err = errLost
 		}
-	}
-	return tx.Commit()
-}
-
-// updateApp updates the app's row, or returns errLost.
-func (s *KeyStore) updateApp(ctx context.Context, db execer, update statement) error {
-	result, err := db.ExecContext(ctx, s.config.sql(update.query), update.args...)
-	if err != nil {
 		return err
 	}
-	n, err := result.RowsAffected()
-	if err == nil && n == 0 {
-		err = errLost
-	}
-	return err
+	return s.run.transaction(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		n, err := execOn(ctx, textOn{tx, s.updateApp.query}, args)
+		if err == nil && n == 0 {
+			err = errLost
+		}
+		for _, change := range ofKeys {
+			if err != nil {
+				break
+			}
+			_, err = execOn(ctx, textOn{tx, s.run.render(change.query, true).query}, change.args)
+		}
+		return err
+	})
 }
 
 // clear forgets what was read, so that this process goes by the change at once.

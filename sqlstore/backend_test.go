@@ -190,6 +190,7 @@ func (d *database) keyStore(tb testing.TB, db *sql.DB, opts ...sqlstore.Option) 
 
 func (d *database) keyStoreWith(tb testing.TB, db *sql.DB, e sqlstore.Encrypter, opts ...sqlstore.Option) *sqlstore.KeyStore {
 	tb.Helper()
+	opts = append([]sqlstore.Option{sqlstore.WithStatusInterval(0)}, opts...)
 	store, err := sqlstore.NewKeyStore(tb.Context(), db, d.dialect, e, opts...)
 	if err != nil {
 		tb.Fatal(err)

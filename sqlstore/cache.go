@@ -1,83 +1,169 @@
 package sqlstore
 
 import (
-	"fmt"
+	"context"
+	"errors"
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/jwtrenew/renew"
 )
 
-// cacheConfig says for how long a KeyStore answers from memory.
+// cacheConfig says for how long a KeyStore uses what it has read.
 type cacheConfig struct {
-	interval time.Duration
-	now      func() time.Time
+	interval    time.Duration
+	outageLimit time.Duration
+	now         func() time.Time
 }
 
-func newCacheConfig() cacheConfig { return cacheConfig{now: time.Now} }
+// outagePatience is how long a request waits for a database that does not
+// respond, if the cache has what it asks for.
+const outagePatience = time.Second
 
-// WithStatusInterval lets a [KeyStore] answer from memory for up to d after it
-// has read an app or the status of a key. Default and zero: it asks the database
-// every time.
-//
-// d is also how long at most, after a change has returned, another process may
-// go on as before: take a revoked key's tokens, take a removed app key, sign with
-// a replaced key, use old lifetimes. The KeyStore that makes the change knows at
-// once. Seconds take nearly all reads off the database: without them a renewal
-// costs four, besides the two statements of the TokenStore. Give every process
-// the same d. It is for KeyStores only; others ignore it.
-func WithStatusInterval(d time.Duration) Option {
-	return func(c *config) error {
-		if d < 0 {
-			return fmt.Errorf("WithStatusInterval: %v is negative; 0 asks the database every time", d)
-		}
-		c.cache.interval = d
-		return nil
+// outage is whether a KeyStore is without its database.
+type outage struct {
+	mu   sync.Mutex
+	away bool
+}
+
+// begins logs the beginning of an outage, once.
+func (o *outage) begins(ctx context.Context, err error, limit time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.away {
+		o.away = true
+		slog.Default().ErrorContext(ctx, "sqlstore: the database of apps and keys is away; what is known is used until the limit",
+			"error", err.Error(), "limit", limit)
 	}
 }
 
-// cache keeps what was read from the database for the interval. Only what was
-// found is kept, so that nobody can fill it with names of their own.
+func (o *outage) ends(ctx context.Context) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.away {
+		o.away = false
+		slog.Default().WarnContext(ctx, "sqlstore: the database of apps and keys is back")
+	}
+}
+
+// cache keeps what was read from the database for the interval, and for the outage
+// limit while it cannot be read again. Only what was found is kept, so that no one
+// can fill it with invented names.
 type cache[K comparable, V any] struct {
 	config  cacheConfig
-	mu      sync.RWMutex
-	entries map[K]entry[V]
+	outage  *outage
+	timeout time.Duration
+	mu      sync.Mutex
+	entries map[K]*entry[V]
 	// epoch counts calls of clear: what was read before one is not kept after it.
 	epoch uint64
 }
 
 type entry[V any] struct {
+	value   V
+	known   bool
+	read    time.Time   // when the reading of value began
+	retryAt time.Time   // after a failed read: not before
+	reading *reading[V] // nil: no reading is under way
+}
+
+// reading is a read that requests share.
+type reading[V any] struct {
+	done  chan struct{}
 	value V
-	until time.Time
+	err   error
 }
 
-func newCache[K comparable, V any](config cacheConfig) *cache[K, V] {
-	return &cache[K, V]{config: config, entries: make(map[K]entry[V])}
+func newCache[K comparable, V any](config cacheConfig, o *outage, timeout time.Duration) *cache[K, V] {
+	return &cache[K, V]{config: config, outage: o, timeout: timeout, entries: make(map[K]*entry[V])}
 }
 
-// get returns the entry if it is young enough, and otherwise what read returns.
-// An entry's age counts from before it was read.
-func (c *cache[K, V]) get(key K, read func() (V, error)) (V, error) {
+// get returns the entry if it is not older than the interval, and otherwise what
+// read returns, or the entry if the database is away. An entry's age counts from
+// before it was read.
+func (c *cache[K, V]) get(ctx context.Context, key K, read func(context.Context) (V, error)) (V, error) {
 	if c.config.interval == 0 {
-		return read()
+		return read(ctx)
 	}
+	value, usable, r := c.look(ctx, key, read)
+	if r == nil {
+		return value, nil
+	}
+	var patience <-chan time.Time
+	if usable {
+		timer := time.NewTimer(outagePatience)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return value, ctx.Err()
+	case <-patience:
+		return value, nil
+	}
+	if usable && isOutage(r.err) {
+		return value, nil
+	}
+	return r.value, r.err
+}
+
+// look returns the entry's value, whether it may be used in an outage, and the
+// reading to wait for: nil if the value may be used as it is.
+func (c *cache[K, V]) look(ctx context.Context, key K, read func(context.Context) (V, error)) (value V, usable bool, r *reading[V]) {
 	now := c.config.now()
-	c.mu.RLock()
-	e, found := c.entries[key]
-	epoch := c.epoch
-	c.mu.RUnlock()
-	if found && now.Before(e.until) {
-		return e.value, nil
-	}
-	value, err := read()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err != nil {
+	e := c.entries[key]
+	if e == nil {
+		e = &entry[V]{}
+		c.entries[key] = e
+	}
+	if e.known && now.Before(e.read.Add(c.config.interval)) {
+		return e.value, true, nil
+	}
+	usable = e.known && now.Before(e.read.Add(c.config.interval+c.config.outageLimit))
+	if usable && now.Before(e.retryAt) {
+		return e.value, true, nil
+	}
+	if e.reading == nil {
+		e.reading = &reading[V]{done: make(chan struct{})}
+		go c.read(context.WithoutCancel(ctx), key, e, e.reading, c.epoch, now, read)
+	}
+	if usable {
+		value = e.value
+	}
+	return value, usable, e.reading
+}
+
+// read reads for all who wait.
+func (c *cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V], epoch uint64, now time.Time, read func(context.Context) (V, error)) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	r.value, r.err = read(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer close(r.done)
+	if c.epoch != epoch || c.entries[key] != e {
+		return
+	}
+	e.reading = nil
+	switch {
+	case r.err == nil:
+		*e = entry[V]{value: r.value, known: true, read: now}
+		c.outage.ends(ctx)
+	case isOutage(r.err) && e.known && c.config.outageLimit > 0:
+		e.retryAt = now.Add(min(c.config.interval, time.Second))
+		c.outage.begins(ctx, r.err, c.config.outageLimit)
+	default:
 		delete(c.entries, key)
-		return value, err
 	}
-	if c.epoch == epoch {
-		c.entries[key] = entry[V]{value, now.Add(c.config.interval)}
-	}
-	return value, nil
+}
+
+// isOutage reports whether an error says nothing about what was asked for.
+func isOutage(err error) bool {
+	return err != nil && !errors.Is(err, renew.ErrAppNotFound) && !errors.Is(err, renew.ErrKeyNotFound)
 }
 
 func (c *cache[K, V]) clear() {

@@ -103,8 +103,10 @@ func (e *aesEncrypter) Decrypt(_ context.Context, ciphertext, associatedData []b
 		}
 		return plaintext, nil
 	}
-	return nil, errors.New("decrypt: the ciphertext was made with an encryption key that is not among those given to NewEncrypter")
+	return nil, errUnknownEncryptionKey
 }
+
+var errUnknownEncryptionKey = errors.New("decrypt: the ciphertext was made with an encryption key that is not among those given to NewEncrypter")
 
 // associatedData names a private key so that no two names look alike.
 func associatedData(appID, keyID, algorithm string) []byte {

@@ -52,7 +52,8 @@ func TestUnclearOutcome(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, next, got, "it happened all the same")
 
-		w.loseNext()
+		require.NoError(t, store.CreateSession(t.Context(), func() renew.Session { o := newSession("another's"); o.Subject = "another"; return o }()))
+		w.loseNextUpdate()
 		_, err = store.(renew.SubjectStore).RevokeSubject(t.Context(), s.AppID, "another", base)
 		requireUnclear(t, err)
 

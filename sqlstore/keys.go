@@ -28,14 +28,17 @@ var (
 // again is whether it is still good: see [WithStatusInterval].
 type KeyStore struct {
 	config    config
-	db        *sql.DB
+	run       *runner
 	encrypter Encrypter
-	prepared  statements
+	outage    outage
 
-	readApp     *sql.Stmt
-	readSigning *sql.Stmt
-	readKey     *sql.Stmt
-	listKeys    *sql.Stmt
+	readApp     *stmt
+	readSigning *stmt
+	readKey     *stmt
+	findKey     *stmt
+	listKeys    *stmt
+	insertApp   *stmt
+	updateApp   *stmt
 
 	apps         *cache[string, renew.App]
 	signing      *cache[string, *renew.SigningKey]
@@ -84,45 +87,68 @@ func NewKeyStore(ctx context.Context, db *sql.DB, dialect Dialect, encrypter Enc
 		return nil, errors.New("sqlstore.NewKeyStore: it needs an encrypter, such as one from NewEncrypter")
 	}
 	s := &KeyStore{
-		config:       c,
-		db:           db,
-		encrypter:    encrypter,
-		apps:         newCache[string, renew.App](c.cache),
-		signing:      newCache[string, *renew.SigningKey](c.cache),
-		verification: newCache[keyName, keyStatus](c.cache),
-		lists:        newCache[string, []*renew.VerificationKey](c.cache),
-		parsed:       make(map[keyName]parsedKey),
-		decrypted:    make(map[string]*renew.SigningKey),
-		decrypting:   make(map[string]turn),
+		config:     c,
+		run:        newRunner(c, db),
+		encrypter:  encrypter,
+		parsed:     make(map[keyName]parsedKey),
+		decrypted:  make(map[string]*renew.SigningKey),
+		decrypting: make(map[string]turn),
 	}
-	if err := s.prepare(ctx); err != nil {
+	signing := c.cache
+	signing.outageLimit = 0
+	s.apps = newCache[string, renew.App](c.cache, &s.outage, c.timeout)
+	s.signing = newCache[string, *renew.SigningKey](signing, &s.outage, c.timeout)
+	s.verification = newCache[keyName, keyStatus](c.cache, &s.outage, c.timeout)
+	s.lists = newCache[string, []*renew.VerificationKey](c.cache, &s.outage, c.timeout)
+	if err := s.run.start(ctx, s.prepare); err != nil {
+		return nil, fmt.Errorf("sqlstore.NewKeyStore: %w", errors.Join(err, s.Close()))
+	}
+	if err := s.checkEncrypter(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewKeyStore: %w", errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
 func (s *KeyStore) prepare(ctx context.Context) error {
-	if err := s.config.checkConnection(ctx, s.db); err != nil {
-		return err
-	}
 	for _, p := range []struct {
-		stmt  **sql.Stmt
-		query string
+		stmt   **stmt
+		query  string
+		writes bool
 	}{
-		{&s.readApp, readApp},
-		{&s.readSigning, readSigningKey},
-		{&s.readKey, readVerificationKey},
-		{&s.listKeys, listVerificationKeys},
+		{&s.readApp, readApp, false},
+		{&s.readSigning, readSigningKey, false},
+		{&s.readKey, readVerificationKey, false},
+		{&s.findKey, findKey, false},
+		{&s.listKeys, listVerificationKeys, false},
+		{&s.insertApp, insertApp, true},
+		{&s.updateApp, updateApp, true},
 	} {
-		if err := s.prepared.prepare(ctx, s.db, s.config.sql(p.query), p.stmt); err != nil {
+		if err := s.run.prepare(ctx, p.stmt, p.query, p.writes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Close gives the prepared statements back. The database stays open.
-func (s *KeyStore) Close() error { return s.prepared.close() }
+// checkEncrypter finds out another encryption key than the one that encrypted the
+// newest private keys.
+func (s *KeyStore) checkEncrypter(ctx context.Context) error {
+	keys, err := s.privateKeys(ctx, readPrivateKeys+" ORDER BY sequence DESC LIMIT 100")
+	if err != nil {
+		return fmt.Errorf("read private keys: %w", err)
+	}
+	for _, k := range keys {
+		plaintext, err := s.encrypter.Decrypt(ctx, k.ciphertext, associatedData(k.appID, k.id, k.algorithm))
+		clear(plaintext)
+		if errors.Is(err, errUnknownEncryptionKey) {
+			return fmt.Errorf("key %s of app %q: %w", k.id, k.appID, err)
+		}
+	}
+	return nil
+}
+
+// Close closes the prepared statements. The database stays open.
+func (s *KeyStore) Close() error { return s.run.close() }
 
 // App returns the app as it stands, or stood within the status interval.
 // [renew.ErrAppNotFound]: there is none.
@@ -133,9 +159,9 @@ func (s *KeyStore) App(ctx context.Context, appID string) (renew.App, error) {
 	if !storable(appID) {
 		return renew.App{}, renew.ErrAppNotFound
 	}
-	app, err := s.apps.get(appID, func() (renew.App, error) {
+	app, err := s.apps.get(ctx, appID, func(ctx context.Context) (renew.App, error) {
 		var r appRow
-		err := retry(ctx, true, func() error { return s.readApp.QueryRowContext(ctx, appID).Scan(r.dest()...) })
+		err := s.run.query(ctx, s.readApp, scanOne(r.dest), appID)
 		if errors.Is(err, sql.ErrNoRows) {
 			return renew.App{}, renew.ErrAppNotFound
 		}
@@ -158,12 +184,10 @@ func (s *KeyStore) SigningKey(ctx context.Context, appID string) (*renew.Signing
 	if !storable(appID) {
 		return nil, renew.ErrKeyNotFound
 	}
-	return s.signing.get(appID, func() (*renew.SigningKey, error) {
+	return s.signing.get(ctx, appID, func(ctx context.Context) (*renew.SigningKey, error) {
 		var keyID, algorithm string
 		var public, private []byte
-		err := retry(ctx, true, func() error {
-			return s.readSigning.QueryRowContext(ctx, appID).Scan(&keyID, &algorithm, &public, &private)
-		})
+		err := s.run.query(ctx, s.readSigning, scanOne(func() []any { return []any{&keyID, &algorithm, &public, &private} }), appID)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, renew.ErrKeyNotFound
 		}
@@ -254,7 +278,7 @@ func (s *KeyStore) VerificationKey(ctx context.Context, appID, keyID string) (*r
 		return nil, renew.ErrKeyNotFound
 	}
 	name := keyName{appID, keyID}
-	status, err := s.verification.get(name, func() (keyStatus, error) { return s.readStatus(ctx, name) })
+	status, err := s.verification.get(ctx, name, func(ctx context.Context) (keyStatus, error) { return s.readStatus(ctx, name) })
 	switch {
 	case err != nil:
 		return nil, err
@@ -269,9 +293,7 @@ func (s *KeyStore) readStatus(ctx context.Context, name keyName) (keyStatus, err
 	var public []byte
 	var revoked bool
 	var until sql.NullInt64
-	err := retry(ctx, true, func() error {
-		return s.readKey.QueryRowContext(ctx, name.appID, name.keyID).Scan(&algorithm, &public, &revoked, &until)
-	})
+	err := s.run.query(ctx, s.readKey, scanOne(func() []any { return []any{&algorithm, &public, &revoked, &until} }), name.appID, name.keyID)
 	if errors.Is(err, sql.ErrNoRows) {
 		s.forget(name)
 		return keyStatus{}, renew.ErrKeyNotFound
@@ -332,47 +354,38 @@ func (s *KeyStore) VerificationKeys(ctx context.Context, appID string) ([]*renew
 	if !storable(appID) {
 		return nil, renew.ErrAppNotFound
 	}
-	keys, err := s.lists.get(appID, func() ([]*renew.VerificationKey, error) {
-		var keys []*renew.VerificationKey
-		err := retry(ctx, true, func() error {
-			var err error
-			keys, err = s.readKeys(ctx, appID)
-			return err
-		})
-		return keys, err
-	})
+	keys, err := s.lists.get(ctx, appID, func(ctx context.Context) ([]*renew.VerificationKey, error) { return s.readKeys(ctx, appID) })
 	return slices.Clone(keys), err
 }
 
 func (s *KeyStore) readKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-	rows, err := s.listKeys.QueryContext(ctx, appID)
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)
-	}
-	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
 	var keys []*renew.VerificationKey
 	found := false
-	for rows.Next() {
-		found = true
-		var keyID, algorithm sql.NullString
-		var public []byte
-		var until sql.NullInt64
-		if err := rows.Scan(&keyID, &algorithm, &public, &until); err != nil {
-			return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)
+	err := s.run.query(ctx, s.listKeys, func(rows *sql.Rows) error {
+		keys, found = nil, false
+		for rows.Next() {
+			found = true
+			var keyID, algorithm sql.NullString
+			var public []byte
+			var until sql.NullInt64
+			if err := rows.Scan(&keyID, &algorithm, &public, &until); err != nil {
+				return err
+			}
+			if !keyID.Valid {
+				continue
+			}
+			key, err := s.verificationKey(keyName{appID, keyID.String}, algorithm.String, public)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, limited(key, until))
 		}
-		if !keyID.Valid {
-			continue
-		}
-		key, err := s.verificationKey(keyName{appID, keyID.String}, algorithm.String, public)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, limited(key, until))
-	}
-	if err := rows.Err(); err != nil {
+		return rows.Err()
+	}, appID)
+	switch {
+	case err != nil: // the query may still be under way
 		return nil, fmt.Errorf("sqlstore: read verification keys: %w", err)
-	}
-	if !found {
+	case !found:
 		return nil, renew.ErrAppNotFound
 	}
 	return keys, nil

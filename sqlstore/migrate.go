@@ -28,8 +28,8 @@ var migrationFiles embed.FS
 // SQLite return an error for a column that is there already. The first one makes
 // the table in which Migrate records versions; with another tool it stays empty.
 func Migrations(dialect Dialect) (fs.FS, error) {
-	if _, err := migrationFiles.ReadDir("migrations/" + string(dialect)); err != nil {
-		return nil, fmt.Errorf("sqlstore.Migrations: dialect %q is none of PostgreSQL, MySQL and SQLite", dialect)
+	if _, err := findDialect(dialect); err != nil {
+		return nil, fmt.Errorf("sqlstore.Migrations: %w", err)
 	}
 	return fs.Sub(migrationFiles, "migrations/"+string(dialect))
 }
@@ -51,13 +51,34 @@ func Migrate(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Option) e
 	if err != nil {
 		return fmt.Errorf("sqlstore.Migrate: %w", err)
 	}
-	if err := c.checkConnection(ctx, db); err != nil {
-		return fmt.Errorf("sqlstore.Migrate: %w", err)
-	}
-	if err := c.exclusively(ctx, db, func(tx execer) error { return c.apply(ctx, tx, all) }); err != nil {
+	if err := c.migrate(ctx, db, all); err != nil {
 		return fmt.Errorf("sqlstore.Migrate: %w", err)
 	}
 	return nil
+}
+
+func (c config) migrate(ctx context.Context, db *sql.DB, all []migration) error {
+	r := newRunner(c, db)
+	if err := c.dialect.check(ctx, &checker{r, false}); err != nil {
+		return err
+	}
+	// An account that may only read and write the tables need not do more.
+	if version, err := c.version(ctx, db); err == nil && version == len(all)-1 {
+		return nil
+	}
+	return c.dialect.migrateExclusively(ctx, db, c.prefix+"schema", func(tx execer) error {
+		if c.dialect.name == PostgreSQL {
+			if err := checkMigrationSchema(ctx, tx, c.prefix); err != nil {
+				return err
+			}
+		}
+		return c.apply(ctx, tx, all)
+	})
+}
+
+func (c config) version(ctx context.Context, db execer) (version int, err error) {
+	err = db.QueryRowContext(ctx, c.sql("SELECT COALESCE(MAX(version), 0) FROM {schema}")).Scan(&version)
+	return version, err
 }
 
 // migration is one statement and the version of the schema that it makes.
@@ -69,7 +90,7 @@ type migration struct {
 // migrations returns all of the dialect's, in order, without the one that makes
 // the version table: that one is version 0.
 func (c config) migrations() ([]migration, error) {
-	files, err := Migrations(c.dialect)
+	files, err := Migrations(c.dialect.name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +113,8 @@ func (c config) migrations() ([]migration, error) {
 	return all, nil
 }
 
+func (c config) sql(statement string) string { return c.dialect.render(statement, c.prefix) }
+
 // execer is a connection, or a transaction.
 type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
@@ -103,8 +126,8 @@ func (c config) apply(ctx context.Context, tx execer, all []migration) error {
 	if _, err := tx.ExecContext(ctx, all[0].statement); err != nil {
 		return fmt.Errorf("version 0: %w", err)
 	}
-	var version int
-	if err := tx.QueryRowContext(ctx, c.sql("SELECT COALESCE(MAX(version), 0) FROM {schema}")).Scan(&version); err != nil {
+	version, err := c.version(ctx, tx)
+	if err != nil {
 		return fmt.Errorf("read the version: %w", err)
 	}
 	if version >= len(all) {
@@ -123,103 +146,17 @@ func (c config) apply(ctx context.Context, tx execer, all []migration) error {
 
 var addColumn = regexp.MustCompile(`(?m)^ALTER TABLE (\w+) ADD COLUMN (\w+)`)
 
-// columnExists asks for a column where ADD COLUMN has no IF NOT EXISTS.
-var columnExists = map[Dialect]string{
-	MySQL:  "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?",
-	SQLite: "SELECT COUNT(*) FROM pragma_table_info(?) WHERE name = ?",
-}
-
 // applyOne runs a migration, unless it was run before: by another tool, or by a
 // Migrate that was interrupted before it could record the version.
 func (c config) applyOne(ctx context.Context, tx execer, statement string) error {
-	if names := addColumn.FindStringSubmatch(statement); names != nil && columnExists[c.dialect] != "" {
+	if names := addColumn.FindStringSubmatch(statement); names != nil && c.dialect.columnExists != "" {
 		var n int
-		if err := tx.QueryRowContext(ctx, columnExists[c.dialect], names[1], names[2]).Scan(&n); err != nil || n > 0 {
+		if err := tx.QueryRowContext(ctx, c.dialect.columnExists, names[1], names[2]).Scan(&n); err != nil || n > 0 {
 			return err
 		}
 	}
 	_, err := tx.ExecContext(ctx, statement)
 	return err
-}
-
-// exclusively calls f while no other process is in here.
-func (c config) exclusively(ctx context.Context, db *sql.DB, f func(execer) error) error {
-	name := c.prefix + "schema"
-	switch c.dialect {
-	case SQLite:
-		return exclusivelySQLite(ctx, db, f)
-	case MySQL:
-		return exclusivelyMySQL(ctx, db, name, f)
-	default:
-		return exclusivelyPostgreSQL(ctx, db, name, f)
-	}
-}
-
-// exclusivelyPostgreSQL takes a lock that ends with the transaction, so that it
-// works through a pooler of transactions too.
-func exclusivelyPostgreSQL(ctx context.Context, db *sql.DB, name string, f func(execer) error) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
-	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name); err != nil {
-		return fmt.Errorf("wait for others that migrate: %w", err)
-	}
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// exclusivelyMySQL takes a lock that belongs to the connection. It asks once a
-// second, so that ctx can end the wait without ending the connection. Names of
-// locks are the server's, not the database's: those who migrate another
-// database wait too.
-func exclusivelyMySQL(ctx context.Context, db *sql.DB, name string, f func(execer) error) (err error) {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // it goes back to the pool
-	for got := (sql.NullInt64{}); got.Int64 != 1; {
-		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 1)", name).Scan(&got); err != nil {
-			return fmt.Errorf("wait for others that migrate: %w", err)
-		}
-	}
-	defer func() {
-		if releaseErr := cleanUp(ctx, conn, "DO RELEASE_LOCK('"+name+"')"); err == nil {
-			err = releaseErr
-		}
-	}()
-	return f(conn)
-}
-
-// exclusivelySQLite starts with the lock that others only take to write: to take
-// it later would fail where another has written since. It waits longer than the
-// busy timeout, if ctx does. The switch to the write-ahead log stays in the file,
-// and cannot be made in a transaction.
-func exclusivelySQLite(ctx context.Context, db *sql.DB, f func(execer) error) error {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }() // it goes back to the pool
-	for _, statement := range []string{"PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE"} {
-		if err := untilNotBusy(ctx, func() error {
-			_, err := conn.ExecContext(ctx, statement)
-			return err
-		}); err != nil {
-			return fmt.Errorf("wait for others that migrate: %w", err)
-		}
-	}
-	if err := f(conn); err != nil {
-		return errors.Join(err, cleanUp(ctx, conn, "ROLLBACK"))
-	}
-	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
-		return errors.Join(err, cleanUp(ctx, conn, "ROLLBACK"))
-	}
-	return nil
 }
 
 // cleanUp leaves the connection as it was, even when ctx is done. Where it
@@ -233,19 +170,4 @@ func cleanUp(ctx context.Context, conn *sql.Conn, statement string) error {
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
 	return err
-}
-
-func untilNotBusy(ctx context.Context, f func() error) error {
-	const pause = 20 * time.Millisecond
-	for {
-		err := f()
-		if err == nil || codeOf(err).sqlite&0xff != sqliteBusy {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 const purgeBatch = 100
 
 // dueSessions are those that may have ended, with whether they have.
-const dueSessions = `SELECT app_id, id, CASE WHEN expires_at < ? OR ends_at < ? THEN 1 ELSE 0 END
-	FROM {sessions} WHERE purge_at < ? ORDER BY purge_at LIMIT ?`
+const dueSessions = `SELECT app_id, id, CASE WHEN expires_at < ? OR ends_at < ? THEN 1 ELSE 0 END, purge_at
+	FROM {sessions} WHERE purge_at >= ? AND purge_at < ? ORDER BY purge_at LIMIT ?`
 
 // DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
 // most limit, and returns how many; fewer than limit means that none is left. A
@@ -29,18 +30,26 @@ const dueSessions = `SELECT app_id, id, CASE WHEN expires_at < ? OR ends_at < ? 
 // token, not once per call. After an error the number is that of the sessions
 // deleted for certain. Any number of processes may run it at once.
 func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
-	deleted := 0
-	for deleted < limit {
-		n, more, err := s.purge(ctx, ceilMillis(before), min(limit-deleted, purgeBatch))
-		deleted += n
-		if err != nil {
-			return deleted, fmt.Errorf("sqlstore: delete expired sessions: %w", err)
-		}
-		if !more {
-			break
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	p := purge{TokenStore: s, before: ceilMillis(before), from: math.MinInt64}
+	for more := true; more && p.deleted < limit; {
+		var err error
+		if more, err = p.batch(ctx, min(limit-p.deleted, purgeBatch)); err != nil {
+			return p.deleted, fmt.Errorf("sqlstore: delete expired sessions: %w", err)
 		}
 	}
-	return deleted, ctx.Err()
+	return p.deleted, ctx.Err()
+}
+
+// purge is one call of DeleteExpired. Each batch begins where the last one ended:
+// a database that keeps what was deleted for an older snapshot would read it again
+// each time.
+type purge struct {
+	*TokenStore
+	before, from int64 // purge_at, in milliseconds
+	deleted      int
 }
 
 // ceilMillis returns the first millisecond that is not before t.
@@ -52,44 +61,44 @@ func ceilMillis(t time.Time) int64 {
 	return ms
 }
 
-// purge deletes the ended ones of a batch of due sessions, sets the others'
+// batch deletes the ended ones of a batch of due sessions, sets the others'
 // purge_at to when they really end, and reports whether more may be due.
-func (s *TokenStore) purge(ctx context.Context, before int64, size int) (deleted int, more bool, err error) {
-	var ended, alive []sessionKey
-	err = retry(ctx, true, func() error {
-		ended, alive, err = s.readDue(ctx, before, size)
-		return err
-	})
+func (p *purge) batch(ctx context.Context, size int) (more bool, err error) {
+	ended, alive, last, err := p.readDue(ctx, size)
 	if err != nil {
-		return 0, false, err
+		return false, err
 	}
-	if deleted, err = s.execOn(ctx, `DELETE FROM {sessions} WHERE {keys} AND (expires_at < ? OR ends_at < ?)`,
-		ended, before, before); err != nil {
-		return 0, false, err
+	n, err := p.execOn(ctx, `DELETE FROM {sessions} WHERE {keys} AND (expires_at < ? OR ends_at < ?)`, ended, p.before, p.before)
+	p.deleted += n
+	if err != nil {
+		return false, err
 	}
-	_, err = s.execOn(ctx, `UPDATE {sessions} SET purge_at = {least}(expires_at, COALESCE(ends_at, expires_at)) WHERE {keys}`, alive)
-	return deleted, len(ended)+len(alive) == size, err
+	_, err = p.execOn(ctx, `UPDATE {sessions} SET purge_at = {least}(expires_at, COALESCE(ends_at, expires_at)) WHERE {keys}`, alive)
+	p.from = last
+	return len(ended)+len(alive) == size, err
 }
 
-func (s *TokenStore) readDue(ctx context.Context, before int64, size int) (ended, alive []sessionKey, err error) {
-	rows, err := s.due.QueryContext(ctx, before, before, before, size)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
-	for rows.Next() {
-		var key sessionKey
-		var hasEnded bool
-		if err := rows.Scan(&key.appID, &key.id, &hasEnded); err != nil {
-			return nil, nil, err
+func (p *purge) readDue(ctx context.Context, size int) (ended, alive []sessionKey, last int64, err error) {
+	err = p.on.query(ctx, p.due, func(rows *sql.Rows) error {
+		ended, alive = nil, nil
+		for rows.Next() {
+			var key sessionKey
+			var hasEnded bool
+			if err := rows.Scan(&key.appID, &key.id, &hasEnded, &last); err != nil {
+				return err
+			}
+			if hasEnded {
+				ended = append(ended, key)
+			} else {
+				alive = append(alive, key)
+			}
 		}
-		if hasEnded {
-			ended = append(ended, key)
-		} else {
-			alive = append(alive, key)
-		}
+		return rows.Err()
+	}, p.before, p.before, p.from, p.before, size)
+	if err != nil { // the query may still be under way
+		return nil, nil, 0, err
 	}
-	return ended, alive, rows.Err()
+	return ended, alive, last, nil
 }
 
 type sessionKey struct{ appID, id string }
@@ -101,7 +110,7 @@ func (k sessionKey) compare(other sessionKey) int {
 // execOn runs a statement on the sessions of these keys. {keys} stands for the
 // condition, and comes before every other argument. Sorted keys keep two
 // processes from waiting for each other in a circle.
-func (s *TokenStore) execOn(ctx context.Context, statement string, keys []sessionKey, args ...any) (int, error) {
+func (p *purge) execOn(ctx context.Context, statement string, keys []sessionKey, args ...any) (int, error) {
 	if len(keys) == 0 {
 		return 0, nil
 	}
@@ -113,6 +122,5 @@ func (s *TokenStore) execOn(ctx context.Context, statement string, keys []sessio
 		all = append(all, key.appID, key.id)
 	}
 	statement = strings.Replace(statement, "{keys}", "("+strings.Join(conditions, " OR ")+")", 1)
-	query := s.config.sql(statement)
-	return s.write(ctx, false, func() (sql.Result, error) { return s.db.ExecContext(ctx, query, append(all, args...)...) })
+	return p.on.exec(ctx, false, p.on.render(statement, true), append(all, args...)...)
 }

@@ -183,7 +183,7 @@ func TestPurgeCost(t *testing.T) {
 			require.NoError(t, err)
 		}
 		ms := s.RefreshExpiresAt.UnixMilli()
-		plan := explain(t, d, plain, statements[0], ms, ms, ms, 100)
+		plan := explain(t, d, plain, statements[0], ms, ms, 0, ms, 100)
 		require.Contains(t, plan, "renew_sessions_by_purge")
 		require.NotContains(t, plan, "Seq Scan")
 	})

@@ -3,12 +3,13 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -60,7 +61,7 @@ func TestRetries(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, idempotent := range []bool{false, true} {
 				calls := 0
-				err := retry(t.Context(), idempotent, func() error {
+				err := repeatOnce(t.Context(), dialectOf(c.name), idempotent, func() error {
 					if calls++; calls == 1 {
 						return c.err
 					}
@@ -81,21 +82,74 @@ func TestRetries(t *testing.T) {
 func TestRetriesEnd(t *testing.T) {
 	calls := 0
 	deadlock := &pgconn.PgError{Code: "40P01"}
-	require.ErrorIs(t, retry(t.Context(), true, func() error { calls++; return deadlock }), deadlock)
+	require.ErrorIs(t, repeatOnce(t.Context(), PostgreSQL, true, func() error { calls++; return deadlock }), deadlock)
 	require.Equal(t, maxAttempts, calls)
 	ctx, cancel := context.WithCancel(t.Context())
 	calls = 0
-	require.ErrorIs(t, retry(ctx, true, func() error { calls++; cancel(); return deadlock }), deadlock)
+	_, err := detached(ctx, time.Minute, func(c *call) (struct{}, error) {
+		return repeat(c, &runner{dialect: dialects[PostgreSQL]}, true, false, func() (struct{}, error) {
+			calls++
+			cancel()
+			return struct{}{}, deadlock
+		})
+	})
+	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, 1, calls, "not after the context's end")
 }
 
-func TestDuplicates(t *testing.T) {
-	for _, err := range []error{
-		&pgconn.PgError{Code: "23505"}, &mysql.MySQLError{Number: 1062}, mattnError{19, 19 | 6<<8}, mattnError{19, 19 | 8<<8},
+// TestClasses promises what each error is taken for, whatever the driver's form of
+// it: a method SQLState, a field Number, a method Code, a field or a method
+// ExtendedCode.
+func TestClasses(t *testing.T) {
+	for _, c := range []struct {
+		dialect Dialect
+		err     error
+		want    class
+	}{
+		{PostgreSQL, &pgconn.PgError{Code: "23505"}, duplicate},
+		{PostgreSQL, &pgconn.PgError{Code: "23503"}, other},
+		{PostgreSQL, &pgconn.PgError{Code: "25006"}, unfit},
+		{PostgreSQL, &pgconn.PgError{Code: "0A000"}, stale},
+		{MySQL, &mysql.MySQLError{Number: 1062}, duplicate},
+		{MySQL, &mysql.MySQLError{Number: 1048}, other},
+		{MySQL, &mysql.MySQLError{Number: 1290}, unfit},
+		{MySQL, &mysql.MySQLError{Number: 1836}, unfit},
+		{SQLite, mattnError{19, 19 | 6<<8}, duplicate},
+		{SQLite, mattnError{19, 19 | 8<<8}, duplicate},
+		{SQLite, mattnError{19, 19 | 5<<8}, other},
+		{SQLite, mattnError{8, 8 | 1<<8}, unfit},
+		{SQLite, ncrucesError(19 | 6<<8), duplicate},
+		{SQLite, ncrucesError(5 | 1<<8), undone},
+		{SQLite, fmt.Errorf("wrapped: %w", ncrucesError(8)), unfit},
+		{SQLite, io.EOF, broken},
+		{SQLite, nil, other},
 	} {
-		require.True(t, isDuplicate(err), "%v", err)
+		require.Equal(t, c.want, dialects[c.dialect].classify(c.err), "%s: %v", c.dialect, c.err)
 	}
-	for _, err := range []error{nil, errors.New("x"), io.EOF, &pgconn.PgError{Code: "23503"}, &mysql.MySQLError{Number: 1048}, mattnError{19, 19 | 5<<8}} {
-		require.False(t, isDuplicate(err), "%v", err)
+}
+
+// ncrucesError has the form of an error of ncruces/go-sqlite3.
+type ncrucesError uint16
+
+func (ncrucesError) Error() string          { return "sqlite3" }
+func (e ncrucesError) ExtendedCode() uint16 { return uint16(e) }
+func (e ncrucesError) Code() uint8          { return uint8(e) }
+
+func dialectOf(name string) Dialect {
+	switch {
+	case strings.HasPrefix(name, "MySQL"), strings.HasPrefix(name, "MariaDB"):
+		return MySQL
+	case strings.HasPrefix(name, "SQLite"):
+		return SQLite
 	}
+	return PostgreSQL
+}
+
+// repeatOnce repeats a statement that only reads.
+func repeatOnce(ctx context.Context, name Dialect, idempotent bool, f func() error) error {
+	r := &runner{dialect: dialects[name], timeout: time.Minute}
+	_, err := detached(ctx, r.timeout, func(c *call) (struct{}, error) {
+		return repeat(c, r, idempotent, false, func() (struct{}, error) { return struct{}{}, f() })
+	})
+	return err
 }

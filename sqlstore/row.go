@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -43,7 +44,7 @@ func newRow(s renew.Session) (row, error) {
 		issuedAt:   s.IssuedAt.UnixMilli(),
 		notBefore:  s.RefreshNotBefore.UnixMilli(),
 		expiresAt:  s.RefreshExpiresAt.UnixMilli(),
-		retryProof: s.IdempotencyKeyHash,
+		retryProof: bytes.Clone(s.IdempotencyKeyHash), // a statement may outlast the call
 	}
 	if s.Audience != nil {
 		audience, err := json.Marshal(s.Audience)
@@ -85,7 +86,7 @@ func (r *row) check() error {
 		}
 	}
 	if len(r.retryProof) > maxNameBytes {
-		return fmt.Errorf("the retry proof is %d bytes long, over %d", len(r.retryProof), maxNameBytes)
+		return fmt.Errorf("the idempotency key hash is %d bytes long, over %d", len(r.retryProof), maxNameBytes)
 	}
 	return nil
 }

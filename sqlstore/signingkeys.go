@@ -77,17 +77,20 @@ type storedKey struct {
 	expiresAt sql.NullInt64 // set: it was replaced or revoked
 }
 
-// findKey returns the app's key of this ID, or nil.
-func (s *KeyStore) findKey(ctx context.Context, appID, keyID string) (*storedKey, error) {
+// storedKey returns the app's key of this ID, or nil.
+func (s *KeyStore) storedKey(ctx context.Context, appID, keyID string) (*storedKey, error) {
 	if !storable(keyID) {
 		return nil, nil
 	}
 	var k storedKey
-	err := s.db.QueryRowContext(ctx, s.config.sql(findKey), appID, keyID).Scan(&k.algorithm, &k.public, &k.revoked, &k.expiresAt)
-	if errors.Is(err, sql.ErrNoRows) {
+	err := s.run.query(ctx, s.findKey, scanOne(func() []any { return []any{&k.algorithm, &k.public, &k.revoked, &k.expiresAt} }), appID, keyID)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return &k, err
+	return &k, nil
 }
 
 // PublishSigningKey adds a key that verifies and does not sign yet, see
@@ -100,7 +103,7 @@ func (s *KeyStore) PublishSigningKey(ctx context.Context, appID string, key *ren
 		return fmt.Errorf("sqlstore: publish signing key of app %q: %w", appID, err)
 	}
 	return s.change(ctx, "publish signing key of", appID, func(r *appRow) ([]statement, error) {
-		switch stored, err := s.findKey(ctx, appID, encrypted.id); {
+		switch stored, err := s.storedKey(ctx, appID, encrypted.id); {
 		case err != nil:
 			return nil, err
 		case stored != nil:
@@ -127,7 +130,7 @@ func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *rene
 		return fmt.Errorf("sqlstore: rotate signing key of app %q: %w", appID, err)
 	}
 	return s.change(ctx, "rotate signing key of", appID, func(r *appRow) ([]statement, error) {
-		stored, err := s.findKey(ctx, appID, encrypted.id)
+		stored, err := s.storedKey(ctx, appID, encrypted.id)
 		if err != nil {
 			return nil, err
 		}
@@ -173,7 +176,7 @@ func (s *KeyStore) RevokeKey(ctx context.Context, appID, keyID string, at time.T
 		if at.IsZero() {
 			return nil, errors.New("the time is zero")
 		}
-		stored, err := s.findKey(ctx, appID, keyID)
+		stored, err := s.storedKey(ctx, appID, keyID)
 		if err != nil {
 			return nil, err
 		}
@@ -199,20 +202,14 @@ func (s *KeyStore) DeleteExpiredKeys(ctx context.Context, before time.Time) (int
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	defer s.clear()
-	var n int64
-	err := retry(ctx, false, func() error {
-		result, err := s.db.ExecContext(ctx, s.config.sql(deleteExpiredKeys), ceilMillis(before))
-		if err != nil {
-			return err
-		}
-		n, err = result.RowsAffected()
-		return err
-	})
+	n, err := s.run.exec(ctx, false, s.run.render(deleteExpiredKeys, true), ceilMillis(before))
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: delete expired keys: %w", err)
 	}
-	return int(n), nil
+	if n > 0 {
+		s.clear()
+	}
+	return n, nil
 }
 
 // Reencrypt decrypts every private key and encrypts it again, and returns how
@@ -220,39 +217,48 @@ func (s *KeyStore) DeleteExpiredKeys(ctx context.Context, before time.Time) (int
 // [NewEncrypter]. It may be called again after an error, and while the store is
 // in use.
 func (s *KeyStore) Reencrypt(ctx context.Context) (int, error) {
-	type privateKey struct {
-		appID, id, algorithm string
-		ciphertext           []byte
-	}
-	var keys []privateKey
-	rows, err := s.db.QueryContext(ctx, s.config.sql(readPrivateKeys))
+	keys, err := s.privateKeys(ctx, readPrivateKeys)
 	if err != nil {
 		return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
 	}
-	defer func() { _ = rows.Close() }() // after an error; below it is closed and checked
-	for rows.Next() {
-		var k privateKey
-		if err := rows.Scan(&k.appID, &k.id, &k.algorithm, &k.ciphertext); err != nil {
-			return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
-		}
-		keys = append(keys, k)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return 0, fmt.Errorf("sqlstore: reencrypt: %w", err)
-	}
 	for i, k := range keys {
-		if err := s.reencrypt(ctx, k.appID, k.id, k.algorithm, k.ciphertext); err != nil {
+		if err := s.reencrypt(ctx, k); err != nil {
 			return i, fmt.Errorf("sqlstore: reencrypt key %s of app %q: %w", k.id, k.appID, err)
 		}
 	}
 	return len(keys), nil
 }
 
-// reencrypt leaves a key alone that has changed since it was read: another
-// process does the same, or has retired it.
-func (s *KeyStore) reencrypt(ctx context.Context, appID, keyID, algorithm string, ciphertext []byte) error {
-	data := associatedData(appID, keyID, algorithm)
-	plaintext, err := s.encrypter.Decrypt(ctx, ciphertext, data)
+// privateKey is one as it is stored.
+type privateKey struct {
+	appID, id, algorithm string
+	ciphertext           []byte
+}
+
+func (s *KeyStore) privateKeys(ctx context.Context, query string) ([]privateKey, error) {
+	var keys []privateKey
+	err := s.run.query(ctx, s.run.render(query, false), func(rows *sql.Rows) error {
+		keys = nil
+		for rows.Next() {
+			var k privateKey
+			if err := rows.Scan(&k.appID, &k.id, &k.algorithm, &k.ciphertext); err != nil {
+				return err
+			}
+			keys = append(keys, k)
+		}
+		return rows.Err()
+	})
+	if err != nil { // the query may still be under way
+		return nil, err
+	}
+	return keys, nil
+}
+
+// reencrypt leaves a key alone that has changed since it was read: another process
+// does the same, or has retired it.
+func (s *KeyStore) reencrypt(ctx context.Context, k privateKey) error {
+	data := associatedData(k.appID, k.id, k.algorithm)
+	plaintext, err := s.encrypter.Decrypt(ctx, k.ciphertext, data)
 	if err != nil {
 		return err
 	}
@@ -261,8 +267,6 @@ func (s *KeyStore) reencrypt(ctx context.Context, appID, keyID, algorithm string
 	if err != nil {
 		return err
 	}
-	return retry(ctx, true, func() error {
-		_, err := s.db.ExecContext(ctx, s.config.sql(replacePrivateKey), again, appID, keyID, ciphertext)
-		return err
-	})
+	_, err = s.run.exec(ctx, true, s.run.render(replacePrivateKey, true), again, k.appID, k.id, k.ciphertext)
+	return err
 }

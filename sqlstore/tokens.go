@@ -22,23 +22,28 @@ var (
 // is any number of them on one database. Make one with [NewTokenStore].
 //
 // A session that is written must fit: app ID, ID, subject, token IDs, IP address
-// and retry proof at most 255 bytes, the user agent and the audience as JSON at
+// and idempotency key hash at most 255 bytes, the user agent and the audience as JSON at
 // most 65,535, the claims at most 16 MiB; text is valid UTF-8 without the
 // character U+0000. Anything else is an error and nothing is written. A
 // [renew.Renewer] asks for less.
 type TokenStore struct {
-	config   config
-	db       *sql.DB
-	writing  turn
-	prepared statements
+	sessions
+	run *runner
+	due *stmt
+}
 
-	insert        *sql.Stmt
-	read          *sql.Stmt
-	rotate        *sql.Stmt
-	revoke        *sql.Stmt
-	ofSubject     *sql.Stmt
-	revokeSubject *sql.Stmt
-	due           *sql.Stmt
+// sessions are the statements for sessions, on a pool or in a transaction.
+type sessions struct {
+	on executor
+
+	insert    *stmt
+	read      *stmt
+	rotate    *stmt
+	revoke    *stmt
+	ofSubject *stmt
+	liveIDs   *stmt
+	revoked   *stmt
+	touch     *stmt
 }
 
 // The statements. What a rotation compares and replaces is one row, found by its
@@ -58,70 +63,65 @@ const (
 
 	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}
 		WHERE app_id = ? AND subject = ? AND revoked_at IS NULL AND expires_at > ? AND (ends_at IS NULL OR ends_at > ?)
-		ORDER BY created_at DESC, id DESC`
-	revokeAllOfSubject = `UPDATE {sessions} SET revoked_at = ? WHERE app_id = ? AND subject = ? AND revoked_at IS NULL`
+		ORDER BY created_at DESC, id DESC LIMIT ?`
+	readLiveIDs   = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NULL LIMIT ?`
+	readRevokedID = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NOT NULL LIMIT 1`
+	touchRevoked  = `UPDATE {sessions} SET revoked_at = revoked_at{count} WHERE app_id = ? AND id = ? AND revoked_at IS NOT NULL`
+	revokeBatch   = `UPDATE {sessions} SET revoked_at = ?{count} WHERE app_id = ? AND id IN ({ids}) AND revoked_at IS NULL`
 )
 
-// NewTokenStore returns a store in the database, whose tables [Migrate] has
-// made. It prepares its statements, so that a database that is not there, tables
-// that are missing, or an SQLite connection without a busy timeout show here.
+// NewTokenStore returns a store in the database, whose tables [Migrate] has made.
+// It prepares its statements and checks what would fail later: see "What is
+// checked" in docs/stores.md. Its errors say what to change.
 func NewTokenStore(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Option) (*TokenStore, error) {
 	c, err := newConfig(db, dialect, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", err)
 	}
-	s := &TokenStore{config: c, db: db, writing: writingTurn(dialect)}
-	if err := s.prepare(ctx); err != nil {
+	s := &TokenStore{run: newRunner(c, db)}
+	s.on = s.run
+	if err := s.run.start(ctx, s.prepare); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewTokenStore: %w", errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
 func (s *TokenStore) prepare(ctx context.Context) error {
-	if err := s.config.checkConnection(ctx, s.db); err != nil {
-		return err
-	}
 	for _, p := range []struct {
-		stmt  **sql.Stmt
-		query string
+		stmt   **stmt
+		query  string
+		writes bool
 	}{
-		{&s.insert, s.insertQuery()},
-		{&s.read, readSession},
-		{&s.rotate, rotateTo},
-		{&s.revoke, revokeOne},
-		{&s.ofSubject, readSubject},
-		{&s.revokeSubject, revokeAllOfSubject},
-		{&s.due, dueSessions},
+		{&s.insert, insertSession + s.run.insertSuffix, true},
+		{&s.read, readSession, false},
+		{&s.rotate, rotateTo, true},
+		{&s.revoke, revokeOne, true},
+		{&s.ofSubject, readSubject, false},
+		{&s.liveIDs, readLiveIDs, false},
+		{&s.revoked, readRevokedID, false},
+		{&s.touch, touchRevoked, true},
+		{&s.due, dueSessions, false},
 	} {
-		if err := s.prepared.prepare(ctx, s.db, s.config.sql(p.query), p.stmt); err != nil {
+		if err := s.run.prepare(ctx, p.stmt, p.query, p.writes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insertQuery has the database answer for a taken ID with no row, where it can,
-// and not with an error, which would fill its log.
-func (s *TokenStore) insertQuery() string {
-	if s.config.dialect == MySQL { // its INSERT IGNORE would also cut what is too long
-		return insertSession
-	}
-	return insertSession + " ON CONFLICT DO NOTHING"
-}
-
-// Close gives the prepared statements back. The database stays open.
-func (s *TokenStore) Close() error { return s.prepared.close() }
+// Close closes the prepared statements. The database stays open.
+func (s *TokenStore) Close() error { return s.run.close() }
 
 // CreateSession stores a new session. [renew.ErrSessionExists]: the app has one
 // of that ID, live or not. After any other error the session may be stored.
-func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) error {
+func (s *sessions) CreateSession(ctx context.Context, session renew.Session) error {
 	r, err := newRow(session)
 	if err != nil {
 		return fmt.Errorf("sqlstore: create session: %w", err)
 	}
-	n, err := s.exec(ctx, false, s.insert, append(r.args(), r.endsAt())...)
+	n, err := s.on.exec(ctx, false, s.insert, append(r.args(), r.endsAt())...)
 	switch {
-	case isDuplicate(err) || err == nil && n == 0:
+	case s.on.classify(err) == duplicate || err == nil && n == 0:
 		return renew.ErrSessionExists
 	case err != nil:
 		return fmt.Errorf("sqlstore: create session: %w", err)
@@ -131,7 +131,7 @@ func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) e
 
 // Session returns the session as it stands, revoked and expired ones too.
 // [renew.ErrSessionNotFound]: there is none.
-func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+func (s *sessions) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err
 	}
@@ -139,9 +139,7 @@ func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (rene
 		return renew.Session{}, renew.ErrSessionNotFound
 	}
 	var r row
-	err := retry(ctx, true, func() error {
-		return s.read.QueryRowContext(ctx, appID, sessionID).Scan(r.dest()...)
-	})
+	err := s.on.query(ctx, s.read, scanOne(func() []any { r = row{}; return r.dest() }), appID, sessionID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return renew.Session{}, renew.ErrSessionNotFound
 	}
@@ -167,7 +165,7 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 	}
 	args := append(r.args()[2:], r.endsAt(), next.AppID, next.ID, from)
 	for range maxAttempts {
-		n, err := s.exec(ctx, false, s.rotate, args...)
+		n, err := s.on.exec(ctx, false, s.rotate, args...)
 		if err != nil {
 			return fmt.Errorf("sqlstore: rotate session: %w", err)
 		}
@@ -192,7 +190,7 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 // durable as for a session that was live, and returns nil. It returns
 // [renew.ErrSessionNotFound] if there is no such session. A zero time, which would
 // leave the session live, is an error.
-func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
+func (s *sessions) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -201,7 +199,7 @@ func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string,
 	case !storable(appID) || !storable(sessionID):
 		return renew.ErrSessionNotFound
 	}
-	n, err := s.exec(ctx, true, s.revoke, at.UnixMilli(), appID, sessionID)
+	n, err := s.on.exec(ctx, true, s.revoke, at.UnixMilli(), appID, sessionID)
 	switch {
 	case err != nil:
 		return fmt.Errorf("sqlstore: revoke session: %w", err)
@@ -213,54 +211,60 @@ func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string,
 
 var errZeroTime = errors.New("sqlstore: revoke: the time is zero")
 
+// MaxSubjectSessions is how many sessions [TokenStore.SubjectSessions] returns at
+// most, and so the greatest [renew.App.MaxSessions] that has an effect.
+const MaxSubjectSessions = 10000
+
 // SubjectSessions returns the sessions of the subject that are live at the given
-// time, newest CreatedAt first, of equal ones the greater ID first. None is an
-// empty result, not an error. It reads the subject's own rows only.
-func (s *TokenStore) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+// time, newest CreatedAt first, of equal ones the greater ID first: the newest
+// [MaxSubjectSessions] if there are more. A subject without any is an empty
+// result, not an error. It reads the subject's own rows only.
+func (s *sessions) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if !storable(appID) || !storable(subject) {
 		return nil, nil
 	}
-	var sessions []renew.Session
-	err := retry(ctx, true, func() error {
-		var err error
-		sessions, err = s.readSubject(ctx, appID, subject, at.UnixMilli())
-		return err
-	})
+	var all []renew.Session
+	err := s.on.query(ctx, s.ofSubject, func(rows *sql.Rows) error {
+		all = nil
+		for rows.Next() {
+			var r row
+			if err := rows.Scan(r.dest()...); err != nil {
+				return err
+			}
+			session, err := r.session()
+			if err != nil {
+				return err
+			}
+			all = append(all, session)
+		}
+		return rows.Err()
+	}, appID, subject, at.UnixMilli(), at.UnixMilli(), MaxSubjectSessions)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: read sessions of subject: %w", err)
 	}
-	return sessions, nil
+	return all, nil
 }
 
-func (s *TokenStore) readSubject(ctx context.Context, appID, subject string, at int64) ([]renew.Session, error) {
-	rows, err := s.ofSubject.QueryContext(ctx, appID, subject, at, at)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err has said what went wrong
-	var sessions []renew.Session
-	for rows.Next() {
-		var r row
-		if err := rows.Scan(r.dest()...); err != nil {
-			return nil, err
-		}
-		session, err := r.session()
-		if err != nil {
-			return nil, err
-		}
-		sessions = append(sessions, session)
-	}
-	return sessions, rows.Err()
-}
+// A revocation of a subject reads the IDs of so many live sessions, and revokes
+// them in statements of so many: their locks are held for milliseconds.
+const (
+	subjectPage  = 5000
+	subjectBatch = 100
+)
 
 // RevokeSubject sets RevokedAt to at on every session of the subject that is not
 // revoked yet and whose ID is not in keep, and returns how many these were,
 // expired ones counted. A session that is created concurrently may be missed. A
 // zero time is an error.
-func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+//
+// It works in batches of 100 sessions, each a transaction: after an error, the
+// number is that of the sessions revoked for certain, and a second call continues.
+// If all were revoked already, it writes one of them once more, so that nil means
+// that their revocations are durable.
+func (s *sessions) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	switch {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
@@ -269,81 +273,75 @@ func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, a
 	case !storable(appID) || !storable(subject):
 		return 0, nil
 	}
-	args := []any{at.UnixMilli(), appID, subject}
-	keep = slices.DeleteFunc(slices.Clone(keep), func(id string) bool { return !storable(id) })
-	if len(keep) > 0 {
-		return s.revokeSubjectExcept(ctx, args, keep)
-	}
-	n, err := s.exec(ctx, false, s.revokeSubject, args...)
+	n, err := s.revokeSubject(ctx, appID, subject, at.UnixMilli(), keep)
 	if err != nil {
-		return 0, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
+		return n, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
 	}
 	return n, nil
 }
 
-func (s *TokenStore) revokeSubjectExcept(ctx context.Context, args []any, keep []string) (int, error) {
-	for _, id := range keep {
+func (s *sessions) revokeSubject(ctx context.Context, appID, subject string, at int64, keep []string) (revoked int, err error) {
+	for {
+		size := subjectPage + len(keep)
+		read, err := s.readIDs(ctx, s.liveIDs, appID, subject, size)
+		if err != nil {
+			return revoked, err
+		}
+		ids := slices.DeleteFunc(slices.Clone(read), func(id string) bool { return slices.Contains(keep, id) })
+		slices.Sort(ids) // two processes then do not wait for each other in a circle
+		written := 0
+		for batch := range slices.Chunk(ids, subjectBatch) {
+			n, err := s.revokeIDs(ctx, appID, at, batch)
+			revoked, written = revoked+n, written+n
+			if err != nil {
+				return revoked, err
+			}
+		}
+		switch {
+		case len(read) == size:
+		case written > 0: // after the read, so that what it found revoked is as durable
+			return revoked, nil
+		default:
+			return revoked, s.confirmRevoked(ctx, appID, subject)
+		}
+	}
+}
+
+func (s *sessions) readIDs(ctx context.Context, query *stmt, args ...any) ([]string, error) {
+	var ids []string
+	err := s.on.query(ctx, query, func(rows *sql.Rows) error {
+		ids = nil
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	}, args...)
+	if err != nil { // the query may still be under way
+		return nil, err
+	}
+	return ids, nil
+}
+
+func (s *sessions) revokeIDs(ctx context.Context, appID string, at int64, ids []string) (int, error) {
+	args := []any{at, appID}
+	for _, id := range ids {
 		args = append(args, id)
 	}
-	query := s.config.sql(revokeAllOfSubject + " AND id NOT IN (?" + strings.Repeat(", ?", len(keep)-1) + ")")
-	n, err := s.write(ctx, false, func() (sql.Result, error) { return s.db.ExecContext(ctx, query, args...) })
-	if err != nil {
-		return 0, fmt.Errorf("sqlstore: revoke sessions of subject: %w", err)
-	}
-	return n, nil
+	query := strings.Replace(revokeBatch, "{ids}", "?"+strings.Repeat(", ?", len(ids)-1), 1)
+	return s.on.exec(ctx, false, s.on.render(query, true), args...)
 }
 
-// exec runs a statement that is a transaction of its own, and returns how many
-// rows it has changed.
-func (s *TokenStore) exec(ctx context.Context, idempotent bool, stmt *sql.Stmt, args ...any) (int, error) {
-	return s.write(ctx, idempotent, func() (sql.Result, error) { return stmt.ExecContext(ctx, args...) })
-}
-
-func (s *TokenStore) write(ctx context.Context, idempotent bool, exec func() (sql.Result, error)) (int, error) {
-	var n int64
-	err := retry(ctx, idempotent, func() error {
-		if err := s.writing.take(ctx); err != nil {
-			return err
-		}
-		defer s.writing.pass()
-		result, err := exec()
-		if err != nil {
-			return err
-		}
-		n, err = result.RowsAffected()
+// confirmRevoked writes a revoked session of the subject once more, if there is
+// one. A later commit is durable only if the earlier ones are.
+func (s *sessions) confirmRevoked(ctx context.Context, appID, subject string) error {
+	ids, err := s.readIDs(ctx, s.revoked, appID, subject)
+	if err != nil || len(ids) == 0 {
 		return err
-	})
-	return int(n), err
-}
-
-// writingTurn lets one statement of this process write at a time, where the
-// database allows no more: SQLite. Those who wait there for the lock of the file
-// sleep and try again, some for seconds, and do not hear their context.
-func writingTurn(dialect Dialect) turn {
-	if dialect != SQLite {
-		return nil
 	}
-	return make(turn, 1)
-}
-
-// turn is a lock that can be waited for until a context is done. Nil: everybody
-// may go on.
-type turn chan struct{}
-
-func (t turn) take(ctx context.Context) error {
-	if t == nil {
-		return nil
-	}
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (t turn) pass() {
-	if t != nil {
-		<-t
-	}
+	_, err = s.on.exec(ctx, true, s.touch, appID, ids[0])
+	return err
 }

@@ -15,7 +15,7 @@ import (
 type watch struct {
 	broken *atomic.Bool // nil: never
 
-	lose       string // the next statement that begins with this happens, and its answer is lost
+	lose       string // the next statement that has this in it happens, and its answer is lost
 	losing     bool
 	mu         sync.Mutex
 	statements []string
@@ -68,7 +68,7 @@ func (w *watch) loseNextOf(beginning string) {
 func (w *watch) lost(query string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.losing || !strings.HasPrefix(query, w.lose) {
+	if !w.losing || !strings.Contains(query, w.lose) {
 		return false
 	}
 	w.losing = false
