@@ -162,6 +162,9 @@ func (s *site) proxy(upstream *url.URL) http.Handler {
 			p.ServeHTTP(w, r)
 			return
 		}
+		s.mu.Lock()
+		decide := s.renew // of when the request was sent
+		s.mu.Unlock()
 		// The server finishes what the browser no longer waits for.
 		recorded := httptest.NewRecorder()
 		p.ServeHTTP(recorded, r.WithContext(context.WithoutCancel(r.Context())))
@@ -172,7 +175,7 @@ func (s *site) proxy(upstream *url.URL) http.Handler {
 			s.tokenIDs[s.current] = true
 		}
 		s.count++
-		decide, n := s.renew, s.count
+		n := s.count
 		s.mu.Unlock()
 		if decide != nil {
 			f := decide(n, r.Header.Get("Idempotency-Key"))
