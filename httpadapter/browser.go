@@ -60,7 +60,7 @@ import (
 //
 // # The cookie
 //
-// Each token has a cookie of its own: the name is __Host-renew, a dot and the
+// Each token has a separate cookie: the name is __Host-renew, a dot and the
 // token's ID. A response sets the cookie of the token that it brings, and deletes
 // no other than those that its request carried; of several, the newest token of
 // the newest session is presented. So it does not matter in which order the
@@ -206,7 +206,7 @@ func (b *Browser) renew(c *call) {
 		return
 	}
 	b.setCookie(c.w, bundle)
-	b.deleteCookies(c.w, presented) // the new token is none of them
+	b.deleteCookies(c.w, presented) // the new token is not among them
 	c.writeJSON(http.StatusOK, b.grant(bundle))
 }
 
@@ -215,7 +215,7 @@ var errNoClientIP = errors.New("the request has no IP address: behind a Unix soc
 func (b *Browser) grant(bundle *renew.Bundle) grant {
 	now := b.browser.now()
 	expiresIn := max(0, int64(bundle.AuthExpiresAt.Sub(now)/time.Second))
-	// A minute is enough for a renewal that does not succeed at once, where the
+	// A minute is enough for a renewal that does not succeed immediately, where the
 	// token lives that long.
 	after := expiresIn - min(60, expiresIn/5)
 	if wait := bundle.RefreshNotBefore.Sub(now); wait > 0 {

@@ -56,9 +56,10 @@ func WithSameSiteLax() Option {
 
 // WithTrustedOrigins lets pages of these origins use [NewBrowser], such as
 // https://app.example.com where it is on https://api.example.com. Default: only
-// pages of its own origin. They can renew, log out and read the responses, so
+// pages of the handler's origin. They can renew, log out and read the responses, so
 // that they must be yours. They have to be of the same site as the handler: a
-// browser sends a SameSite cookie to no other.
+// browser sends a SameSite cookie to no other. An origin is on https, or on this
+// machine.
 func WithTrustedOrigins(origins ...string) Option {
 	return browserOption("WithTrustedOrigins", func(config *browserConfig) error {
 		for _, origin := range origins {
@@ -67,7 +68,7 @@ func WithTrustedOrigins(origins ...string) Option {
 				return fmt.Errorf("%q is not an origin with https", origin)
 			}
 			if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
-				return fmt.Errorf("%w", err)
+				return err
 			}
 		}
 		config.origins = append(config.origins, origins...)

@@ -143,7 +143,7 @@ func (s *site) devices(w http.ResponseWriter, r *http.Request) {
 	s.writeJSON(w, r, http.StatusOK, devices)
 }
 
-// signOutDevice ends a session of the user's, and nobody else's: its ID comes from
+// signOutDevice ends a session of the user's, and no other: its ID comes from
 // the page.
 func (s *site) signOutDevice(w http.ResponseWriter, r *http.Request) {
 	claims := httpadapter.Claims(r.Context())
@@ -187,7 +187,7 @@ func (s *site) losing(next http.Handler) http.Handler {
 	})
 }
 
-// lost is a response that nobody receives.
+// lost is a response that is not received.
 type lost struct{}
 
 func (lost) Header() http.Header         { return http.Header{} }

@@ -15,7 +15,7 @@ export interface SessionOptions {
     /** Where httpadapter.NewBrowser is served: the client adds `renew` and `logout`. */
     url: string | URL;
     /**
-     * Origins besides the page's and that of `url` that may be sent the auth token,
+     * More origins that may be sent the auth token than the page's and that of `url`,
      * such as `https://api.example.com`.
      */
     origins?: string[];

@@ -21,7 +21,7 @@ export interface SessionOptions {
 	/** Where httpadapter.NewBrowser is served: the client adds `renew` and `logout`. */
 	url: string | URL;
 	/**
-	 * Origins besides the page's and that of `url` that may be sent the auth token,
+	 * More origins that may be sent the auth token than the page's and that of `url`,
 	 * such as `https://api.example.com`.
 	 */
 	origins?: string[];
@@ -127,7 +127,7 @@ export function createSession(options: SessionOptions): Session {
 		if (options.renewIdle === false) return;
 		timer = setTimeout(renewDue, Math.min(Math.max(seconds * second, 0), longestTimer));
 	};
-	// A failure shows in the next fetch, which then waits for a renewal of its own.
+	// A failure shows in the next fetch, which then waits for its own renewal.
 	const renewDue = () => {
 		if (isFresh()) schedule(grant!.renew_after - age()); // timers are early at times
 		else if (grant) renew().catch(() => {});

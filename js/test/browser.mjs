@@ -14,7 +14,7 @@ export class Server {
 	revoked = false;
 	current = 1; // the refresh token is its number
 	heldKey = undefined;
-	/** What happens to the next renewals: "drop" its response, "refuse" it before it is looked at, or respond [status, headers, body]. */
+	/** What happens to the next renewals: "drop" its response, "cut" the connection before it is looked at, or respond [status, headers, body]. */
 	plan = [];
 	valid = () => true;
 	session = "s1";
@@ -60,7 +60,7 @@ export class Server {
 		const request = { key, token };
 		this.requests.push(request);
 		const planned = this.plan.shift();
-		if (planned === "refuse") return res.destroy();
+		if (planned === "cut") return res.destroy();
 		const [status, headers, body] = Array.isArray(planned) ? planned : this.judge(token, key);
 		request.status = status;
 		if (planned === "drop") return res.destroy();

@@ -32,7 +32,7 @@ const useBrowser = (options) => {
 	browser = new Browser(options);
 };
 const call = async (tab, init) => (await tab.fetch(server.origin + "/api", init)).status;
-/** Holds the next renewal back: returns a promise that it has arrived, and what lets it go on. */
+/** Holds the next renewal back: returns a promise that it has arrived, and what releases it. */
 function hold() {
 	const renew = server.renew;
 	let arrive;
@@ -210,7 +210,7 @@ for (const [how, options] of [
 
 		it("are not kept waiting by one whose request fails", async () => {
 			const [a, b] = [open(), open()];
-			server.plan = ["refuse", "refuse"];
+			server.plan = ["cut", "cut"];
 			assert.deepEqual(await Promise.all([a.token(), b.token()]), ["auth2", "auth2"]);
 			assert.equal(server.renewals, 1);
 		});
@@ -320,7 +320,7 @@ describe("trouble", () => {
 	it("is waited out: 503, 429, 409, broken connections, another server's page", async () => {
 		const tab = open();
 		const html = [200, { "Content-Type": "text/html" }, "<p>Log in to this hotel"];
-		server.plan = [[503, { "Retry-After": "0" }], [500, {}], "refuse", html, [200, {}, {}], [409, {}], [429, {}]];
+		server.plan = [[503, { "Retry-After": "0" }], [500, {}], "cut", html, [200, {}, {}], [409, {}], [429, {}]];
 		const random = Math.random;
 		try {
 			Math.random = () => 0; // no longer than it must

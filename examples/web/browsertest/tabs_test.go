@@ -106,7 +106,7 @@ func TestTabsAwakePlain(t *testing.T) {
 		}
 		require.Equal(t, 1, site.renewals()-before, "renewals in round %d", round)
 	}
-	t.Logf("%d plain calls at once, %d times: responses by status: %v", tabs, n, seen)
+	t.Logf("%d simultaneous plain calls, %d times: responses by status: %v", tabs, n, seen)
 	require.Equal(t, map[int]int{200: n, 409: n * (tabs - 1)}, seen)
 	site.onRenew(nil)
 	require.Equal(t, 200, eval[int](first, "plain().then((r) => r.status)"))
