@@ -194,6 +194,7 @@ for (const [how, options] of [
 			}
 			const events = eight.flatMap((tab) => tab.log);
 			assert.equal(events.filter((event) => event === "renewed").length, 5);
+			assert.equal(events.filter((event) => event === "received").length, 35);
 			assert.ok(!events.includes("onSignedOut"));
 		});
 
@@ -460,6 +461,8 @@ describe("the end", () => {
 		await sleep(50);
 		release();
 		await late;
+		channel.postMessage({ over: "s1" });
+		await sleep(50);
 		channel.close();
 		assert.equal(await a.token(), "other");
 		assert.equal(await b.token(), "other");

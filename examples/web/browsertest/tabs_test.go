@@ -33,7 +33,7 @@ const (
 func TestTabsAwake(t *testing.T) {
 	for name, scripts := range map[string][]string{"with Web Locks": nil, "without Web Locks": {withoutLocks}} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // they sleep most of the time
+			t.Parallel()                     // they sleep most of the time
 			const lifetime = 4 * time.Second // a tab that is later than that on a busy machine would renew again
 			site := startSite(t, "-auth-ttl", lifetime.String())
 			chrome := startChrome(t, t.TempDir())
