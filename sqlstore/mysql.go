@@ -19,8 +19,16 @@ const lockWait = 2 * time.Second
 // meaning of a statement, of the text in it, or of its success. On MariaDB every
 // statement gets a short lock wait and a time limit of its own.
 func checkMySQL(ctx context.Context, c *checker) error {
-	set, err := c.settings(ctx, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'completion_type', 'read_only', 'tx_isolation',
-		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_select_limit', 'sql_log_bin', 'log_bin',
+	// It cuts the list that is read below.
+	set, err := c.settings(ctx, "SELECT 'sql_select_limit', @@sql_select_limit")
+	if err == nil {
+		err = checkMySQLSession(set)
+	}
+	if err != nil {
+		return err
+	}
+	set, err = c.settings(ctx, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'completion_type', 'read_only', 'tx_isolation',
+		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_log_bin', 'log_bin',
 		'skip_replication', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', 'innodb_lock_wait_timeout')`)
 	if err != nil {
 		return err

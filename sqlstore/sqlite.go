@@ -12,19 +12,13 @@ import (
 // checkSQLite goes by the list of pragmas that a connection may have.
 func checkSQLite(ctx context.Context, c *checker) error {
 	set, err := c.settings(ctx, `SELECT 'busy_timeout', timeout FROM pragma_busy_timeout
-		UNION ALL SELECT 'synchronous', synchronous FROM pragma_synchronous
 		UNION ALL SELECT 'query_only', query_only FROM pragma_query_only
 		UNION ALL SELECT 'read_uncommitted', read_uncommitted FROM pragma_read_uncommitted
-		UNION ALL SELECT 'locking_mode', locking_mode FROM pragma_locking_mode
-		UNION ALL SELECT 'encoding', encoding FROM pragma_encoding
-		UNION ALL SELECT 'journal_mode', journal_mode FROM pragma_journal_mode
-		UNION ALL SELECT 'file', file FROM pragma_database_list WHERE name = 'main'`)
+		UNION ALL SELECT 'locking_mode', locking_mode FROM pragma_locking_mode`)
 	if err != nil {
 		return err
 	}
-	synchronous, _ := strconv.Atoi(set["synchronous"])
 	busy, _ := strconv.Atoi(set["busy_timeout"])
-	inMemory := set["file"] == ""
 	switch {
 	case busy <= 0:
 		return errors.New(`the connections have no busy timeout, so that a second writer fails at once; with modernc.org/sqlite add "_pragma=busy_timeout(2000)" to the data source name`)
@@ -34,6 +28,17 @@ func checkSQLite(ctx context.Context, c *checker) error {
 		return errors.New("the pragma read_uncommitted is on, so that what is read may never be committed")
 	case set["locking_mode"] == "exclusive":
 		return errors.New("the pragma locking_mode is exclusive, so that a second connection fails")
+	}
+	// These read the file.
+	if set, err = c.settings(ctx, `SELECT 'synchronous', synchronous FROM pragma_synchronous
+		UNION ALL SELECT 'encoding', encoding FROM pragma_encoding
+		UNION ALL SELECT 'journal_mode', journal_mode FROM pragma_journal_mode
+		UNION ALL SELECT 'file', file FROM pragma_database_list WHERE name = 'main'`); err != nil {
+		return err
+	}
+	synchronous, _ := strconv.Atoi(set["synchronous"])
+	inMemory := set["file"] == ""
+	switch {
 	case set["encoding"] != "UTF-8":
 		return fmt.Errorf("the database's encoding is %s, but must be UTF-8", set["encoding"])
 	case !inMemory && (set["journal_mode"] == "memory" || set["journal_mode"] == "off"):

@@ -15,6 +15,7 @@ import (
 type watch struct {
 	broken *atomic.Bool // nil: never
 
+	disguise   bool   // errors have no form that is known
 	lose       string // the next statement that has this in it happens, and its answer is lost
 	losing     bool
 	mu         sync.Mutex
@@ -76,6 +77,9 @@ func (w *watch) lost(query string) bool {
 }
 
 func (w *watch) result(query string, result driver.Result, err error) (driver.Result, error) {
+	if err != nil && w.disguise && !errors.Is(err, driver.ErrSkip) {
+		err = errors.New(err.Error())
+	}
 	if err == nil && w.lost(query) {
 		return nil, io.ErrUnexpectedEOF
 	}
