@@ -208,6 +208,10 @@ func (k *VerificationKey) Until(t time.Time) *VerificationKey {
 	return &limited
 }
 
+// End returns the time that [VerificationKey.Until] was given; zero: the key has
+// no end.
+func (k *VerificationKey) End() time.Time { return k.until }
+
 // endedBefore reports whether the key has an end, and t is after it.
 func (k *VerificationKey) endedBefore(t time.Time) bool {
 	return !k.until.IsZero() && t.After(k.until)

@@ -1,9 +1,7 @@
 package memstore_test
 
 import (
-	"context"
 	"testing"
-	"time"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/memstore"
@@ -23,23 +21,5 @@ func TestTokenStore(t *testing.T) {
 // TestKeyStore shows that the store keeps the laws of renew.KeyStore.
 func TestKeyStore(t *testing.T) {
 	store := memstore.New()
-	storetest.TestKeyStore(t, func(testing.TB) storetest.Keys {
-		return storetest.Keys{
-			Store:        store,
-			CreateApp:    store.CreateApp,
-			UpdateApp:    store.UpdateApp,
-			AddAppKey:    store.AddAppKey,
-			RemoveAppKey: store.RemoveAppKey,
-			RotateSigningKey: func(ctx context.Context, appID string) (string, error) {
-				key, err := renew.GenerateSigningKey(renew.ES256)
-				if err != nil {
-					return "", err
-				}
-				return key.VerificationKey().KeyID(), store.RotateSigningKey(ctx, appID, key, time.Now())
-			},
-			RevokeKey: func(ctx context.Context, appID, keyID string) error {
-				return store.RevokeKey(ctx, appID, keyID, time.Now())
-			},
-		}
-	})
+	storetest.TestKeyStore(t, func(testing.TB) renew.KeyStore { return store })
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 )
 
 // callLog keeps the last calls of a case, for the message when it fails.
@@ -11,6 +12,7 @@ type callLog struct {
 	mu    sync.Mutex
 	calls []*call // the last ones, oldest first
 	count int
+	slow  *call // the slowest
 }
 
 // keptCalls is how many calls a failure shows.
@@ -22,17 +24,19 @@ type call struct {
 	handle int
 	method string
 	args   func() string
-	answer func() string // nil: it has not returned
+	began  time.Time
+	took   time.Duration
+	result func() string // nil: it has not returned
 }
 
 func (l *callLog) begin(handle int, method string, args func() string) *call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count++
-	c := &call{number: l.count, handle: handle, method: method, args: args}
+	c := &call{number: l.count, handle: handle, method: method, args: args, began: time.Now()}
 	// A call that has not returned stays: it is the one that a watchdog wants.
 	for i := 0; len(l.calls) >= keptCalls && i < len(l.calls); i++ {
-		if l.calls[i].answer != nil {
+		if l.calls[i].result != nil {
 			l.calls = append(l.calls[:i], l.calls[i+1:]...)
 			break
 		}
@@ -41,18 +45,38 @@ func (l *callLog) begin(handle int, method string, args func() string) *call {
 	return c
 }
 
-// end records the answer of a call that returned no error, or the error.
-func (l *callLog) end(c *call, answer func() string, err error) {
+// end records the result of a call that returned no error, or the error.
+func (l *callLog) end(c *call, result func() string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.answer = answer
+	c.result, c.took = result, time.Since(c.began)
 	if err != nil {
-		c.answer = func() string { return "error: " + err.Error() }
+		c.result = func() string { return "error: " + err.Error() }
+	}
+	if l.slow == nil || c.took > l.slow.took {
+		l.slow = c
 	}
 }
 
-// done is the answer of a call that returns nothing but an error.
-func done() string { return "nil" }
+// caller is a handle whose calls are recorded.
+type caller struct {
+	number int
+	log    *callLog
+}
+
+// called makes a call and records it.
+func called[T any](h caller, method string, args func() string, call func() (T, error), show func(T) string) (T, error) {
+	c := h.log.begin(h.number, method, args)
+	value, err := call()
+	h.log.end(c, func() string { return show(value) }, err)
+	return value, err
+}
+
+// did is called for a method that returns nothing but an error.
+func did(h caller, method string, args func() string, call func() error) error {
+	_, err := called(h, method, args, func() (struct{}, error) { return struct{}{}, call() }, func(struct{}) string { return "nil" })
+	return err
+}
 
 // String lists the last calls.
 func (l *callLog) String() string {
@@ -69,26 +93,31 @@ func (l *callLog) String() string {
 	return b.String()
 }
 
-// pending lists the calls that have not returned.
-func (l *callLog) pending() string {
+// hanging returns a call that has not returned for so long, or nothing.
+func (l *callLog) hanging(limit time.Duration) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var waiting []string
 	for _, c := range l.calls {
-		if c.answer == nil {
-			waiting = append(waiting, c.String())
+		if c.result == nil && time.Since(c.began) > limit {
+			return c.String()
 		}
 	}
-	if len(waiting) == 0 {
-		return "no call is under way; the case itself waits"
+	return ""
+}
+
+func (l *callLog) slowest() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.slow == nil {
+		return "none"
 	}
-	return strings.Join(waiting, "; ")
+	return fmt.Sprintf("%s, which took %v", l.slow, l.slow.took)
 }
 
 func (c *call) String() string {
-	answer := "(no answer yet)"
-	if c.answer != nil {
-		answer = c.answer()
+	result := "(has not returned)"
+	if c.result != nil {
+		result = c.result()
 	}
-	return fmt.Sprintf("%d. handle %d: %s(%s): %s", c.number, c.handle, c.method, c.args(), answer)
+	return fmt.Sprintf("%d. handle %d: %s(%s): %s", c.number, c.handle, c.method, c.args(), result)
 }

@@ -11,12 +11,12 @@ import (
 
 // contextCases test law T8.
 var contextCases = []testCase[*tokens]{
-	{name: "create", run: onDoneContext(createDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
-	{name: "session", run: onDoneContext(sessionDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
-	{name: "rotate", run: onDoneContext(rotateDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
-	{name: "revoke", run: onDoneContext(revokeDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
-	{name: "by-subject", run: onDoneContext(subjectDone), usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
-	{name: "delete-expired", run: onDoneContext(purgeDone), serial: true, usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+	{name: "create", run: onDoneContext(createDone)},
+	{name: "session", run: onDoneContext(sessionDone)},
+	{name: "rotate", run: onDoneContext(rotateDone)},
+	{name: "revoke", run: onDoneContext(revokeDone)},
+	{name: "by-subject", run: onDoneContext(subjectDone)},
+	{name: "delete-expired", run: onDoneContext(purgeDone), serial: true},
 }
 
 // onDoneContext returns a case that runs f with a context that was cancelled and
@@ -84,9 +84,9 @@ func purgeDone(ctx context.Context, e *tokenEnv) {
 
 // sharingCases test law T9.
 var sharingCases = []testCase[*tokens]{
-	{name: "handed-in", run: sharesNothingIn, usually: "the slices of a session are kept as they were handed in: store Session.Clone"},
-	{name: "handed-out", run: sharesNothingOut, usually: "the slices of the stored session are handed out: return Session.Clone"},
-	{name: "handed-out-by-subject", run: sharesNothingListed, usually: "the slices of the stored sessions are handed out: return Session.Clone of each"},
+	{name: "handed-in", run: sharesNothingIn},
+	{name: "handed-out", run: sharesNothingOut},
+	{name: "handed-out-by-subject", run: sharesNothingListed},
 }
 
 // scribble changes all that a session refers to.

@@ -10,20 +10,20 @@ import (
 
 // takenCases test law T2.
 var takenCases = []testCase[*tokens]{
-	{name: "taken", run: refusesTaken, usually: "CreateSession writes over what is there, or takes a second insert for the first one repeated"},
-	{name: "taken-by-a-revoked-one", run: refusesTakenByRevoked, usually: "only live sessions are looked at: a revoked session could be started again"},
-	{name: "taken-by-an-expired-one", run: refusesTakenByExpired, usually: "only live sessions are looked at"},
-	{name: "free-in-another-app", run: takesIDOfOtherApp, usually: "the key is the session ID without the app"},
-	{name: "one-creator", run: oneCreator, usually: "CreateSession looks first and writes afterwards: two do both at once; let the primary key decide"},
-	{name: "stampede", run: createStampede, usually: "CreateSession looks first and writes afterwards, with little time between"},
+	{name: "taken", run: refusesTaken},
+	{name: "taken-by-a-revoked-one", run: refusesTakenByRevoked},
+	{name: "taken-by-an-expired-one", run: refusesTakenByExpired},
+	{name: "free-in-another-app", run: takesIDOfOtherApp},
+	{name: "one-creator", run: oneCreator},
+	{name: "stampede", run: createStampede},
 }
 
 // unknownCases test law T3.
 var unknownCases = []testCase[*tokens]{
-	{name: "unknown-session", run: unknownSession, usually: "the database's own error for no row, or a zero Session, is returned"},
-	{name: "session-of-another-app", run: sessionOfOtherApp, usually: "the session is looked up by its ID without the app"},
-	{name: "revoke-unknown", run: revokeUnknown, usually: "RevokeSession does not look at how many rows it has changed"},
-	{name: "revoke-in-another-app", run: revokeInOtherApp, usually: "RevokeSession finds the session by its ID without the app"},
+	{name: "unknown-session", run: unknownSession},
+	{name: "session-of-another-app", run: sessionOfOtherApp},
+	{name: "revoke-unknown", run: revokeUnknown},
+	{name: "revoke-in-another-app", run: revokeInOtherApp},
 }
 
 // refuses checks that CreateSession of s is refused, through both handles, and

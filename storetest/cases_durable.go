@@ -7,34 +7,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jwtrenew/renew"
 )
 
 // outageCases test law T12.
 var outageCases = []testCase[*tokens]{
-	{name: "every-method", run: outage, serial: true, usually: "every failure of a query is taken for no row found, or an error is dropped"},
-	{name: "new-handles", run: outageNewHandles, serial: true, usually: "what was in memory is lost, or a failed call has left something half done"},
-}
-
-// outageLimit is how long a call may take that meets an outage.
-const outageLimit = 3 * time.Second
-
-// cut makes the backing store unreachable while f runs.
-func cut(e *tokenEnv, f func()) {
-	if e.outage == nil {
-		e.skip("the test of this store gives no WithOutage")
-	}
-	var restore func()
-	e.hook(func(tb testing.TB) { restore = e.outage(tb) })
-	defer e.hook(func(testing.TB) { restore() })
-	f()
+	{name: "every-method", run: outage, serial: true},
+	{name: "new-handles", run: outageNewHandles, serial: true},
 }
 
 func outage(e *tokenEnv) {
 	s := created(e)
-	cut(e, func() {
+	e.cut(func() {
 		for i := range 2 {
 			for _, c := range outageCalls(e, e.handle(i), s) {
 				ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
@@ -95,7 +80,7 @@ func judgeOutage(e *tokenEnv, method string, err error) {
 func outageNewHandles(e *tokenEnv) {
 	s := created(e)
 	next := successor(s)
-	cut(e, func() {
+	e.cut(func() {
 		ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
 		defer cancel()
 		_ = e.a.Rotate(ctx, s.TokenID, next) // every-method judges the answer
@@ -110,31 +95,19 @@ func outageNewHandles(e *tokenEnv) {
 
 // crashCases test law T13.
 var crashCases = []testCase[*tokens]{
-	{name: "quiet", run: crashQuiet, serial: true, usually: "writes are answered before they are on disk: no fsync, no commit, a buffer"},
-	{name: "in-the-middle-of-work", run: crashAtWork, serial: true, usually: "writes are answered before they are on disk; or a write is two, and the crash came between them"},
-}
-
-// crashNow crashes the backend and opens two new handles.
-func crashNow(e *tokenEnv) {
-	e.hook(func(tb testing.TB) { e.crash(tb) })
-	e.a, e.b = e.openHandle(), e.openHandle()
-}
-
-func needsCrash(e *tokenEnv) {
-	if e.crash == nil {
-		e.skip("the test of this store gives no WithCrash: right for one that is not durable")
-	}
+	{name: "quiet", run: crashQuiet, serial: true},
+	{name: "in-the-middle-of-work", run: crashAtWork, serial: true},
 }
 
 func crashQuiet(e *tokenEnv) {
-	needsCrash(e)
+	e.needsCrash()
 	fresh, rotated, revoked := created(e), created(e), created(e)
 	next := successor(rotated)
 	rotate(e, e.a, rotated.TokenID, next)
 	next = read(e, e.a, next)
 	revoke(e, e.b, revoked, revokedAt)
 	revoked = read(e, e.b, revoked)
-	crashNow(e)
+	e.crashNow()
 	for _, c := range []struct {
 		what string
 		want renew.Session
@@ -155,7 +128,7 @@ func crashQuiet(e *tokenEnv) {
 // on the same sessions, and checks all that they saw: what was answered before a
 // crash must be seen after it.
 func crashAtWork(e *tokenEnv) {
-	needsCrash(e)
+	e.needsCrash()
 	const clients, sessions, crashes = 4, 4, 5
 	random := e.random()
 	w := newWorkload(e, sessions)

@@ -10,35 +10,13 @@ import (
 
 // exactCases test law T10.
 var exactCases = []testCase[*tokens]{
-	{name: "session-ids", run: exactSessionIDs, usually: "a collation that ignores case, accents or trailing spaces (MySQL's default does), a column that is too short, text put into a query"},
-	{name: "app-ids", run: exactAppIDs, usually: "a collation that ignores case, accents or trailing spaces (MySQL's default does), a column that is too short, text put into a query"},
-	{name: "app-and-session-id", run: exactPairs, usually: "app and session ID are joined to one key with a separator that may stand in them, or with none"},
-	{name: "token-ids", run: exactTokenIDs, usually: "a collation that ignores case, accents or trailing spaces, a column that is too short, a pattern match instead of an equality"},
-	{name: "subjects", run: exactSubjects, usually: "an index by subject that joins its parts with a separator, or is searched by prefix; or a collation that ignores something"},
-	{name: "app-and-subject", run: exactAppSubjects, usually: "an index by subject joins app and subject with a separator that may stand in them, or with none"},
-	{name: "unknown-names", run: unknownNames, usually: "a name is taken for a pattern, or is executed"},
-}
-
-// confusable are names that some database, language or library takes for each
-// other, or for something else than a name. Within a group all are different.
-var confusable = [][]string{
-	{"Session", "session", "SESSION", "sESSION"},
-	{"a", "a ", " a", " a ", "a  ", "a\u00a0"},
-	{"é", "e\u0301", "e", "É", "è"},
-	{"straße", "strasse", "STRASSE", "straẞe"},
-	{"i", "I", "ı", "İ", "і"}, // the last is Cyrillic
-	{"\u212a", "K", "k", "\u212b", "Å", "A\u030a"},
-	{"値", "值", "あ", "ア", "ｱ"},
-	{"😀", "😁", "👍", "👍🏽"},
-	{"ab", "a\u200bb", "a\u200db", "a\ufeffb", "ﬁ", "fi"},
-	{"x%", "x_", "xy", "xyz", "%", "_", "%%", `x\%`},
-	{"y*", "y?", "y[a-z]", "yy", "y.", "y.*", "*", "?", "^y", "y$"},
-	{"'", "''", `"`, `""`, "`", `\`, `\\`, `\'`, "' OR '1'='1", "'; --", "/* */", "$1", "@p1", ":id", "${id}", "$(id)", "{{id}}", "#"},
-	{"0", "00", "0.0", "-0", "1", "01", "1.0", "1e0", "0x1", "true", "false", "null", "NULL", "nil", "undefined", "{}", "[]"},
-	{"..", ".", "/", "x", "../x", "x/..", "x//y", "x/y", `x\y`, "x:y", "x::y", "x|y", "x,y"},
-	{"%20", "%00", "+", "&amp;", "&", "<", "&lt;", `\u0041`, "A"},
-	{strings.Repeat("l", 255), strings.Repeat("l", 254), strings.Repeat("l", 254) + "m", strings.Repeat("L", 255)},
-	{strings.Repeat("値", 85), strings.Repeat("値", 84) + "值", strings.Repeat("😀", 63) + "abc", strings.Repeat("'", 255)},
+	{name: "session-ids", run: exactSessionIDs},
+	{name: "app-ids", run: exactAppIDs},
+	{name: "app-and-session-id", run: exactPairs},
+	{name: "token-ids", run: exactTokenIDs},
+	{name: "subjects", run: exactSubjects},
+	{name: "app-and-subject", run: exactAppSubjects},
+	{name: "unknown-names", run: unknownNames},
 }
 
 // allExact stores a session for each name of each group, and checks that each

@@ -2,12 +2,14 @@ package storetest
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"testing"
+	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -16,489 +18,833 @@ import (
 // keyLaws are the laws of a KeyStore, with their cases.
 func keyLaws() []law[*keys] {
 	return []law[*keys]{
-		{"K1", "App returns the app as it stands: every field, as it was created or changed last", []testCase[*keys]{
-			{name: "every-field", run: keepsApp, usually: "a field is not written, not read back, or taken for another; a duration in another unit"},
-			{name: "zero-values", run: keepsZeroApp, usually: "a zero lifetime is replaced by the default, which is the Renewer's to choose"},
-			{name: "changes", run: changesApp, usually: "a handle keeps an old copy of the app"},
+		{"K1", "App returns the app as it was created or changed last, every field; UpdateApp ignores KeyHashes", []testCase[*keys]{
+			{name: "values", run: keepsApps},
+			{name: "any-order", run: anyOrder},
+			{name: "as-named", run: readsNamedApps},
 		}},
-		{"K2", "an unknown app is ErrAppNotFound", []testCase[*keys]{
-			{name: "unknown-app", run: unknownApp, usually: "the database's own error for no row, or a zero App, is returned"},
+		{"K2", "an unknown app is ErrAppNotFound; a taken app ID is ErrAppExists, and the app stays as it was", []testCase[*keys]{
+			{name: "unknown-app", run: unknownApp},
+			{name: "one-creator", run: oneCreatorOfApp},
 		}},
-		{"K3", "an unknown key, or another app's, is ErrKeyNotFound", []testCase[*keys]{
-			{name: "unknown-key", run: unknownKey, usually: "the database's own error for no row is returned"},
-			{name: "key-of-another-app", run: keyOfOtherApp, usually: "a key is looked up by its ID without the app: one app's keys verify another's tokens"},
-			{name: "no-key-yet", run: noKeyYet, usually: "an app without a key is given another app's, or the database's own error"},
+		{"K3", "an unknown key, or another app's, is ErrKeyNotFound; no call changes another app", []testCase[*keys]{
+			{name: "unknown-key", run: unknownKey},
+			{name: "key-of-another-app", run: keyOfOtherApp},
+			{name: "twin", run: twinStays},
 		}},
-		{"K4", "exactly one key signs: the one that was rotated in last", []testCase[*keys]{
-			{name: "the-last-one", run: lastKeySigns, usually: "the active key is not the newest, or a handle keeps an old one"},
-			{name: "its-public-half", run: publicHalf, usually: "the private key and the public key of an ID are not of one pair"},
-			{name: "each-app-its-own", run: keyOfEachApp, usually: "the active key is looked up without the app"},
-			{name: "rotations-at-once", run: rotationsAtOnce, usually: "rotating takes two steps, with two keys active or none in between"},
+		{"K4", "exactly one key signs, the one that was rotated in last, until it is revoked; a taken key ID is ErrKeyExists", []testCase[*keys]{
+			{name: "algorithms", run: everyAlgorithm},
+			{name: "taken", run: takenKeyIDs},
+			{name: "at-once", run: onRace("RotateSigningKey")},
+			{name: "never-none", run: neverNoKey},
+			{name: "ensure-app", run: ensuresOneKey},
 		}},
-		{"K5", "a replaced key goes on verifying, unchanged", []testCase[*keys]{
-			{name: "replaced", run: replacedVerifies, usually: "rotating deletes the old key, or stores the new one under its ID: all sessions end"},
+		{"K5", "a replaced key verifies, unchanged, until the end that SigningPeriod says, and has that end", []testCase[*keys]{
+			{name: "lifetimes", run: replacedKeysEnd},
 		}},
-		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more", []testCase[*keys]{
-			{name: "revoked", run: revokedKey, usually: "revoking deletes the key, or a handle keeps it in a cache"},
-			{name: "active-one", run: revokedActiveKey, usually: "revocation is looked at when verifying and not when signing"},
-			{name: "no-other", run: revokesNoOtherKey, usually: "a key is revoked by less than app and ID"},
+		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more; revoking again is nil", []testCase[*keys]{
+			{name: "every-state", run: revokesEveryState},
+			{name: "at-once", run: onRace("RevokeKey")},
 		}},
 		{"K7", "of app keys only hashes are kept: one that was added is there, one that was removed is not", []testCase[*keys]{
-			{name: "overlap", run: appKeyOverlap, usually: "an app has room for one hash only, or a removed one stays in a cache"},
+			{name: "overlap", run: appKeyOverlap},
+			{name: "many-at-once", run: manyAppKeys},
+			{name: "at-once", run: onRace("AppKey")},
 		}},
 		{"K8", "app IDs and issuers are opaque and exact; no two apps are confused", []testCase[*keys]{
-			{name: "app-ids", run: exactApps, usually: "a collation that ignores case, accents or trailing spaces, a column that is too short, text put into a query"},
+			{name: "app-ids", run: exactApps},
+			{name: "hashes", run: appsOfOneHash},
+			{name: "variants", run: appVariants},
 		}},
-		{"K9", "with a context that is already done: its error", []testCase[*keys]{
-			{name: "every-method", run: keysDone, usually: "the context is not passed on, or not looked at: begin with ctx.Err"},
+		{"K9", "with a context that is already done: its error, and nothing changes; one that ends during a call leaves a whole change or none", []testCase[*keys]{
+			{name: "done", run: keysDone},
+			{name: "ends-during-a-call", run: keysInterrupted},
 		}},
-		{"K10", "nothing handed in or out is shared: changing it afterwards changes no stored app", []testCase[*keys]{
-			{name: "key-hashes", run: sharesNoHashes, usually: "the slice of hashes is kept, or handed out, as it is"},
+		{"K10", "the store and its caller share no memory: changing what was passed or returned changes no stored app", []testCase[*keys]{
+			{name: "key-hashes", run: sharesNoHashes},
 		}},
-		{"K11", "an outage is an error of its own, never ErrAppNotFound, ErrKeyNotFound or ErrKeyRevoked", []testCase[*keys]{
-			{name: "every-method", run: keysOutage, serial: true, usually: "every failure of a query is taken for no row found, or an error is dropped"},
+		{"K11", "an outage is an error of its own, never one that the laws name, and what was stored is there after it", []testCase[*keys]{
+			{name: "every-method", run: keysOutage, serial: true},
 		}},
-		{"K12", "VerificationKeys returns every key that still verifies, the active one first, and no other", []testCase[*keys]{
-			{name: "active-first", run: listsActiveFirst, usually: "the list is ordered by ID, or revoked keys, or another app's, are in it"},
+		{"K12", "VerificationKeys returns every key that still verifies, the published ones too, the active one first, and no other", []testCase[*keys]{
+			{name: "many", run: listsManyKeys},
 		}},
-		{"K13", "durable stores: apps, keys and revocations survive a kill of the process and of the database", []testCase[*keys]{
-			{name: "quiet", run: keysCrash, serial: true, usually: "writes are answered before they are on disk"},
+		{"K13", "durable stores: an acknowledged change of apps and keys survives a kill of the process and of the database", []testCase[*keys]{
+			{name: "every-method", run: keysCrash, serial: true},
+		}},
+		{"K14", "a published key verifies, is listed and does not sign until RotateSigningKey makes it the active one; another key of its ID is ErrKeyExists", []testCase[*keys]{
+			{name: "before-use", run: publishesBeforeUse},
+			{name: "at-once", run: onRace("PublishSigningKey")},
+		}},
+		{"K15", "DeleteExpiredKeys deletes the replaced and revoked keys that expired before the given time, and no others", []testCase[*keys]{
+			{name: "only-what-has-expired", run: deletesExpiredKeys, serial: true},
 		}},
 	}
 }
 
-// hasApp checks what App returns through both handles.
-func hasApp(e *keyEnv, what string, want renew.App) {
-	for _, h := range []*keys{e.a, e.b} {
-		got, err := h.app(e, e.ctx, want.ID)
-		if err != nil {
-			e.fatalf("expected App to return an app %s\nthe store returned the error %q", what, err)
+// awkwardApps are settings that some store does not keep.
+var awkwardApps = []struct {
+	what   string
+	change func(a *renew.App)
+}{
+	{"every field set", func(*renew.App) {}},
+	{"nothing but names", func(a *renew.App) { *a = renew.App{ID: a.ID, Issuer: "i"} }},
+	{"a day and a second", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = 86401e9, 86402e9 }},
+	{"30 days", func(a *renew.App) { a.AuthTTL, a.RefreshTTL, a.SessionTTL = 30*24*3600e9, 31*24*3600e9, 90*24*3600e9 }},
+	{"2^31 seconds and more", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = (1<<31+1)*time.Second, (1<<31+3)*time.Second }},
+	{"100 years", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = 876_000*time.Hour, 876_001*time.Hour }},
+	{"one second", func(a *renew.App) {
+		a.AuthTTL, a.AuthNotBefore, a.RefreshTTL, a.RefreshNotBefore, a.SessionTTL = 1e9, 0, 2e9, 1e9, 1e9
+	}},
+	{"one session", func(a *renew.App) { a.MaxSessions = 1 }},
+	{"a great number of sessions", func(a *renew.App) { a.MaxSessions = math.MaxInt32 }},
+	{"no app key", func(a *renew.App) { a.KeyHashes = nil }},
+	{"one app key", func(a *renew.App) { a.KeyHashes = a.KeyHashes[:1] }},
+	{"12 app keys", func(a *renew.App) {
+		for len(a.KeyHashes) < 12 {
+			a.KeyHashes = append(a.KeyHashes, newKeyHash())
 		}
-		if diff := appDifference(want, got); diff != "" {
-			e.failf("expected App to return an app %s\nthe store returned something else: %s", what, diff)
+	}},
+	{"an app key whose hash has zero bytes", func(a *renew.App) { a.KeyHashes = []renew.AppKeyHash{{}, {31: 1}, {0: 1}} }},
+	{"an issuer of 255 bytes", func(a *renew.App) { a.Issuer = strings.Repeat("値", 85) }},
+	{"an issuer with quotes", func(a *renew.App) { a.Issuer = `' OR '1'='1'; -- "\%_` }},
+	{"an issuer with spaces at its ends", func(a *renew.App) { a.Issuer = "  Issuer\u00a0 " }},
+}
+
+func keepsApps(e *keyEnv) {
+	for _, c := range awkwardApps {
+		app := newApp(e)
+		c.change(&app)
+		made := createTenant(e, e.a, app)
+		made.is(e, "CreateApp with "+c.what)
+		updated := createTenant(e, e.b, newApp(e))
+		app.ID = updated.app.ID
+		updated.is(e, "CreateApp")
+		updated.do(e, e.a, updateOp(app))
+		made.do(e, e.b, updateOp(func() renew.App { a := newApp(e); a.ID = made.app.ID; return a }()))
+	}
+}
+
+// anyOrder makes calls of every method in random order, through both handles.
+func anyOrder(e *keyEnv) {
+	p := newPair(e)
+	random := e.random()
+	for i := range 40 {
+		ops := p.ops(e)
+		p.do(e, e.handle(random.IntN(2)), ops[random.IntN(len(ops))])
+		// What was made active or published last is what the next calls are about.
+		if p.active != p.cast.active.KeyID() || i%10 == 9 {
+			p.cast.active = newKey(e)
+			p.cast.published = newKey(e)
+			p.do(e, e.b, rotateOp(p.app.ID, p.cast.active, e.now.Add(time.Duration(i)*time.Second)))
+			p.do(e, e.a, publishOp(p.app.ID, p.cast.published))
 		}
 	}
+	p.twinIs(e, "many calls")
 }
 
-func appDifference(want, got renew.App) string {
-	var d differences
-	d.text("ID", want.ID, got.ID)
-	d.text("Issuer", want.Issuer, got.Issuer)
-	d.check("KeyHashes", sameHashes(want.KeyHashes, got.KeyHashes), fmt.Sprintf("%x", want.KeyHashes), fmt.Sprintf("%x", got.KeyHashes))
-	for _, t := range []struct {
-		name      string
-		want, got time.Duration
-	}{
-		{"AuthTTL", want.AuthTTL, got.AuthTTL},
-		{"AuthNotBefore", want.AuthNotBefore, got.AuthNotBefore},
-		{"RefreshTTL", want.RefreshTTL, got.RefreshTTL},
-		{"RefreshNotBefore", want.RefreshNotBefore, got.RefreshNotBefore},
-		{"SessionTTL", want.SessionTTL, got.SessionTTL},
-	} {
-		d.check(t.name, t.want == t.got, t.want.String(), t.got.String())
+func readsNamedApps(e *keyEnv) {
+	if len(e.apps) == 0 {
+		e.skip("the test of this store names no app with WithApps")
 	}
-	return strings.Join(d, "; ")
-}
-
-// sameHashes compares without the order, which means nothing.
-func sameHashes(a, b []renew.AppKeyHash) bool {
-	compare := func(x, y renew.AppKeyHash) int { return slices.Compare(x[:], y[:]) }
-	return slices.Equal(slices.SortedFunc(slices.Values(a), compare), slices.SortedFunc(slices.Values(b), compare))
-}
-
-func keepsApp(e *keyEnv) {
-	app := newApp(e)
-	createApp(e, app)
-	hasApp(e, "as it was created", app)
-}
-
-func keepsZeroApp(e *keyEnv) {
-	app := renew.App{ID: e.app, Issuer: "issuer"}
-	createApp(e, app)
-	hasApp(e, "as it was created, with nothing but a name", app)
-}
-
-func changesApp(e *keyEnv) {
-	app := newApp(e)
-	createApp(e, app)
-	hasApp(e, "as it was created", app)
-	app.Issuer += ", changed"
-	app.AuthTTL, app.AuthNotBefore, app.RefreshTTL, app.RefreshNotBefore, app.SessionTTL = 0, 3e9, 7200e9, 0, 0
-	c := e.b.log.begin(e.b.number, "UpdateApp", func() string { return named("app", app.ID) })
-	err := e.b.UpdateApp(e.ctx, app)
-	e.b.log.end(c, done, err)
-	if err != nil {
-		e.fatalf("expected UpdateApp to change the app\nit returned the error %q", err)
+	for _, appID := range e.apps {
+		t := look(e, appID)
+		t.is(e, "a first look")
+		for _, id := range e.apps {
+			for keyID := range t.keys {
+				if id != appID {
+					_, err := e.b.VerificationKey(e.ctx, id, keyID)
+					wantKeyError(e, "K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
+				}
+			}
+		}
 	}
-	hasApp(e, "as it was changed", app)
 }
 
 func unknownApp(e *keyEnv) {
-	createApp(e, newApp(e))
+	id := e.app + "-unknown"
 	for _, h := range []*keys{e.a, e.b} {
-		_, err := h.app(e, e.ctx, e.app+"-nobody")
-		wantKeyError(e, "App with an ID that was never stored", err, renew.ErrAppNotFound)
-		_, err = h.signingKey(e, e.ctx, e.app+"-nobody")
-		wantKeyError(e, "SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
-		_, err = h.verificationKey(e, e.ctx, e.app+"-nobody", newID())
-		wantKeyError(e, "VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
-		if _, ok := h.Store.(renew.KeyLister); ok {
-			_, err = h.list(e, e.ctx, e.app+"-nobody")
-			wantKeyError(e, "VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
+		_, err := steadily(e.ctx, func() (renew.App, error) { return h.App(e.ctx, id) })
+		wantKeyError(e, "K2", "App with an ID that was never stored", err, renew.ErrAppNotFound)
+		_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, id) })
+		wantKeyError(e, "K2", "SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
+		_, err = steadily(e.ctx, func() (*renew.VerificationKey, error) { return h.VerificationKey(e.ctx, id, newID()) })
+		wantKeyError(e, "K2", "VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
+		if h.lists() {
+			_, err = steadily(e.ctx, func() ([]*renew.VerificationKey, error) { return h.VerificationKeys(e.ctx, id) })
+			wantKeyError(e, "K2", "VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
+		}
+	}
+	p := newPair(e)
+	app := newApp(e)
+	app.ID = id
+	for _, op := range []keyOp{
+		updateOp(app), addOp(id, newKeyHash()), removeOp(id, p.app.KeyHashes[0]), publishOp(id, newKey(e)),
+		rotateOp(id, newKey(e), e.now), revokeOp(id, p.active, e.now),
+	} {
+		wantKeyError(e, "K2", op.name+" of an app that was never stored", op.settle(e, e.a, nil), renew.ErrAppNotFound)
+	}
+	if _, err := e.b.App(e.ctx, id); !errors.Is(err, renew.ErrAppNotFound) {
+		e.failf("expected calls for an unknown app to store nothing\nthe store returned %v for it", err)
+	}
+	p.is(e, "calls for an app that was never stored")
+	p.twinIs(e, "calls for an app that was never stored")
+	p.do(e, e.b, createOp(p.app))
+	invalid := newApp(e)
+	invalid.Issuer = ""
+	wantKeyError(e, "K2", "CreateApp of an invalid app", createOp(invalid).settle(e, e.a, nil), errInvalid)
+	if _, err := e.b.App(e.ctx, invalid.ID); !errors.Is(err, renew.ErrAppNotFound) {
+		e.failf("expected CreateApp of an invalid app to store nothing\nthe store returned %v for it", err)
+	}
+}
+
+func oneCreatorOfApp(e *keyEnv) {
+	needsAdmin(e)
+	const clients = 4
+	for round := range e.rounds(20) {
+		apps := make([]renew.App, clients)
+		errs := make([]error, clients)
+		id := newApp(e).ID
+		for i := range apps {
+			apps[i] = newApp(e)
+			apps[i].ID, apps[i].Issuer = id, fmt.Sprintf("issuer %d", i)
+		}
+		e.race(clients, func(i int) { errs[i] = createOp(apps[i]).call(e.ctx, e.handle(i)) })
+		won := -1
+		for i, err := range errs {
+			if err == nil && won >= 0 {
+				e.fatalf("expected one nil of %d CreateApps with one ID (round %d)\nthe store returned nil for two", clients, round)
+			}
+			if err == nil {
+				won = i
+			}
+		}
+		if won >= 0 {
+			(&tenant{app: apps[won], keys: map[string]keyState{}}).isAs(e, "K2", "several CreateApps at once, of which this one returned nil")
 		}
 	}
 }
 
 func unknownKey(e *keyEnv) {
-	app, keyID := appWithKey(e)
-	for _, id := range []string{newID(), strings.ToLower(keyID), keyID + " ", keyID[:25], "", "%"} {
-		_, err := e.b.verificationKey(e, e.ctx, app.ID, id)
-		wantKeyError(e, "VerificationKey with an unknown ID", err, renew.ErrKeyNotFound)
+	t := someApp(e)
+	for _, known := range append(slices.Collect(mapsKeys(t.keys)), t.active) {
+		for what, id := range lookalikes(known) {
+			_, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return e.b.VerificationKey(e.ctx, t.app.ID, id) })
+			wantKeyError(e, "K3", "VerificationKey with "+what, err, renew.ErrKeyNotFound)
+		}
+	}
+}
+
+func mapsKeys(m map[string]keyState) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for id := range m {
+			if !yield(id) {
+				return
+			}
+		}
 	}
 }
 
 func keyOfOtherApp(e *keyEnv) {
-	_, keyID := appWithKey(e)
-	other := newApp(e)
-	other.ID += "-other"
-	createApp(e, other)
-	rotateKey(e, e.a, other.ID)
-	for _, h := range []*keys{e.a, e.b} {
-		_, err := h.verificationKey(e, e.ctx, other.ID, keyID)
-		wantKeyError(e, "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
-	}
-}
-
-func noKeyYet(e *keyEnv) {
-	app, keyID := appWithKey(e)
-	empty := newApp(e)
-	empty.ID += "-empty"
-	createApp(e, empty)
-	k, err := e.b.signingKey(e, e.ctx, empty.ID)
-	switch { // a store may give a new app its first key
-	case err != nil:
-		wantKeyError(e, "SigningKey of an app without one", err, renew.ErrKeyNotFound)
-	case k.VerificationKey().KeyID() == keyID:
-		e.failf("expected a new app to have no key, or one of its own\nthe store returned that of %s", named("app", app.ID))
-	}
-}
-
-func lastKeySigns(e *keyEnv) {
-	app := newApp(e)
-	createApp(e, app)
-	for i := range 6 {
-		id := rotateKey(e, e.handle(i), app.ID)
-		for _, h := range []*keys{e.handle(i + 1), e.handle(i)} {
-			k, err := h.signingKey(e, e.ctx, app.ID)
-			if err != nil {
-				e.fatalf("expected SigningKey to return the key that was rotated in last, %s\nthe store returned the error %q", id, err)
+	p, other := newPair(e), newPair(e)
+	empty := createTenant(e, e.a, newApp(e))
+	empty.is(e, "CreateApp: it has no key")
+	for id := range p.keys {
+		for _, h := range []*keys{e.a, e.b} {
+			for _, t := range []*tenant{other.tenant, empty} {
+				_, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return h.VerificationKey(e.ctx, t.app.ID, id) })
+				wantKeyError(e, "K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
 			}
-			if got := k.VerificationKey().KeyID(); got != id {
-				e.fatalf("expected SigningKey to return the key that was rotated in last, %s\nthe store returned the key %s", id, got)
-			}
-			verifies(e, h, app.ID, id, "the active key")
 		}
+		other.do(e, e.a, revokeOp(other.app.ID, id, e.now))
+	}
+	p.is(e, "RevokeKey of its keys in another app")
+	first := newKey(e)
+	empty.do(e, e.b, revokeOp(empty.app.ID, first.KeyID(), e.now))
+	empty.do(e, e.a, publishOp(empty.app.ID, first))
+	empty.do(e, e.b, rotateOp(empty.app.ID, first, e.now))
+}
+
+// twinStays makes every call once on an app, and looks at its twin after each.
+func twinStays(e *keyEnv) {
+	for i := range len(newPair(e).ops(e)) {
+		p := newPair(e)
+		op := p.ops(e)[i]
+		p.do(e, e.handle(i), op)
+		p.twinIs(e, op.name)
+		// Both still take changes.
+		p.do(e, e.handle(i+1), rotateOp(p.app.ID, newKey(e), e.now.Add(3*time.Second)))
 	}
 }
 
-func publicHalf(e *keyEnv) {
-	app, keyID := appWithKey(e)
-	signing, err := e.b.signingKey(e, e.ctx, app.ID)
-	if err != nil {
-		e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
+func takenKeyIDs(e *keyEnv) {
+	p := newPair(e)
+	for i, key := range []*renew.SigningKey{p.cast.replaced, p.cast.active, p.cast.revoked} {
+		p.do(e, e.handle(i), rotateOp(p.app.ID, key, e.now.Add(time.Second)))
+		p.do(e, e.handle(i), rotateOp(p.app.ID, namesake(e, key), e.now.Add(time.Second)))
+		p.do(e, e.handle(i), publishOp(p.app.ID, namesake(e, key)))
 	}
-	k := verifies(e, e.a, app.ID, keyID, "the active key")
-	if own := signing.VerificationKey(); !samePublic(own.Public(), k.Public()) || own.Algorithm() != k.Algorithm() {
-		e.failf("expected VerificationKey to return the public half of what SigningKey returns\nthe store returned another key, or another algorithm (%s, and %s)", k.Algorithm(), own.Algorithm())
-	}
-	if err := signs(signing.Signer(), k.Public()); err != nil {
-		e.failf("expected that what the signing key signs verifies under the key of its ID\nthe store returned keys for which it does not: %v", err)
-	}
+	p.twinIs(e, "calls with key IDs that are taken")
 }
 
-func keyOfEachApp(e *keyEnv) {
-	app, keyID := appWithKey(e)
-	other := newApp(e)
-	other.ID += "-other"
-	createApp(e, other)
-	otherID := rotateKey(e, e.b, other.ID)
-	for appID, want := range map[string]string{app.ID: keyID, other.ID: otherID} {
-		k, err := e.a.signingKey(e, e.ctx, appID)
+var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+// everyAlgorithm checks that what a key signs verifies under its ID.
+func everyAlgorithm(e *keyEnv) {
+	t := createTenant(e, e.a, newApp(e))
+	for i, alg := range []renew.Algorithm{renew.ES256, renew.ES384, renew.ES512, renew.EdDSA, renew.RS256, renew.PS512} {
+		key, err := renew.GenerateSigningKey(renew.ES256)
+		if alg == renew.RS256 || alg == renew.PS512 {
+			private, rsaErr := rsaKey()
+			if err = rsaErr; err == nil {
+				key, err = renew.NewSigningKey(newID(), alg, private)
+			}
+		} else if alg != renew.ES256 {
+			key, err = renew.GenerateSigningKey(alg)
+		}
 		if err != nil {
-			e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
+			e.fatalf("expected a signing key of package renew: %v", err)
 		}
-		if got := k.VerificationKey().KeyID(); got != want {
-			e.failf("expected SigningKey of %s to return its key, %s\nthe store returned %s", named("app", appID), want, got)
+		t.do(e, e.handle(i), rotateOp(t.app.ID, key, e.now.Add(time.Duration(i)*time.Second)))
+		for _, h := range []*keys{e.a, e.b} {
+			got, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, t.app.ID) })
+			if err != nil {
+				e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
+			}
+			// NewSigningKey signs, and verifies what was signed.
+			made, err := renew.NewSigningKey(got.KeyID(), alg, got.Signer())
+			if err != nil || !samePublic(made.VerificationKey(), key.VerificationKey()) {
+				e.failf("expected that what the key of SigningKey signs with %s verifies under its ID\nthe store returned a signer for which it does not: %v", alg, err)
+			}
 		}
 	}
 }
 
-func rotationsAtOnce(e *keyEnv) {
-	const clients = 4
-	for round := range e.rounds(10) {
+// onRace returns a case that makes two calls at the same moment, of which one is
+// of a method with this in its name: each pair of calls that succeed alone.
+func onRace(method string) func(e *keyEnv) {
+	return func(e *keyEnv) {
+		needsAdmin(e)
+		c := newCast(e)
 		app := newApp(e)
-		app.ID = fmt.Sprintf("%s-%d", app.ID, round)
-		createApp(e, app)
-		rotateKey(e, e.a, app.ID)
-		ids := make([]string, clients)
-		var rotated atomic.Int32
-		e.race(clients+2, func(i int) {
-			if i < clients {
-				defer rotated.Add(1)
-				if id, err := tryRotateKey(e, e.handle(i), app.ID); err == nil {
-					ids[i] = id
+		spare := newSpares(e, c)
+		random := e.random()
+		ops := (&pair{cast: c, spare: spare, tenant: &tenant{app: app}}).ops(e)
+		valid := func(i int) bool {
+			t := &tenant{app: app, keys: map[string]keyState{}}
+			return setUp(t, c, e.now) == nil && ops[i].apply(t) == nil
+		}
+		end := time.Now().Add(2 * e.budget)
+		for pass := 0; pass < 1 || pass < 60 && time.Now().Before(end); pass++ {
+			for i := range ops {
+				for j := i; j < len(ops); j++ {
+					about := strings.Contains(ops[i].name, method) || strings.Contains(ops[j].name, method)
+					if about && valid(i) && valid(j) && random.Float64() < e.effort {
+						racePair(e, &pair{cast: c, spare: spare, tenant: &tenant{app: app}}, i, j)
+					}
 				}
+			}
+		}
+	}
+}
+
+func racePair(e *keyEnv, p *pair, i, j int) {
+	const together = 4
+	tenants := make([]*tenant, together)
+	pairs := make([][2]keyOp, together)
+	errs := make([][2]error, together)
+	for n := range tenants {
+		app := p.app
+		app.ID = e.app + "-" + newID()
+		t := createTenant(e, e.handle(n), app)
+		t.step(e, e.a, rotateOp(app.ID, p.cast.replaced, e.now.Add(-time.Minute)))
+		t.step(e, e.b, rotateOp(app.ID, p.cast.active, e.now))
+		t.step(e, e.a, publishOp(app.ID, p.cast.published))
+		tenants[n] = t
+		ops := (&pair{cast: p.cast, spare: p.spare, tenant: t}).ops(e)
+		pairs[n] = [2]keyOp{ops[i], ops[j]}
+	}
+	m := newMeeting(2)
+	e.race(2, func(who int) {
+		for n := range tenants {
+			m.meet()
+			errs[n][who] = pairs[n][who].call(e.ctx, e.handle(who+n))
+		}
+	})
+	for n, t := range tenants {
+		explains(e, t, pairs[n], errs[n])
+	}
+}
+
+func setUp(t *tenant, c cast, now time.Time) error {
+	return errors.Join(t.rotate(c.replaced, now.Add(-time.Minute)), t.rotate(c.active, now), t.publish(c.published))
+}
+
+// explains checks that two calls at once did what they do one after the other, in
+// some order. An error that the laws do not name may hide a success.
+func explains(e *keyEnv, t *tenant, ops [2]keyOp, errs [2]error) {
+	var diffs []string
+	for _, order := range [][2]int{{0, 1}, {1, 0}} {
+		for skip := range 4 {
+			after := t.clone()
+			fits := true
+			for _, who := range order {
+				err, unclear := errs[who], errs[who] != nil && !isNamed(errs[who])
+				if skip&(1<<who) != 0 {
+					fits = fits && unclear
+					continue
+				}
+				fits = fits && (matches(err, ops[who].apply(after)) || unclear)
+			}
+			if !fits {
+				continue
+			}
+			_, a := after.differs(e, e.a)
+			_, b := after.differs(e, e.b)
+			if a+b == "" {
 				return
 			}
-			for rotated.Load() < clients {
-				if _, err := e.handle(i).signingKey(e, e.ctx, app.ID); errors.Is(err, renew.ErrKeyNotFound) {
-					e.fatalf("expected an active key at every moment of a rotation\nthe store returned the error %q", err)
+			diffs = append(diffs, a+b)
+		}
+	}
+	if len(diffs) == 0 {
+		diffs = []string{"no order allows these results"}
+	}
+	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %v and %v, and what it has then fits neither order: %s",
+		ops[0].name, ops[1].name, errs[0], errs[1], diffs[0])
+}
+
+// neverNoKey looks at the active key while keys are rotated.
+func neverNoKey(e *keyEnv) {
+	const clients = 3
+	for round := range e.rounds(8) {
+		t := createTenant(e, e.a, newApp(e))
+		t.step(e, e.a, rotateOp(t.app.ID, newKey(e), e.now))
+		keys := make([]*renew.SigningKey, clients)
+		for i := range keys {
+			keys[i] = newKey(e)
+		}
+		rotated := make(chan struct{})
+		var rotating sync.WaitGroup
+		rotating.Add(clients)
+		go func() { rotating.Wait(); close(rotated) }()
+		e.race(clients+2, func(i int) {
+			if i < clients {
+				defer rotating.Done()
+				_ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // at-once judges the result
+				return
+			}
+			for looks := 0; ; looks++ {
+				k, err := e.handle(i).SigningKey(e.ctx, t.app.ID)
+				if errors.Is(err, renew.ErrKeyNotFound) {
+					e.fatalf("expected an active key at every moment of a rotation (round %d)\nthe store returned the error %q", round, err)
+				}
+				if err == nil {
+					if _, err = e.handle(i).VerificationKey(e.ctx, t.app.ID, k.KeyID()); errors.Is(err, renew.ErrKeyNotFound) {
+						e.fatalf("expected a key that signs to verify, at every moment of a rotation (round %d)\nthe store returned the error %q", round, err)
+					}
+				}
+				select {
+				case <-rotated:
+					return
+				case <-e.ctx.Done():
+					return
+				default:
 				}
 			}
 		})
-		a, errA := e.a.signingKey(e, e.ctx, app.ID)
-		b, errB := e.b.signingKey(e, e.ctx, app.ID)
-		if err := errors.Join(errA, errB); err != nil {
-			e.fatalf("expected an active key after %d rotations at once\nthe store returned the error %q", clients, err)
+	}
+}
+
+func ensuresOneKey(e *keyEnv) {
+	needsAdmin(e)
+	const servers = 6
+	for round := range e.rounds(6) {
+		app := newApp(e)
+		errs := make([]error, servers)
+		e.race(servers, func(i int) {
+			for range patience {
+				if errs[i] = renew.EnsureApp(e.ctx, e.handle(i).store.(renew.KeyAdmin), app, renew.ES256); errs[i] == nil {
+					return
+				}
+			}
+		})
+		if err := errors.Join(errs...); err != nil {
+			e.fatalf("expected nil of %d EnsureApps at once (round %d)\nit returned %q: the store's ErrAppExists, ErrKeyExists or ErrKeyNotFound is not the root package's, or comes at the wrong time", servers, round, err)
 		}
-		if a, b := a.VerificationKey().KeyID(), b.VerificationKey().KeyID(); a != b {
-			e.fatalf("expected one active key after %d rotations at once\nthe store returned %s from one handle, %s from the other", clients, a, b)
+		key, err := e.a.SigningKey(e.ctx, app.ID)
+		if err != nil {
+			e.fatalf("expected SigningKey to return the key of EnsureApp\nthe store returned the error %q", err)
 		}
-		for _, id := range ids {
-			if id != "" {
-				verifies(e, e.b, app.ID, id, "a key that was rotated in")
+		t := &tenant{app: app, active: key.KeyID(), keys: map[string]keyState{key.KeyID(): {key: key.VerificationKey()}}}
+		t.is(e, "several EnsureApps at once")
+	}
+}
+
+// replacedKeysEnd replaces keys while the lifetimes change; tenant tells the ends.
+func replacedKeysEnd(e *keyEnv) {
+	type step struct {
+		refresh time.Duration // of UpdateApp; zero: none
+		rotate  time.Duration // after the start; negative: none
+		revoke  bool          // the active key
+	}
+	const h = time.Hour
+	for _, c := range []struct {
+		what  string
+		first time.Duration // RefreshTTL of CreateApp; zero: the default
+		steps []step
+	}{
+		{"the lifetime stays", 10 * h, []step{{0, 0, false}, {0, h, false}, {0, 2 * h, false}}},
+		{"the default lifetime", 0, []step{{0, 0, false}, {0, h, false}}},
+		{"the lifetime was lowered while the key was active", 10 * h, []step{{0, 0, false}, {2 * h, -1, false}, {0, h, false}}},
+		{"the lifetime was raised while the key was active", 2 * h, []step{{0, 0, false}, {20 * h, -1, false}, {0, h, false}}},
+		{"the lifetime was raised and lowered", 2 * h, []step{{0, 0, false}, {20 * h, -1, false}, {3 * h, -1, false}, {0, h, false}}},
+		{"an earlier key has signed for longer", 100 * h, []step{{0, 0, false}, {2 * h, -1, false}, {0, h, false}, {0, 2 * h, false}, {0, 3 * h, false}}},
+		{"an earlier key has signed for longer and was revoked", 100 * h, []step{{0, 0, false}, {2 * h, h, false}, {0, -1, true}, {0, 3 * h, false}, {0, 4 * h, false}}},
+		{"30 days", 30 * 24 * h, []step{{0, 0, false}, {0, h, false}}},
+		{"10 years", 87_600 * h, []step{{0, 0, false}, {0, h, false}}},
+		{"by a clock that is behind", 10 * h, []step{{0, h, false}, {0, 0, false}, {0, -h / 2, false}, {0, h, false}}},
+	} {
+		app := newApp(e)
+		app.RefreshTTL, app.AuthTTL = c.first, h
+		t := createTenant(e, e.a, app)
+		for i, s := range c.steps {
+			if s.refresh > 0 {
+				app.RefreshTTL = s.refresh
+				t.do(e, e.handle(i), updateOp(app))
+			}
+			if s.revoke {
+				t.do(e, e.handle(i), revokeOp(app.ID, t.active, e.now.Add(2*h)))
+			}
+			if s.rotate != -1 {
+				t.do(e, e.handle(i+1), rotateOp(app.ID, newKey(e), e.now.Add(s.rotate)))
 			}
 		}
 	}
 }
 
-func replacedVerifies(e *keyEnv) {
-	app, first := appWithKey(e)
-	was := verifies(e, e.b, app.ID, first, "the active key")
-	for i := range 3 {
-		if id := rotateKey(e, e.handle(i), app.ID); id == first {
-			e.fatalf("expected a new key to have a new ID\nRotateSigningKey returned the ID of the key before, %s", id)
+func revokesEveryState(e *keyEnv) {
+	p := newPair(e)
+	for i, key := range []*renew.SigningKey{p.cast.replaced, p.cast.published, p.cast.revoked, p.cast.active} {
+		for range 2 { // the second time is nil, and changes nothing
+			p.do(e, e.handle(i), revokeOp(p.app.ID, key.KeyID(), e.now))
 		}
-		for _, h := range []*keys{e.a, e.b} {
-			k := verifies(e, h, app.ID, first, "a replaced key")
-			if !samePublic(k.Public(), was.Public()) || k.Algorithm() != was.Algorithm() {
-				e.failf("expected a replaced key to stay what it was\nthe store returned another key under its ID")
-			}
-		}
+		p.twinIs(e, "RevokeKey")
 	}
-}
-
-// isRevoked checks that the key is revoked in the eyes of both handles.
-func isRevoked(e *keyEnv, appID, keyID string) {
-	for _, h := range []*keys{e.b, e.a} {
-		_, err := h.verificationKey(e, e.ctx, appID, keyID)
-		wantKeyError(e, "VerificationKey with the ID of a revoked key", err, renew.ErrKeyRevoked)
-		if _, ok := h.Store.(renew.KeyLister); ok {
-			if list, err := h.list(e, e.ctx, appID); err != nil || slices.Contains(keyIDs(list), keyID) {
-				e.failf("expected VerificationKeys without a revoked key, %s\nthe store returned %v and the error %v", keyID, keyIDs(list), err)
-			}
-		}
-	}
-}
-
-func revokedKey(e *keyEnv) {
-	app, old := appWithKey(e)
-	active := rotateKey(e, e.a, app.ID)
-	verifies(e, e.b, app.ID, old, "a replaced key") // whoever caches, caches now
-	revokeKey(e, e.a, app.ID, old)
-	isRevoked(e, app.ID, old)
-	verifies(e, e.b, app.ID, active, "the active key, when another was revoked")
-	rotateKey(e, e.b, app.ID)
-	isRevoked(e, app.ID, old)
-}
-
-func revokedActiveKey(e *keyEnv) {
-	app, active := appWithKey(e)
-	if _, err := e.b.signingKey(e, e.ctx, app.ID); err != nil {
-		e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
-	}
-	revokeKey(e, e.a, app.ID, active)
-	isRevoked(e, app.ID, active)
-	for _, h := range []*keys{e.b, e.a} {
-		k, err := h.signingKey(e, e.ctx, app.ID)
-		switch { // a store may put another key in its place
-		case err != nil:
-			wantKeyError(e, "SigningKey when the active key was revoked", err, renew.ErrKeyNotFound)
-		case k.VerificationKey().KeyID() == active:
-			e.failf("expected a revoked key to sign no more\nthe store returned it from SigningKey")
-		}
-	}
-	next := rotateKey(e, e.b, app.ID)
-	if k, err := e.a.signingKey(e, e.ctx, app.ID); err != nil || k.VerificationKey().KeyID() != next {
-		e.failf("expected SigningKey to return the key that was rotated in after a revocation, %s\nthe store returned another, or the error %v", next, err)
-	}
-}
-
-func revokesNoOtherKey(e *keyEnv) {
-	app, first := appWithKey(e)
-	second := rotateKey(e, e.a, app.ID)
-	third := rotateKey(e, e.a, app.ID)
-	other := newApp(e)
-	other.ID += "-other"
-	createApp(e, other)
-	otherID := rotateKey(e, e.a, other.ID)
-	revokeKey(e, e.b, app.ID, second)
-	verifies(e, e.a, app.ID, first, "a key, when another was revoked")
-	verifies(e, e.a, app.ID, third, "a key, when another was revoked")
-	verifies(e, e.a, other.ID, otherID, "a key, when another app's was revoked")
-	if k, err := e.a.signingKey(e, e.ctx, app.ID); err != nil || k.VerificationKey().KeyID() != third {
-		e.failf("expected the active key to stay when another was revoked, %s\nthe store returned another, or the error %v", third, err)
-	}
+	p.do(e, e.b, rotateOp(p.app.ID, newKey(e), e.now.Add(time.Second)))
+	p.do(e, e.a, rotateOp(p.app.ID, newKey(e), e.now.Add(2*time.Second)))
 }
 
 func appKeyOverlap(e *keyEnv) {
-	old, next := newKeyHash(), newKeyHash()
-	app := newApp(e)
-	app.KeyHashes = []renew.AppKeyHash{old}
-	createApp(e, app)
-	hasApp(e, "with the hash of its app key", app)
-
-	if err := e.b.AddAppKey(e.ctx, app.ID, next); err != nil {
-		e.fatalf("expected AddAppKey to add a hash\nit returned the error %q", err)
+	p := newPair(e)
+	id, next := p.app.ID, newKeyHash()
+	for _, old := range p.app.KeyHashes {
+		p.do(e, e.b, addOp(id, next))
+		p.do(e, e.a, addOp(id, next)) // again
+		p.do(e, e.a, removeOp(id, old))
+		p.do(e, e.b, removeOp(id, old)) // ErrKeyNotFound
+		changed := p.app
+		changed.Issuer += "."
+		changed.KeyHashes = []renew.AppKeyHash{old}
+		p.do(e, e.b, updateOp(changed)) // does not let it in again
+		next = newKeyHash()
 	}
-	app.KeyHashes = []renew.AppKeyHash{old, next}
-	hasApp(e, "with the hashes of the old app key and of the new one", app)
-
-	if err := e.a.RemoveAppKey(e.ctx, app.ID, old); err != nil {
-		e.fatalf("expected RemoveAppKey to remove a hash\nit returned the error %q", err)
+	for _, hash := range p.app.KeyHashes {
+		p.do(e, e.a, removeOp(id, hash))
 	}
-	app.KeyHashes = []renew.AppKeyHash{next}
-	hasApp(e, "with the hash of the new app key alone", app)
+	p.twinIs(e, "AddAppKey and RemoveAppKey")
 }
 
+func manyAppKeys(e *keyEnv) {
+	const clients, each = 4, 8
+	t := createTenant(e, e.a, newApp(e))
+	hashes := make([][]renew.AppKeyHash, clients)
+	e.race(clients, func(i int) {
+		for range each {
+			hash := newKeyHash()
+			for range patience {
+				if addOp(t.app.ID, hash).call(e.ctx, e.handle(i)) == nil {
+					hashes[i] = append(hashes[i], hash)
+					break
+				}
+			}
+		}
+	})
+	t.app.KeyHashes = slices.Concat(append(hashes, t.app.KeyHashes)...)
+	t.is(e, "many AddAppKeys at once")
+}
+
+// exactApps stores apps with names that are easily confused.
 func exactApps(e *keyEnv) {
 	for _, group := range confusable {
-		var apps []renew.App
+		var tenants []*tenant
 		for _, name := range group {
 			app := newApp(e)
 			app.Issuer = name
-			if len(name) > 255-len(e.app) {
-				name = strings.ToValidUTF8(name[len(e.app):], "")
-			}
-			app.ID = e.app + name
-			if strings.HasPrefix(name, " ") {
-				app.ID = name + e.app
-			}
-			if _, err := e.b.app(e, e.ctx, app.ID); !errors.Is(err, renew.ErrAppNotFound) {
+			app.ID = uniqueName(e.app, name)
+			if _, err := e.b.App(e.ctx, app.ID); !errors.Is(err, renew.ErrAppNotFound) {
 				e.failf("expected ErrAppNotFound for %s, when only others of its kind were stored\nthe store returned %v", named("app", app.ID), err)
 			}
-			createApp(e, app)
-			apps = append(apps, app)
+			tenants = append(tenants, createTenant(e, e.a, app))
 		}
-		for _, app := range apps {
-			hasApp(e, "as it was created", app)
+		for i, t := range tenants {
+			t.step(e, e.handle(i), rotateOp(t.app.ID, newKey(e), e.now))
 		}
+		for _, t := range tenants {
+			t.isAs(e, "K8", "RotateSigningKey of apps with names like it")
+		}
+	}
+}
+
+func appsOfOneHash(e *keyEnv) {
+	for what, names := range collisions(e.app) {
+		first, second := newApp(e), newApp(e)
+		first.ID, second.ID = names[0], names[1]
+		t, u := createTenant(e, e.a, first), createTenant(e, e.b, second)
+		t.step(e, e.a, rotateOp(t.app.ID, newKey(e), e.now))
+		u.step(e, e.b, rotateOp(u.app.ID, newKey(e), e.now))
+		t.isAs(e, "K8", "calls for an app whose ID has the same "+what)
+		u.isAs(e, "K8", "calls for an app whose ID has the same "+what)
+	}
+}
+
+func appVariants(e *keyEnv) {
+	t := someApp(e)
+	for what, id := range lookalikes(t.app.ID) {
+		if id == t.app.ID || slices.Contains(e.apps, id) {
+			continue
+		}
+		_, err := steadily(e.ctx, func() (renew.App, error) { return e.b.App(e.ctx, id) })
+		wantKeyError(e, "K8", "App with "+what, err, renew.ErrAppNotFound)
 	}
 }
 
 func keysDone(e *keyEnv) {
-	app, keyID := appWithKey(e)
-	cancelled, cancel := context.WithCancel(e.ctx)
-	cancel()
-	late, cancel := context.WithDeadline(e.ctx, time.Now().Add(-time.Second))
-	defer cancel()
-	for _, ctx := range []context.Context{cancelled, late} {
-		for _, c := range keyCalls(e, e.b, app.ID, keyID) {
-			wantKeyError(e, c.method+" with a context that is done", c.call(ctx), ctx.Err())
+	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+		t := someApp(e)
+		done(e, t.reads(e.b))
+		return
+	}
+	p := newPair(e)
+	done(e, p.calls(e, e.b))
+	p.is(e, "calls with a context that is done")
+	p.twinIs(e, "calls with a context that is done")
+}
+
+// done checks that calls with a context that is done return its error.
+func done[H any](e *env[H], calls []namedCall) {
+	for _, ctx := range doneContexts(e.ctx) {
+		for _, c := range calls {
+			if err := c.call(ctx); !isContextError(ctx, err) {
+				e.failf("expected %v of %s with a context that is done\nthe store returned %v", ctx.Err(), c.method, err)
+			}
 		}
 	}
 }
 
-func keyCalls(e *keyEnv, h *keys, appID, keyID string) []outageCall {
-	calls := []outageCall{
-		{"App", func(ctx context.Context) error { _, err := h.app(e, ctx, appID); return err }},
-		{"SigningKey", func(ctx context.Context) error { _, err := h.signingKey(e, ctx, appID); return err }},
-		{"VerificationKey", func(ctx context.Context) error { _, err := h.verificationKey(e, ctx, appID, keyID); return err }},
+// keysInterrupted makes each call with contexts that end while it is under way.
+func keysInterrupted(e *keyEnv) {
+	needsAdmin(e)
+	first := newPair(e)
+	tried := map[string]bool{}
+	for i, op := range first.ops(e) {
+		if tried[op.name] || op.apply(first.clone()) != nil {
+			continue
+		}
+		tried[op.name] = true
+		for _, interrupted := range e.interruptions() {
+			p := newPair(e)
+			op := p.ops(e)[i]
+			ctx, cancel := interrupted(e.ctx)
+			err := op.call(ctx, e.handle(i))
+			cancel()
+			after := p.clone()
+			want := op.apply(after)
+			_, undone := p.differs(e, e.a)
+			_, wasDone := after.differs(e, e.b)
+			switch {
+			case want != nil && (err == nil || isNamed(err) && !matches(err, want)):
+				e.failf("expected %s, or the context's error, of %s when the context ends during the call\nthe store returned %v", wanted(want), op.name, err)
+			case err == nil && wasDone != "":
+				e.failf("expected the whole effect of %s, which returned nil although its context ended during the call\nthe store has it otherwise: %s", op.name, wasDone)
+			case want == nil && isNamed(err):
+				e.failf("expected nil or the context's error of %s\nthe store returned %v", op.name, err)
+			case undone != "" && wasDone != "":
+				e.failf("expected all of %s or nothing, whose context ended during the call and which returned %v\nthe store has neither: %s", op.name, err, undone)
+			}
+			p.twinIs(e, op.name)
+		}
 	}
-	if _, ok := h.Store.(renew.KeyLister); ok {
-		calls = append(calls, outageCall{"VerificationKeys", func(ctx context.Context) error { _, err := h.list(e, ctx, appID); return err }})
-	}
-	return calls
 }
 
 func sharesNoHashes(e *keyEnv) {
 	app := newApp(e)
-	want := app
-	want.KeyHashes = slices.Clone(app.KeyHashes)
-	createApp(e, app)
-	app.KeyHashes[0][0] ^= 0xff
-	hasApp(e, "as it was created, after a change to the slice that CreateApp was given", want)
-	got, err := e.a.app(e, e.ctx, app.ID)
+	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+		app = someApp(e).app
+	}
+	t := &tenant{app: app, keys: map[string]keyState{}, seen: true}
+	if _, ok := e.a.store.(renew.KeyAdmin); ok {
+		t = createTenant(e, e.a, app)
+		spoil(app.KeyHashes)
+		t.is(e, "a change to the slice that CreateApp was given")
+	}
+	got, err := e.a.App(e.ctx, app.ID)
 	if err != nil {
 		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
 	}
-	for i := range got.KeyHashes {
-		got.KeyHashes[i][0] ^= 0xff
+	t.app.KeyHashes = slices.Clone(got.KeyHashes)
+	spoil(got.KeyHashes)
+	if now, err := e.a.App(e.ctx, app.ID); err != nil || !sameHashes(now.KeyHashes, t.app.KeyHashes) {
+		e.failf("expected App to return what it did before a change to the slice that it had returned\nthe store returned something else, or the error %v", err)
 	}
-	hasApp(e, "as it was created, after a change to the slice that App had returned", want)
+}
+
+func spoil(hashes []renew.AppKeyHash) {
+	for i := range hashes {
+		hashes[i][0] ^= 0xff
+	}
 }
 
 func keysOutage(e *keyEnv) {
-	app, keyID := appWithKey(e)
 	if e.outage == nil {
 		e.skip("the test of this store gives no WithOutage")
 	}
-	var restore func()
-	e.hook(func(tb testing.TB) { restore = e.outage(tb) })
-	defer e.hook(func(testing.TB) { restore() })
-	for i := range 2 {
-		for _, c := range keyCalls(e, e.handle(i), app.ID, keyID) {
-			ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
-			err := c.call(ctx)
-			cancel()
-			for _, wrong := range []error{nil, renew.ErrAppNotFound, renew.ErrKeyNotFound, renew.ErrKeyRevoked} {
-				if errors.Is(err, wrong) {
-					e.failf("expected an error of its own of %s while the backing store is unreachable\nthe store returned %v", c.method, err)
-				}
+	t := someApp(e)
+	calls := func(h *keys) []namedCall { return t.reads(h) }
+	var p *pair
+	if _, ok := e.a.store.(renew.KeyAdmin); ok {
+		p = newPair(e)
+		calls = func(h *keys) []namedCall { return p.calls(e, h) }
+	}
+	e.cut(func() {
+		for i := range 2 {
+			for _, c := range calls(e.handle(i)) {
+				e.judgeOutage(c)
 			}
 		}
+	})
+	e.recovers(func(ctx context.Context, h *keys) error { _, err := h.App(ctx, t.app.ID); return err })
+	t.is(e, "an outage, from the handles that have met it")
+	if p == nil {
+		return
 	}
+	// What a call did that met the outage is not known; the handles work again.
+	after := createTenant(e, e.a, newApp(e))
+	after.do(e, e.a, rotateOp(after.app.ID, newKey(e), e.now))
+	after.do(e, e.b, addOp(after.app.ID, newKeyHash()))
 }
 
-func listsActiveFirst(e *keyEnv) {
-	app, first := appWithKey(e)
-	second := rotateKey(e, e.a, app.ID)
-	third := rotateKey(e, e.b, app.ID)
-	other := newApp(e)
-	other.ID += "-other"
-	createApp(e, other)
-	rotateKey(e, e.a, other.ID)
-	lists := func(what string, want ...string) {
-		for _, h := range []*keys{e.a, e.b} {
-			list, err := h.list(e, e.ctx, app.ID)
-			if err != nil {
-				e.fatalf("expected VerificationKeys to return the keys\nthe store returned the error %q", err)
-			}
-			got := keyIDs(list)
-			if len(got) == 0 || got[0] != want[0] || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-				e.failf("expected VerificationKeys to return %s first, of %q: %s\nthe store returned %q", want[0], want, what, got)
-			}
+func listsManyKeys(e *keyEnv) {
+	p := newPair(e)
+	if !e.a.lists() {
+		e.skip("the store does not implement renew.KeyLister")
+	}
+	for i := range 12 {
+		if i%3 == 1 {
+			p.step(e, e.handle(i), publishOp(p.app.ID, newKey(e)))
+			continue
 		}
+		p.step(e, e.handle(i), rotateOp(p.app.ID, newKey(e), e.now.Add(time.Duration(i)*time.Second)))
 	}
-	lists("the active key and two that were replaced", third, first, second)
-	revokeKey(e, e.a, app.ID, second)
-	lists("the active key and one that was replaced, for the other was revoked", third, first)
+	p.is(e, "RotateSigningKey and PublishSigningKey of 12 keys")
+	p.twinIs(e, "calls for its twin")
 }
 
+// keysCrash crashes the backend after a call of each method.
 func keysCrash(e *keyEnv) {
-	if e.crash == nil {
-		e.skip("the test of this store gives no WithCrash: right for one that is not durable")
+	e.needsCrash()
+	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+		t := someApp(e)
+		e.crashNow()
+		t.isAs(e, "K13", "a crash")
+		return
 	}
-	app, old := appWithKey(e)
-	revoked := rotateKey(e, e.a, app.ID)
-	active := rotateKey(e, e.b, app.ID)
-	revokeKey(e, e.a, app.ID, revoked)
-	e.hook(func(tb testing.TB) { e.crash(tb) })
-	e.a, e.b = e.openHandle(), e.openHandle()
-	hasApp(e, "as it was created, after a crash", app)
-	verifies(e, e.a, app.ID, old, "a replaced key, after a crash")
-	isRevoked(e, app.ID, revoked)
-	if k, err := e.b.signingKey(e, e.ctx, app.ID); err != nil || k.VerificationKey().KeyID() != active {
-		e.failf("expected SigningKey to return the active key, %s, after a crash\nthe store returned another, or the error %v", active, err)
+	p := newPair(e)
+	id, c := p.app.ID, p.cast
+	changed := p.app
+	changed.Issuer, changed.RefreshTTL = "changed", 7200e9
+	survives := func(what string) {
+		e.crashNow()
+		p.isAs(e, "K13", what+", which had returned nil, and a crash")
+		p.twin.isAs(e, "K13", "a crash")
+	}
+	survives("CreateApp and the calls that give it keys")
+	for i, op := range []keyOp{
+		updateOp(changed), addOp(id, newKeyHash()), removeOp(id, p.app.KeyHashes[0]), publishOp(id, newKey(e)),
+		rotateOp(id, c.published, e.now.Add(time.Second)), rotateOp(id, newKey(e), e.now.Add(2*time.Second)),
+		revokeOp(id, c.active.KeyID(), e.now), revokeOp(id, c.active.KeyID(), e.now),
+	} {
+		p.step(e, e.handle(i), op)
+		survives(op.name)
+	}
+	p.step(e, e.a, revokeOp(id, p.active, e.now))
+	survives("RevokeKey of the active key")
+}
+
+func publishesBeforeUse(e *keyEnv) {
+	p := newPair(e)
+	id := p.app.ID
+	for i := range 3 {
+		next, other := newKey(e), newKey(e)
+		p.do(e, e.handle(i), publishOp(id, next))
+		p.do(e, e.handle(i+1), publishOp(id, next)) // ErrKeyExists
+		p.do(e, e.handle(i+1), publishOp(id, namesake(e, next)))
+		p.do(e, e.handle(i), publishOp(id, other))
+		p.do(e, e.handle(i), rotateOp(id, namesake(e, next), e.now.Add(time.Duration(i)*time.Second)))
+		p.do(e, e.handle(i+1), rotateOp(id, next, e.now.Add(time.Duration(i)*time.Second)))
+		p.do(e, e.handle(i), rotateOp(id, next, e.now.Add(time.Duration(i)*time.Second))) // ErrKeyExists: it is active
+		p.do(e, e.handle(i), revokeOp(id, other.KeyID(), e.now))
+		p.do(e, e.handle(i+1), rotateOp(id, other, e.now)) // ErrKeyExists: it is revoked
+		p.do(e, e.handle(i+1), publishOp(id, other))
+	}
+	p.twinIs(e, "PublishSigningKey")
+}
+
+// deletesExpiredKeys needs lifetimes of seconds and keys of some minutes ago: no
+// key of another app may be deleted that can still be of use.
+func deletesExpiredKeys(e *keyEnv) {
+	needsAdmin(e)
+	start, before := e.now.Add(-10*time.Minute), e.now.Add(-time.Minute)
+	if _, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil {
+		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
+	}
+	var all []*tenant
+	expired := map[string]*tenant{}
+	for i := range 5 {
+		app := newApp(e)
+		app.AuthTTL, app.AuthNotBefore, app.RefreshTTL, app.RefreshNotBefore = 1e9, 0, 100e9, 0
+		t := createTenant(e, e.a, app)
+		for n := range 3 { // replaced at 0 s, 60 s, …: expired 200 s later
+			t.step(e, e.handle(n), rotateOp(app.ID, newKey(e), start.Add(time.Duration(n)*time.Minute)))
+		}
+		t.step(e, e.a, publishOp(app.ID, newKey(e)))
+		recent := newKey(e) // replaced so late that it has not expired
+		t.step(e, e.b, rotateOp(app.ID, recent, start.Add(5*time.Minute)))
+		t.step(e, e.a, rotateOp(app.ID, newKey(e), before.Add(-100*time.Second)))
+		if i == 4 {
+			t.step(e, e.a, revokeOp(app.ID, t.active, before))
+		}
+		t.is(e, "the calls that give it keys")
+		for id, k := range t.keys {
+			if !k.expires.IsZero() && k.expires.Before(before) {
+				delete(t.keys, id)
+				expired[id] = t
+			}
+		}
+		all = append(all, t)
+	}
+	n, err := e.b.deleteExpiredKeys(e.ctx, before)
+	if err != nil || n != len(expired) {
+		e.failf("expected DeleteExpiredKeys to delete and return the %d keys of 5 apps that expired, by SigningPeriod.Close\nthe store returned %d and the error %v", len(expired), n, err)
+	}
+	for _, t := range all {
+		t.isAs(e, "K15", "DeleteExpiredKeys")
+	}
+	for id, t := range expired {
+		_, err := e.a.VerificationKey(e.ctx, t.app.ID, id)
+		wantKeyError(e, "K15", "VerificationKey of a key that DeleteExpiredKeys has deleted", err, renew.ErrKeyNotFound)
+	}
+	if n, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil || n != 0 {
+		e.failf("expected DeleteExpiredKeys to find nothing more\nthe store returned %d and the error %v", n, err)
 	}
 }

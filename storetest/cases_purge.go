@@ -10,12 +10,12 @@ import (
 // purgeCases test law T11. They run one at a time: a purge is about every
 // session there is.
 var purgeCases = []testCase[*tokens]{
-	{name: "only-what-has-ended", run: purgesOnlyEnded, serial: true, usually: "ended means that ExpiresAt, or an EndsAt that is not zero, lies before the given time, and nothing else; the given time may be in any zone"},
-	{name: "at-most-limit", run: purgesAtMostLimit, serial: true, usually: "the limit is ignored, or is one of rows that are looked at and not of those deleted"},
-	{name: "no-limit-no-deletion", run: purgesNothing, serial: true, usually: "a limit of 0, or below, is taken for none at all"},
-	{name: "counts", run: purgeCounts, serial: true, usually: "the number returned is not that of the sessions deleted"},
-	{name: "leaves-no-trace", run: purgeLeavesNoTrace, serial: true, usually: "an index still names the deleted session, or the ID stays taken"},
-	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations, serial: true, usually: "DeleteExpired first lists what has ended and then deletes it without asking again"},
+	{name: "only-what-has-ended", run: purgesOnlyEnded, serial: true},
+	{name: "at-most-limit", run: purgesAtMostLimit, serial: true},
+	{name: "no-limit-no-deletion", run: purgesNothing, serial: true},
+	{name: "counts", run: purgeCounts, serial: true},
+	{name: "leaves-no-trace", run: purgeLeavesNoTrace, serial: true},
+	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations, serial: true},
 }
 
 // horizon is before everything in the suite but what law T11 is tested with.

@@ -9,14 +9,14 @@ import (
 
 // revokeCases test law T7.
 var revokeCases = []testCase[*tokens]{
-	{name: "sets-the-time", run: revokeSetsTime, usually: "RevokeSession sets a time of its own, or changes more than RevokedAt"},
-	{name: "whatever-the-token", run: revokesAnyState, usually: "RevokeSession looks at the generation, or at expiry"},
-	{name: "never-rotated", run: revokedNeverRotates, usually: "Rotate does not ask whether the session is revoked"},
-	{name: "never-revived", run: revokedNeverRevived, usually: "Rotate writes RevokedAt of the next session, which is zero"},
-	{name: "keeps-the-first-time", run: keepsFirstTime, usually: "a second RevokeSession writes over the first, or is an error"},
-	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace, usually: "RevokeSession looks first and writes afterwards"},
-	{name: "against-rotations", run: revokeAgainstRotations, usually: "Rotate, or RevokeSession, reads the whole session, changes it and writes it back: one undoes the other"},
-	{name: "stampede", run: revokeStampede, usually: "Rotate, or RevokeSession, compares and writes in two steps, with little time between"},
+	{name: "sets-the-time", run: revokeSetsTime},
+	{name: "whatever-the-token", run: revokesAnyState},
+	{name: "never-rotated", run: revokedNeverRotates},
+	{name: "never-revived", run: revokedNeverRevived},
+	{name: "keeps-the-first-time", run: keepsFirstTime},
+	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace},
+	{name: "against-rotations", run: revokeAgainstRotations},
+	{name: "stampede", run: revokeStampede},
 }
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)

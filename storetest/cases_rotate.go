@@ -12,13 +12,13 @@ import (
 
 // rotateCases test law T4.
 var rotateCases = []testCase[*tokens]{
-	{name: "replaces-every-field", run: replacesEveryField, usually: "Rotate writes only the fields that change in most renewals"},
-	{name: "empties-fields", run: emptiesFields, usually: "Rotate keeps the old value where the new one is empty: an update of the non-zero fields only"},
-	{name: "from-another-token", run: fromAnotherToken, usually: "Rotate does not compare the token ID, or compares it in another way than byte by byte, or with PreviousTokenID too"},
-	{name: "missing-session", run: rotatesMissing, usually: "Rotate inserts where it finds nothing to update"},
-	{name: "session-of-another-app", run: rotatesOtherApp, usually: "Rotate finds the session by its ID, or by its token ID, without the app"},
-	{name: "touches-no-other-session", run: touchesNoOther, usually: "Rotate finds the session by less than app and ID"},
-	{name: "expired-session", run: rotatesExpired, usually: "Rotate judges expiry by a clock; the Renewer alone does that"},
+	{name: "replaces-every-field", run: replacesEveryField},
+	{name: "empties-fields", run: emptiesFields},
+	{name: "from-another-token", run: fromAnotherToken},
+	{name: "missing-session", run: rotatesMissing},
+	{name: "session-of-another-app", run: rotatesOtherApp},
+	{name: "touches-no-other-session", run: touchesNoOther},
+	{name: "expired-session", run: rotatesExpired},
 }
 
 func replacesEveryField(e *tokenEnv) {
@@ -62,13 +62,6 @@ func wrongFroms(s renew.Session) map[string]string {
 		"the session's ID":                         s.ID,
 		"the current token ID and a null and more": s.TokenID + "\x00" + "0",
 	}
-}
-
-func flip(digit string) string {
-	if digit == "0" {
-		return "1"
-	}
-	return "0"
 }
 
 func fromAnotherToken(e *tokenEnv) {
@@ -139,11 +132,11 @@ func rotatesExpired(e *tokenEnv) {
 
 // winnerCases test law T5.
 var winnerCases = []testCase[*tokens]{
-	{name: "second-is-refused", run: secondIsRefused, usually: "a Rotate whose result is there already is taken for done: two callers are told that they have won"},
-	{name: "exactly-one-winner", run: exactlyOneWinner, usually: "the comparison and the write are two steps: make them one, such as UPDATE … WHERE token_id = from, and look at the number of rows; or the outcome of a write is guessed"},
-	{name: "stampede", run: rotateStampede, usually: "the comparison and the write are two steps, with little time between them: a lock that is given back, or that two handles do not share"},
-	{name: "one-winner-a-generation", run: oneWinnerAGeneration, usually: "the comparison and the write are two steps, or the loser of a race is told that it has won"},
-	{name: "linearizable", run: winnersLinearizable, usually: "as for exactly-one-winner; or a write is lost, or happens twice, when it meets another"},
+	{name: "second-is-refused", run: secondIsRefused},
+	{name: "exactly-one-winner", run: exactlyOneWinner},
+	{name: "stampede", run: rotateStampede},
+	{name: "one-winner-a-generation", run: oneWinnerAGeneration},
+	{name: "linearizable", run: winnersLinearizable},
 }
 
 func secondIsRefused(e *tokenEnv) {

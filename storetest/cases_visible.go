@@ -15,10 +15,10 @@ import (
 
 // visibleCases test law T6.
 var visibleCases = []testCase[*tokens]{
-	{name: "rotation-shows-at-once", run: rotationShows, usually: "Session reads a replica or a cache, or Rotate returns before its write is committed"},
-	{name: "revocation-shows-at-once", run: revocationShows, usually: "Session reads a replica or a cache, or RevokeSession returns before its write is committed"},
-	{name: "rotation-from-what-another-wrote", run: rotatesWhatAnotherWrote, usually: "a handle compares with what it has cached"},
-	{name: "linearizable", run: allLinearizable, usually: "reads are stale for a moment, or a write shows before others say that it happened and then is gone"},
+	{name: "rotation-shows-at-once", run: rotationShows},
+	{name: "revocation-shows-at-once", run: revocationShows},
+	{name: "rotation-from-what-another-wrote", run: rotatesWhatAnotherWrote},
+	{name: "linearizable", run: allLinearizable},
 }
 
 func rotationShows(e *tokenEnv) {

@@ -2,67 +2,43 @@ package storetest
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jwtrenew/renew"
 )
 
-// Keys is a handle on a KeyStore, with what a suite needs to fill it. Every
-// store has ways of its own for this; the functions here call them. None may be
-// nil, none may be called by two cases for the same app, and all of them must
-// have taken effect, for every handle, when they return nil.
-//
-// A store that caches is opened so that it asks every time: how long a cache may
-// show what is past is its documentation's to say.
-type Keys struct {
-	Store renew.KeyStore
-
-	// CreateApp adds an app with its KeyHashes. It needs no signing key yet.
-	CreateApp func(ctx context.Context, app renew.App) error
-	// UpdateApp changes the settings of the app with the ID app.ID: all but
-	// KeyHashes, which may be taken over or not; they are what App returned.
-	UpdateApp func(ctx context.Context, app renew.App) error
-	// AddAppKey lets in whoever has the app key of this hash.
-	AddAppKey func(ctx context.Context, appID string, hash renew.AppKeyHash) error
-	// RemoveAppKey keeps out whoever has the app key of this hash.
-	RemoveAppKey func(ctx context.Context, appID string, hash renew.AppKeyHash) error
-	// RotateSigningKey gives the app a new signing key, which takes the place of
-	// the active one if there is one, and returns its ID. The replaced key must
-	// go on verifying, for as long as the suite runs. Of several calls at once
-	// all but one may fail.
-	RotateSigningKey func(ctx context.Context, appID string) (keyID string, err error)
-	// RevokeKey revokes a signing key, the active one or an older one.
-	RevokeKey func(ctx context.Context, appID, keyID string) error
-}
-
-// TestKeyStore holds a store to the laws K1 to K13, which package storetest
-// tells.
+// TestKeyStore holds a store to the laws K1 to K15, which the comment of this
+// package tells. It fills the store through [renew.KeyAdmin].
 //
 // open returns a handle on the backing store, the same backing store each time,
-// and registers with tb.Cleanup what closes the handle, as for
-// [TestTokenStore]. The laws about listing keys are skipped unless the store is
-// a [renew.KeyLister]. The backing store may hold other apps, and several runs
-// may share it.
-func TestKeyStore(t *testing.T, open func(tb testing.TB) Keys, opts ...Option) {
+// and registers with tb.Cleanup what closes the handle, as for [TestTokenStore]. A
+// store that caches is opened so that it asks every time: its documentation says
+// how long a cache may show what is past. The backing store may hold other apps;
+// law K15 deletes the signing keys that expired more than a minute ago.
+//
+// A store that does not implement [renew.KeyAdmin] is tested as far as one can
+// that only reads: name apps that it holds with [WithApps]. The law about listing
+// keys is skipped unless the store implements [renew.KeyLister].
+func TestKeyStore(t *testing.T, open func(tb testing.TB) renew.KeyStore, opts ...Option) {
 	newKeySuite(open, newConfig(opts)).test(t)
 }
 
-func newKeySuite(open func(tb testing.TB) Keys, c config) *suite[*keys] {
+// WithApps names apps that a [renew.KeyStore] holds which does not implement
+// [renew.KeyAdmin], for [TestKeyStore] to read. They must not change while it
+// runs.
+func WithApps(appIDs ...string) Option {
+	return func(c *config) { c.apps = appIDs }
+}
+
+func newKeySuite(open func(tb testing.TB) renew.KeyStore, c config) *suite[*keys] {
 	return &suite[*keys]{
-		laws: keyLaws(),
-		open: func(tb testing.TB) *keys { return &keys{Keys: open(tb)} },
-		watch: func(h *keys, number int, log *callLog) *keys {
-			return &keys{h.Keys, number, log}
-		},
+		laws:   keyLaws(),
+		open:   func(tb testing.TB) *keys { return &keys{store: open(tb)} },
+		watch:  func(h *keys, number int, log *callLog) *keys { return &keys{h.store, caller{number, log}} },
 		config: c,
 	}
 }
@@ -71,186 +47,181 @@ type keyEnv = env[*keys]
 
 // keys is a handle on a KeyStore that records the calls made through it.
 type keys struct {
-	Keys
-	number int
-	log    *callLog
+	store renew.KeyStore
+	caller
 }
 
-// The methods of the store, recorded.
+var errNoKey = errors.New("neither a key nor an error")
 
-func (h *keys) app(e *keyEnv, ctx context.Context, id string) (renew.App, error) {
-	c := h.log.begin(h.number, "App", func() string { return named("app", id) })
-	app, err := h.Store.App(ctx, id)
-	h.log.end(c, func() string { return fmt.Sprintf("app %q with %d key hashes", app.ID, len(app.KeyHashes)) }, err)
-	return app, err
+func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
+	return called(h.caller, "App", func() string { return named("app", id) },
+		func() (renew.App, error) { return h.store.App(ctx, id) },
+		func(app renew.App) string {
+			return fmt.Sprintf("app %q with %d key hashes", app.ID, len(app.KeyHashes))
+		})
 }
 
-func (h *keys) signingKey(e *keyEnv, ctx context.Context, appID string) (*renew.SigningKey, error) {
-	c := h.log.begin(h.number, "SigningKey", func() string { return named("app", appID) })
-	k, err := h.Store.SigningKey(ctx, appID)
-	answer := "no key"
-	if k != nil {
-		answer = "key " + k.VerificationKey().KeyID()
-	}
-	h.log.end(c, func() string { return answer }, err)
-	if err == nil && k == nil {
-		e.fatalf("expected a key or an error of SigningKey\nthe store returned neither")
-	}
-	return k, err
+func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
+	return called(h.caller, "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
+		k, err := h.store.SigningKey(ctx, appID)
+		if err == nil && k == nil {
+			err = errNoKey
+		}
+		return k, err
+	}, func(k *renew.SigningKey) string { return "key " + k.KeyID() })
 }
 
-func (h *keys) verificationKey(e *keyEnv, ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	c := h.log.begin(h.number, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) })
-	k, err := h.Store.VerificationKey(ctx, appID, keyID)
-	answer := "no key"
-	if k != nil {
-		answer = "key " + k.KeyID()
-	}
-	h.log.end(c, func() string { return answer }, err)
-	if err == nil && k == nil {
-		e.fatalf("expected a key or an error of VerificationKey\nthe store returned neither")
-	}
-	return k, err
+func (h *keys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+	return called(h.caller, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
+		k, err := h.store.VerificationKey(ctx, appID, keyID)
+		if err == nil && k == nil {
+			err = errNoKey
+		}
+		return k, err
+	}, func(k *renew.VerificationKey) string { return "key " + k.KeyID() })
 }
 
-func (h *keys) list(e *keyEnv, ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-	lister, ok := h.Store.(renew.KeyLister)
-	if !ok {
-		e.skip("the store is no renew.KeyLister")
-	}
-	c := h.log.begin(h.number, "VerificationKeys", func() string { return named("app", appID) })
-	list, err := lister.VerificationKeys(ctx, appID)
-	h.log.end(c, func() string { return fmt.Sprint(keyIDs(list)) }, err)
-	if slices.Contains(list, nil) {
-		e.fatalf("expected a list of keys of VerificationKeys\nthe store returned one that is nil")
-	}
-	return list, err
+// lists reports whether the store implements renew.KeyLister.
+func (h *keys) lists() bool {
+	_, ok := h.store.(renew.KeyLister)
+	return ok
+}
+
+func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+	return called(h.caller, "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
+		list, err := h.store.(renew.KeyLister).VerificationKeys(ctx, appID)
+		for _, k := range list {
+			if k == nil {
+				return nil, errors.Join(err, errNoKey)
+			}
+		}
+		return list, err
+	}, func(list []*renew.VerificationKey) string { return fmt.Sprint(keyIDs(list)) })
 }
 
 func keyIDs(list []*renew.VerificationKey) (ids []string) {
 	for _, k := range list {
-		if k != nil {
-			ids = append(ids, k.KeyID())
-		}
+		ids = append(ids, k.KeyID())
 	}
 	return ids
 }
 
-// Steps of a case: each ends it if it fails.
+// admin makes a call of the store's KeyAdmin.
+func (h *keys) admin(method string, args string, call func(renew.KeyAdmin) error) error {
+	return did(h.caller, method, func() string { return args }, func() error { return call(h.store.(renew.KeyAdmin)) })
+}
 
-func createApp(e *keyEnv, app renew.App) {
-	c := e.a.log.begin(e.a.number, "CreateApp", func() string { return named("app", app.ID) })
-	err := e.a.CreateApp(e.ctx, app)
-	e.a.log.end(c, done, err)
-	if err != nil {
-		e.fatalf("expected CreateApp to add an app\nit returned the error %q", err)
+// needsAdmin ends a case that has to fill the store.
+func needsAdmin(e *keyEnv) {
+	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+		e.skip("the store does not implement renew.KeyAdmin")
 	}
 }
 
-func rotateKey(e *keyEnv, h *keys, appID string) string {
-	id, err := tryRotateKey(e, h, appID)
-	if err != nil {
-		e.fatalf("expected RotateSigningKey to give the app a key\nit returned the error %q", err)
+// keyOp is a call of KeyAdmin, and what it must do: apply changes the app as the
+// laws say, or returns the error that the call must return.
+type keyOp struct {
+	name  string
+	call  func(ctx context.Context, h *keys) error
+	apply func(t *tenant) error
+}
+
+// errInvalid stands for any error that the laws do not name.
+var errInvalid = errors.New("an error of its own")
+
+func createOp(app renew.App) keyOp {
+	return keyOp{"CreateApp", func(ctx context.Context, h *keys) error {
+		return h.admin("CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
+	}, func(*tenant) error { return renew.ErrAppExists }}
+}
+
+func updateOp(app renew.App) keyOp {
+	return keyOp{"UpdateApp", func(ctx context.Context, h *keys) error {
+		return h.admin("UpdateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) })
+	}, func(t *tenant) error { return t.update(app) }}
+}
+
+func addOp(appID string, hash renew.AppKeyHash) keyOp {
+	return keyOp{"AddAppKey", func(ctx context.Context, h *keys) error {
+		return h.admin("AddAppKey", fmt.Sprintf("app %q, hash %x…", appID, hash[:4]), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
+	}, func(t *tenant) error { return t.addAppKey(hash) }}
+}
+
+func removeOp(appID string, hash renew.AppKeyHash) keyOp {
+	return keyOp{"RemoveAppKey", func(ctx context.Context, h *keys) error {
+		return h.admin("RemoveAppKey", fmt.Sprintf("app %q, hash %x…", appID, hash[:4]), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
+	}, func(t *tenant) error { return t.removeAppKey(hash) }}
+}
+
+func publishOp(appID string, key *renew.SigningKey) keyOp {
+	return keyOp{"PublishSigningKey", func(ctx context.Context, h *keys) error {
+		return h.admin("PublishSigningKey", fmt.Sprintf("app %q, key %s", appID, key.KeyID()), func(a renew.KeyAdmin) error { return a.PublishSigningKey(ctx, appID, key) })
+	}, func(t *tenant) error { return t.publish(key) }}
+}
+
+func rotateOp(appID string, key *renew.SigningKey, now time.Time) keyOp {
+	return keyOp{"RotateSigningKey", func(ctx context.Context, h *keys) error {
+		return h.admin("RotateSigningKey", fmt.Sprintf("app %q, key %s, at %s", appID, key.KeyID(), clock(now)), func(a renew.KeyAdmin) error { return a.RotateSigningKey(ctx, appID, key, now) })
+	}, func(t *tenant) error { return t.rotate(key, now) }}
+}
+
+func revokeOp(appID, keyID string, at time.Time) keyOp {
+	return keyOp{"RevokeKey", func(ctx context.Context, h *keys) error {
+		return h.admin("RevokeKey", fmt.Sprintf("app %q, key %q, at %s", appID, keyID, clock(at)), func(a renew.KeyAdmin) error { return a.RevokeKey(ctx, appID, keyID, at) })
+	}, func(t *tenant) error { return t.revoke(keyID, at) }}
+}
+
+func (h *keys) deleteExpiredKeys(ctx context.Context, before time.Time) (int, error) {
+	return called(h.caller, "DeleteExpiredKeys", func() string { return "before " + clock(before) },
+		func() (int, error) { return h.store.(renew.KeyAdmin).DeleteExpiredKeys(ctx, before) },
+		func(n int) string { return fmt.Sprint(n) })
+}
+
+// settle makes a call, and again after an error that does not tell its outcome,
+// until the store is as it must be after the call, or returns a named error.
+func (op keyOp) settle(e *keyEnv, h *keys, after *tenant) (err error) {
+	for range patience {
+		if err = op.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
+			return err
+		}
+		if after != nil {
+			if _, diff := after.differs(e, h); diff == "" {
+				return nil
+			}
+		}
 	}
-	return id
+	return err
 }
 
-func tryRotateKey(e *keyEnv, h *keys, appID string) (string, error) {
-	c := h.log.begin(h.number, "RotateSigningKey", func() string { return named("app", appID) })
-	id, err := h.RotateSigningKey(e.ctx, appID)
-	h.log.end(c, func() string { return "key " + id }, err)
-	return id, err
-}
-
-func revokeKey(e *keyEnv, h *keys, appID, keyID string) {
-	c := h.log.begin(h.number, "RevokeKey", func() string { return named("app", appID) + ", " + named("key", keyID) })
-	err := h.RevokeKey(e.ctx, appID, keyID)
-	h.log.end(c, done, err)
-	if err != nil {
-		e.fatalf("expected RevokeKey to revoke a key of the app\nit returned the error %q", err)
+// matches reports whether a store may return err where the laws ask for want.
+func matches(err, want error) bool {
+	switch {
+	case want == nil:
+		return err == nil
+	case errors.Is(want, errInvalid):
+		return err != nil && !isNamed(err)
 	}
+	return errors.Is(err, want)
 }
 
-// newApp returns an app of the case with every field set.
-func newApp(e *keyEnv) renew.App {
-	return renew.App{
-		ID:        e.app,
-		Issuer:    "issuer of " + e.app,
-		KeyHashes: []renew.AppKeyHash{newKeyHash(), newKeyHash()},
-		AuthTTL:   61e9, AuthNotBefore: 2e9, RefreshTTL: 3601e9, RefreshNotBefore: 30e9, SessionTTL: 86401e9,
+func wanted(want error) string {
+	switch {
+	case want == nil:
+		return "nil"
+	case errors.Is(want, errInvalid):
+		return "an error that says what is invalid"
 	}
+	return errorName(want)
 }
 
-// appWithKey stores a new app with a signing key, and returns the key's ID.
-func appWithKey(e *keyEnv) (app renew.App, keyID string) {
-	app = newApp(e)
-	createApp(e, app)
-	return app, rotateKey(e, e.a, app.ID)
-}
-
-// verifies checks that the key of this ID is to be had through h.
-func verifies(e *keyEnv, h *keys, appID, keyID, what string) *renew.VerificationKey {
-	k, err := h.verificationKey(e, e.ctx, appID, keyID)
-	if err != nil {
-		e.fatalf("expected VerificationKey to return %s, %s\nthe store returned the error %q", what, keyID, err)
-	}
-	if k.KeyID() != keyID {
-		e.fatalf("expected VerificationKey to return %s, %s\nthe store returned the key %s", what, keyID, k.KeyID())
-	}
-	return k
-}
-
-// wantKeyError is wantError for the calls of a KeyStore.
-func wantKeyError(e *keyEnv, what string, got error, want ...error) {
-	for _, w := range want {
-		if errors.Is(got, w) {
+// wantKeyError checks that a call returned one of these errors.
+func wantKeyError(e *keyEnv, law, what string, got error, want ...error) {
+	names := make([]string, len(want))
+	for i, w := range want {
+		if matches(got, w) {
 			return
 		}
+		names[i] = wanted(w)
 	}
-	e.failf("expected %s of %s\nthe store returned %v", errorName(want[0]), what, got)
-}
-
-// signs reports whether what the signing key signs verifies under the public
-// key.
-func signs(signer crypto.Signer, public crypto.PublicKey) error {
-	digest := sha256.Sum256([]byte("storetest"))
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		if err != nil {
-			return err
-		}
-		return falseIs(ecdsa.VerifyASN1(key, digest[:], signature))
-	case *rsa.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-		if err != nil {
-			return err
-		}
-		return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature)
-	case ed25519.PublicKey:
-		signature, err := signer.Sign(rand.Reader, digest[:], crypto.Hash(0))
-		if err != nil {
-			return err
-		}
-		return falseIs(ed25519.Verify(key, digest[:], signature))
-	default:
-		return fmt.Errorf("a key of the unknown type %T", public)
-	}
-}
-
-func falseIs(verified bool) error {
-	if !verified {
-		return errors.New("the signature does not verify")
-	}
-	return nil
-}
-
-func samePublic(a, b crypto.PublicKey) bool {
-	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && key.Equal(b)
-}
-
-func newKeyHash() renew.AppKeyHash {
-	_, hash := renew.NewAppKey()
-	return hash
+	e.breaks(law, "expected %s of %s\nthe store returned %v", strings.Join(names, " or "), what, got)
 }

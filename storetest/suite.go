@@ -21,9 +21,10 @@ import (
 // choices.
 const seedVariable = "RENEW_STORETEST_SEED"
 
-// Limits of one case on a store of ordinary speed, before [WithSlowness]. The
-// context ends first, so that a store that heeds it says itself where it hung.
+// Limits on a store of ordinary speed, before [WithSlowness]: of one call, of the
+// context of a case, and of a case whose store does not heed its context.
 const (
+	callLimit     = 10 * time.Second
 	contextLimit  = 30 * time.Second
 	watchdogLimit = 45 * time.Second
 )
@@ -41,9 +42,11 @@ type config struct {
 	slowness float64
 	outage   func(testing.TB) (restore func())
 	crash    func(testing.TB)
+	apps     []string
 	seed     uint64
 	effort   float64       // of the cases that look for races; 1 is all of it
 	budget   time.Duration // for which such a case goes on, once it has done its rounds
+	call     time.Duration
 	context  time.Duration
 	watchdog time.Duration
 }
@@ -76,7 +79,7 @@ func WithCrash(crash func(tb testing.TB)) Option {
 }
 
 func newConfig(opts []Option) config {
-	c := config{slowness: 1, effort: 1, budget: raceBudget, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
+	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -126,13 +129,11 @@ type law[H any] struct {
 	cases []testCase[H]
 }
 
-// testCase tests one side of a law. usually says what it most often means when
-// it fails.
+// testCase tests one side of a law.
 type testCase[H any] struct {
-	name    string
-	usually string
-	run     func(e *env[H])
-	serial  bool // it must not run beside other cases
+	name   string
+	run    func(e *env[H])
+	serial bool // it must not run beside other cases
 }
 
 // suite is a set of laws and a backend to hold to them.
@@ -141,7 +142,10 @@ type suite[H any] struct {
 	open func(tb testing.TB) H
 	// watch returns h with its calls recorded.
 	watch func(h H, number int, log *callLog) H
+	// audit looks at what a case has left behind.
+	audit func(e *env[H])
 	config
+	hung atomic.Pointer[string] // the call of which a case has waited too long
 }
 
 // test runs every case as a subtest.
@@ -154,6 +158,9 @@ func (s *suite[H]) test(t *testing.T) {
 					if !c.serial {
 						t.Parallel()
 					}
+					if hung := s.hung.Load(); hung != nil {
+						t.Skipf("storetest: not run, because a call of the store has hung: %s", *hung)
+					}
 					s.run(t, l, c).report(t, s.seed)
 				})
 			}
@@ -161,15 +168,18 @@ func (s *suite[H]) test(t *testing.T) {
 	}
 }
 
+// failure is what a store did that it must not do, and the law that forbids it.
+type failure struct{ law, text string }
+
 // result is what became of a case.
 type result struct {
-	failures []string
+	failures []failure
 	skipped  string
 }
 
 func (r result) report(t *testing.T, seed uint64) {
 	for _, failure := range r.failures {
-		t.Errorf("%s\n  %s", failure, again(t.Name(), seed))
+		t.Errorf("%s\n  %s", failure.text, again(t.Name(), seed))
 	}
 	if len(r.failures) == 0 && r.skipped != "" {
 		t.Skip(r.skipped)
@@ -198,6 +208,7 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 		law:     l.id,
 		seed:    s.caseSeed(l.id, c.name),
 		app:     "storetest-" + newID(),
+		now:     time.Now().Add(-time.Minute).Truncate(time.Second).UTC(),
 		suite:   s,
 	}
 	done := make(chan struct{})
@@ -207,20 +218,35 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 			e.a, e.b = e.openHandle(), e.openHandle()
 			c.run(e)
 		})
+		if s.audit != nil && e.skipped == "" && limited.Err() == nil {
+			e.guard(func() { s.audit(e) })
+		}
 	}()
+	return s.await(tb, e, done)
+}
+
+// await waits for the end of a case, for its hooks, and for a call that hangs.
+func (s *suite[H]) await(tb testing.TB, e *env[H], done <-chan struct{}) result {
 	watchdog := time.NewTimer(s.scaled(s.watchdog))
 	defer watchdog.Stop()
+	look := time.NewTicker(max(time.Millisecond, s.scaled(s.call)/20))
+	defer look.Stop()
 	for {
 		select {
 		case hook := <-e.hooks:
 			hook(tb)
 			watchdog.Reset(s.scaled(s.watchdog))
 		case <-done:
-			return e.result(l.text, c.usually)
+			return e.result(s)
+		case <-look.C:
+			if c := e.log.hanging(s.scaled(s.call)); c != "" {
+				s.hung.Store(&c)
+				e.failf("expected every call to return, if only with an error when its context is done\ntime-out: this call has not returned for %v, and no other case is run: %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.call), c)
+				return e.result(s)
+			}
 		case <-watchdog.C:
-			e.record(fmt.Sprintf("expected an answer to every call, if only an error when the context is done\nthe store has not answered within %v: %s",
-				s.scaled(s.watchdog), e.log.pending()))
-			return e.result(l.text, "a lock that is taken twice or not given back, a pool with no connection left, a retry without end")
+			e.failf("expected the case to end\ntime-out: it has not for %v: %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.watchdog), e.log)
+			return e.result(s)
 		}
 	}
 }
@@ -238,6 +264,7 @@ type env[H any] struct {
 	a, b    H
 	ctx     context.Context
 	app     string
+	now     time.Time // a minute before the case began
 	log     *callLog
 	law     string
 	seed    uint64
@@ -247,7 +274,7 @@ type env[H any] struct {
 	handles int
 
 	mu       sync.Mutex
-	failures []string
+	failures []failure
 	skipped  string
 }
 
@@ -260,7 +287,7 @@ func (e *env[H]) guard(f func()) {
 		switch p := recover(); p.(type) {
 		case nil, stop:
 		default:
-			e.record(fmt.Sprintf("expected no panic\nthe store, or the case, panicked: %v\n%s", p, debug.Stack()))
+			e.failf("expected no panic\nthe store, or the case, panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
 	f()
@@ -297,22 +324,22 @@ func newRandom(seed, stream uint64) *rand.Rand {
 }
 
 // failf records a failure: what was expected and what the store did. The case
-// goes on; fatalf ends it.
-func (e *env[H]) failf(format string, args ...any) { e.record(fmt.Sprintf(format, args...)) }
+// continues; fatalf ends it.
+func (e *env[H]) failf(format string, args ...any) { e.breaks(e.law, format, args...) }
 
 func (e *env[H]) fatalf(format string, args ...any) {
 	e.failf(format, args...)
 	panic(stop{})
 }
 
-// record keeps a failure, unless there are many already: one broken promise can
-// fail in every round.
-func (e *env[H]) record(failure string) {
+// breaks records that the store breaks a law, which need not be that of the case.
+// It does so for the first few times: one broken promise can fail in every round.
+func (e *env[H]) breaks(law, format string, args ...any) {
 	const enough = 5
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.failures) < enough {
-		e.failures = append(e.failures, failure+"\n"+e.log.String())
+		e.failures = append(e.failures, failure{law, fmt.Sprintf(format, args...) + "\n" + e.log.String()})
 	}
 }
 
@@ -330,15 +357,28 @@ func (e *env[H]) skip(why string) {
 	panic(stop{})
 }
 
-func (e *env[H]) result(law, usually string) result {
+func (e *env[H]) result(s *suite[H]) result {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := result{skipped: e.skipped}
-	for _, failure := range e.failures {
-		failure = strings.ReplaceAll(failure, "\n", "\n  ")
-		r.failures = append(r.failures, fmt.Sprintf("law %s: %s\n  %s\n  this usually means: %s", e.law, law, failure, usually))
+	for _, f := range e.failures {
+		text := f.text
+		if e.ctx.Err() != nil {
+			text += fmt.Sprintf("\nthe case met its time limit of %v; the slowest call was %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.context), e.log.slowest())
+		}
+		r.failures = append(r.failures, failure{f.law, fmt.Sprintf("law %s: %s\n  %s", f.law, s.text(f.law), strings.ReplaceAll(text, "\n", "\n  "))})
 	}
 	return r
+}
+
+// text returns a law in its words.
+func (s *suite[H]) text(id string) string {
+	for _, l := range s.laws {
+		if l.id == id {
+			return l.text
+		}
+	}
+	return ""
 }
 
 // yielding is a context that lets others run whenever it is asked. Between the

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func newTokenSuite(open func(tb testing.TB) renew.TokenStore, c config) *suite[*
 	return &suite[*tokens]{
 		laws:   tokenLaws(),
 		open:   func(tb testing.TB) *tokens { return &tokens{store: open(tb)} },
-		watch:  func(h *tokens, number int, log *callLog) *tokens { return &tokens{h.store, number, log} },
+		watch:  func(h *tokens, number int, log *callLog) *tokens { return &tokens{h.store, caller{number, log}} },
 		config: c,
 	}
 }
@@ -49,37 +50,27 @@ type tokenEnv = env[*tokens]
 
 // tokens is a handle on a TokenStore that records the calls made through it.
 type tokens struct {
-	store  renew.TokenStore
-	number int
-	log    *callLog
+	store renew.TokenStore
+	caller
 }
 
 func (h *tokens) CreateSession(ctx context.Context, s renew.Session) error {
-	c := h.log.begin(h.number, "CreateSession", func() string { return describe(s) })
-	err := h.store.CreateSession(ctx, s)
-	h.log.end(c, done, err)
-	return err
+	return did(h.caller, "CreateSession", func() string { return describe(s) }, func() error { return h.store.CreateSession(ctx, s) })
 }
 
 func (h *tokens) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	c := h.log.begin(h.number, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) })
-	s, err := h.store.Session(ctx, appID, sessionID)
-	h.log.end(c, func() string { return describe(s) }, err)
-	return s, err
+	return called(h.caller, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) },
+		func() (renew.Session, error) { return h.store.Session(ctx, appID, sessionID) }, describe)
 }
 
 func (h *tokens) Rotate(ctx context.Context, from string, next renew.Session) error {
-	c := h.log.begin(h.number, "Rotate", func() string { return named("from", from) + ", " + describe(next) })
-	err := h.store.Rotate(ctx, from, next)
-	h.log.end(c, done, err)
-	return err
+	return did(h.caller, "Rotate", func() string { return named("from", from) + ", " + describe(next) },
+		func() error { return h.store.Rotate(ctx, from, next) })
 }
 
 func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	c := h.log.begin(h.number, "RevokeSession", func() string { return named("app", appID) + ", " + named("session", sessionID) + ", at " + clock(at) })
-	err := h.store.RevokeSession(ctx, appID, sessionID, at)
-	h.log.end(c, done, err)
-	return err
+	return did(h.caller, "RevokeSession", func() string { return named("app", appID) + ", " + named("session", sessionID) + ", at " + clock(at) },
+		func() error { return h.store.RevokeSession(ctx, appID, sessionID, at) })
 }
 
 // subjects is a handle on a SubjectStore that records the calls made through it.
@@ -89,19 +80,15 @@ type subjects struct {
 }
 
 func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-	c := h.log.begin(h.number, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) })
-	list, err := h.store.SubjectSessions(ctx, appID, subject, at)
-	h.log.end(c, func() string { return fmt.Sprintf("%d sessions", len(list)) }, err)
-	return list, err
+	return called(h.caller, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
+		func() ([]renew.Session, error) { return h.store.SubjectSessions(ctx, appID, subject, at) },
+		func(list []renew.Session) string { return fmt.Sprintf("%d sessions", len(list)) })
 }
 
 func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	c := h.log.begin(h.number, "RevokeSubject", func() string {
+	return called(h.caller, "RevokeSubject", func() string {
 		return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) + fmt.Sprintf(", keep %d", len(keep))
-	})
-	n, err := h.store.RevokeSubject(ctx, appID, subject, at, keep...)
-	h.log.end(c, func() string { return fmt.Sprint(n) }, err)
-	return n, err
+	}, func() (int, error) { return h.store.RevokeSubject(ctx, appID, subject, at, keep...) }, strconv.Itoa)
 }
 
 // purger is a handle on a Purger that records the calls made through it.
@@ -111,17 +98,15 @@ type purger struct {
 }
 
 func (h *purger) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
-	c := h.log.begin(h.number, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) })
-	n, err := h.store.DeleteExpired(ctx, before, limit)
-	h.log.end(c, func() string { return fmt.Sprint(n) }, err)
-	return n, err
+	return called(h.caller, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) },
+		func() (int, error) { return h.store.DeleteExpired(ctx, before, limit) }, strconv.Itoa)
 }
 
 // asSubjects returns the handle as a SubjectStore, or ends the case.
 func asSubjects(e *tokenEnv, h *tokens) *subjects {
 	store, ok := h.store.(renew.SubjectStore)
 	if !ok {
-		e.skip("the store is no renew.SubjectStore")
+		e.skip("the store does not implement renew.SubjectStore")
 	}
 	return &subjects{store, h}
 }
@@ -130,7 +115,7 @@ func asSubjects(e *tokenEnv, h *tokens) *subjects {
 func asPurger(e *tokenEnv, h *tokens) *purger {
 	store, ok := h.store.(renew.Purger)
 	if !ok {
-		e.skip("the store is no renew.Purger")
+		e.skip("the store does not implement renew.Purger")
 	}
 	return &purger{store, h}
 }
@@ -285,7 +270,9 @@ var errorNames = []struct {
 	{renew.ErrSessionExists, "renew.ErrSessionExists"},
 	{renew.ErrConflict, "renew.ErrConflict"},
 	{renew.ErrAppNotFound, "renew.ErrAppNotFound"},
+	{renew.ErrAppExists, "renew.ErrAppExists"},
 	{renew.ErrKeyNotFound, "renew.ErrKeyNotFound"},
+	{renew.ErrKeyExists, "renew.ErrKeyExists"},
 	{renew.ErrKeyRevoked, "renew.ErrKeyRevoked"},
 	{context.Canceled, "context.Canceled"},
 	{context.DeadlineExceeded, "context.DeadlineExceeded"},

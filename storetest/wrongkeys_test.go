@@ -14,224 +14,18 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// keyBacking is what handles on a key store share.
-type keyBacking struct {
-	mu      sync.Mutex
-	apps    map[string]*keyTenant
-	down    bool
-	onCrash func()
-}
-
-type keyTenant struct {
-	app     renew.App
-	keys    []*renew.SigningKey // the last one is active
-	revoked map[string]bool
-}
-
-func newKeyBacking() *keyBacking { return &keyBacking{apps: map[string]*keyTenant{}} }
-
-func (b *keyBacking) options() []Option {
-	locked := func(f func()) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		f()
-	}
-	return []Option{
-		WithOutage(func(testing.TB) func() {
-			locked(func() { b.down = true })
-			return func() { locked(func() { b.down = false }) }
-		}),
-		WithCrash(func(testing.TB) {
-			locked(func() {
-				if b.onCrash != nil {
-					b.onCrash()
-				}
-			})
-		}),
-	}
-}
-
-// on runs f on an app, if the context and the connection allow it.
-func (b *keyBacking) on(ctx context.Context, appID string, f func(*keyTenant) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.down {
-		return errUnreachable
-	}
-	t := b.apps[appID]
-	if t == nil {
-		return renew.ErrAppNotFound
-	}
-	return f(t)
-}
-
-// soundKeys is a correct key store. The wrong ones are made from it.
-type soundKeys struct{ *keyBacking }
-
-func (s soundKeys) App(ctx context.Context, appID string) (app renew.App, err error) {
-	err = s.on(ctx, appID, func(t *keyTenant) error {
-		app = t.app
-		app.KeyHashes = slices.Clone(app.KeyHashes)
-		return nil
-	})
-	return app, err
-}
-
-func (s soundKeys) SigningKey(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
-	err = s.on(ctx, appID, func(t *keyTenant) error {
-		if len(t.keys) == 0 || t.revoked[idOf(t.keys[len(t.keys)-1])] {
-			return renew.ErrKeyNotFound
-		}
-		key = t.keys[len(t.keys)-1]
-		return nil
-	})
-	return key, err
-}
-
-func idOf(k *renew.SigningKey) string { return k.VerificationKey().KeyID() }
-
-func (t *keyTenant) find(keyID string) (*renew.VerificationKey, error) {
-	for _, k := range t.keys {
-		switch {
-		case idOf(k) != keyID:
-		case t.revoked[keyID]:
-			return nil, renew.ErrKeyRevoked
-		default:
-			return k.VerificationKey(), nil
-		}
-	}
-	return nil, renew.ErrKeyNotFound
-}
-
-func (s soundKeys) VerificationKey(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
-	err = s.on(ctx, appID, func(t *keyTenant) error {
-		key, err = t.find(keyID)
-		return err
-	})
-	return key, err
-}
-
-func (s soundKeys) VerificationKeys(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
-	err = s.on(ctx, appID, func(t *keyTenant) error {
-		for _, k := range slices.Backward(t.keys) {
-			if !t.revoked[idOf(k)] {
-				list = append(list, k.VerificationKey())
-			}
-		}
-		return nil
-	})
-	return list, err
-}
-
-// admin returns the functions that fill the store.
-func (s soundKeys) admin(store renew.KeyStore) Keys {
-	return Keys{
-		Store: store,
-		CreateApp: func(_ context.Context, app renew.App) error {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			app.KeyHashes = slices.Clone(app.KeyHashes)
-			s.apps[app.ID] = &keyTenant{app: app, revoked: map[string]bool{}}
-			return nil
-		},
-		UpdateApp: func(ctx context.Context, app renew.App) error {
-			return s.on(ctx, app.ID, func(t *keyTenant) error {
-				app.KeyHashes = t.app.KeyHashes
-				t.app = app
-				return nil
-			})
-		},
-		AddAppKey: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-			return s.on(ctx, appID, func(t *keyTenant) error {
-				t.app.KeyHashes = append(slices.Clone(t.app.KeyHashes), hash)
-				return nil
-			})
-		},
-		RemoveAppKey: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-			return s.on(ctx, appID, func(t *keyTenant) error {
-				t.app.KeyHashes = slices.DeleteFunc(slices.Clone(t.app.KeyHashes), func(h renew.AppKeyHash) bool { return h == hash })
-				return nil
-			})
-		},
-		RotateSigningKey: func(ctx context.Context, appID string) (string, error) {
-			key, err := renew.GenerateSigningKey(renew.ES256)
-			if err != nil {
-				return "", err
-			}
-			return idOf(key), s.on(ctx, appID, func(t *keyTenant) error {
-				t.keys = append(t.keys, key)
-				return nil
-			})
-		},
-		RevokeKey: func(ctx context.Context, appID, keyID string) error {
-			return s.on(ctx, appID, func(t *keyTenant) error {
-				t.revoked[keyID] = true
-				return nil
-			})
-		},
-	}
-}
-
-// TestSoundKeyStore shows that a correct store passes, with every law tested and
-// none skipped.
-func TestSoundKeyStore(t *testing.T) {
-	b := newKeyBacking()
-	TestKeyStore(t, func(testing.TB) Keys { return soundKeys{b}.admin(soundKeys{b}) }, b.options()...)
-}
-
-// patchedKeys is a sound store of which some methods were replaced.
-type patchedKeys struct {
-	soundKeys
-	app    func(ctx context.Context, appID string) (renew.App, error)
-	sign   func(ctx context.Context, appID string) (*renew.SigningKey, error)
-	verify func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error)
-	list   func(ctx context.Context, appID string) ([]*renew.VerificationKey, error)
-}
-
-func (p *patchedKeys) App(ctx context.Context, appID string) (renew.App, error) {
-	if p.app != nil {
-		return p.app(ctx, appID)
-	}
-	return p.soundKeys.App(ctx, appID)
-}
-
-func (p *patchedKeys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
-	if p.sign != nil {
-		return p.sign(ctx, appID)
-	}
-	return p.soundKeys.SigningKey(ctx, appID)
-}
-
-func (p *patchedKeys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	if p.verify != nil {
-		return p.verify(ctx, appID, keyID)
-	}
-	return p.soundKeys.VerificationKey(ctx, appID, keyID)
-}
-
-func (p *patchedKeys) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-	if p.list != nil {
-		return p.list(ctx, appID)
-	}
-	return p.soundKeys.VerificationKeys(ctx, appID)
-}
-
 // wrongKeyStore is a key store that is wrong in one way, as wrongStore is.
 type wrongKeyStore struct {
 	name  string
 	law   string
-	also  []string
+	also  []string // laws that it breaks as well
 	store func(s soundKeys) *patchedKeys
-	admin func(s soundKeys, k Keys) Keys // nil: that of the sound store
 }
 
 // appChanged returns a store whose App returns what f makes of the app.
 func appChanged(f func(*renew.App)) func(soundKeys) *patchedKeys {
 	return func(s soundKeys) *patchedKeys {
-		return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
 			if err == nil {
 				f(&app)
@@ -244,408 +38,783 @@ func appChanged(f func(*renew.App)) func(soundKeys) *patchedKeys {
 // afterVerify returns a store whose VerificationKey ends in f.
 func afterVerify(f func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error)) func(soundKeys) *patchedKeys {
 	return func(s soundKeys) *patchedKeys {
-		return &patchedKeys{soundKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
 			k, err := s.VerificationKey(ctx, appID, keyID)
 			return f(s, keyID, k, err)
 		}}
 	}
 }
 
-// anyKey returns a key of this ID, of whatever app, that match takes.
-func (b *keyBacking) anyKey(match func(id string) bool) *renew.VerificationKey {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, t := range b.apps {
-		for _, k := range t.keys {
-			if match(idOf(k)) && !t.revoked[idOf(k)] {
-				return k.VerificationKey()
-			}
-		}
+// instead returns a store of which one kind of change is made in another way.
+func onUpdate(f func(s soundKeys, t *tenant, app renew.App) error) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, update: func(ctx context.Context, app renew.App) error {
+			return s.on(ctx, app.ID, func(t *tenant) error { return f(s, t, app) })
+		}}
 	}
-	return nil
 }
 
-func fine(s soundKeys) *patchedKeys { return &patchedKeys{soundKeys: s} }
+func onRotate(f func(s soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			s.keep(key)
+			return s.on(ctx, appID, func(t *tenant) error { return f(s, t, key, now) })
+		}}
+	}
+}
 
-func wrongKeyStores() []wrongKeyStore {
-	return []wrongKeyStore{
-		{name: "forgets the issuer", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.Issuer = "" })},
-		{name: "forgets AuthTTL", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.AuthTTL = 0 })},
-		{name: "forgets AuthNotBefore", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.AuthNotBefore = 0 })},
-		{name: "forgets RefreshTTL", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.RefreshTTL = 0 })},
-		{name: "forgets RefreshNotBefore", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.RefreshNotBefore = 0 })},
-		{name: "forgets SessionTTL", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.SessionTTL = 0 })},
-		{name: "keeps minutes", law: "K1", also: []string{"K7", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.RefreshTTL = a.RefreshTTL.Truncate(time.Minute) })},
-		{name: "puts the default in place of zero", law: "K1", store: appChanged(func(a *renew.App) {
-			if a.RefreshTTL == 0 {
-				a.RefreshTTL = renew.DefaultRefreshTTL
+func onRevoke(f func(s soundKeys, t *tenant, keyID string, at time.Time) error) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
+			return s.on(ctx, appID, func(t *tenant) error { return f(s, t, keyID, at) })
+		}}
+	}
+}
+
+func onPublish(f func(s soundKeys, t *tenant, key *renew.SigningKey) error) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, publish: func(ctx context.Context, appID string, key *renew.SigningKey) error {
+			s.keep(key)
+			return s.on(ctx, appID, func(t *tenant) error { return f(s, t, key) })
+		}}
+	}
+}
+
+// between returns a store that makes a change of app in two steps: it reads the
+// whole app, and writes it back.
+func between(change func(p *patchedKeys, rmw func(ctx context.Context, appID string, f func(*tenant) error) error)) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		p := &patchedKeys{allKeys: s}
+		change(p, func(ctx context.Context, appID string, f func(*tenant) error) error {
+			var copied *tenant
+			if err := s.on(ctx, appID, func(t *tenant) error { copied = t.clone(); return f(copied) }); err != nil {
+				return err
 			}
-		})},
-		{name: "caches the app", law: "K1", also: []string{"K7", "K9", "K11"}, store: func(s soundKeys) *patchedKeys {
-			var mu sync.Mutex
-			cache := map[string]renew.App{}
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				if app, ok := cache[appID]; ok {
-					app.KeyHashes = slices.Clone(app.KeyHashes)
-					return app, nil
-				}
-				app, err := s.App(ctx, appID)
-				if err == nil {
-					cache[appID] = app
-					app.KeyHashes = slices.Clone(app.KeyHashes)
-				}
+			return s.on(ctx, appID, func(t *tenant) error { *t = *copied; return nil })
+		})
+		return p
+	}
+}
+
+// setKey changes a key of an app.
+func (t *tenant) setKey(id string, f func(*keyState)) {
+	k := t.keys[id]
+	f(&k)
+	t.keys[id] = k
+}
+
+func foldedApps(fold func(string) string) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			app, err := s.App(ctx, appID)
+			if !errors.Is(err, renew.ErrAppNotFound) {
 				return app, err
-			}}
-		}},
-		{name: "returns a zero app for an unknown one", law: "K2", also: []string{"K8"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				app, err := s.App(ctx, appID)
-				if errors.Is(err, renew.ErrAppNotFound) {
-					return renew.App{}, nil
-				}
-				return app, err
-			}}
-		}},
-		{name: "returns the driver's error for an unknown app", law: "K2", also: []string{"K8"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				app, err := s.App(ctx, appID)
-				if errors.Is(err, renew.ErrAppNotFound) {
-					err = sql.ErrNoRows
-				}
-				return app, err
-			}}
-		}},
-		{name: "lists no keys of an unknown app", law: "K2", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-				list, err := s.VerificationKeys(ctx, appID)
-				if errors.Is(err, renew.ErrAppNotFound) {
-					err = nil
-				}
-				return list, err
-			}}
-		}},
-		{name: "returns the driver's error for an unknown key", law: "K3", store: afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if errors.Is(err, renew.ErrKeyNotFound) {
-				err = sql.ErrNoRows
 			}
-			return k, err
-		})},
-		{name: "finds keys by their ID alone", law: "K3", store: afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if other := s.anyKey(func(id string) bool { return id == keyID }); errors.Is(err, renew.ErrKeyNotFound) && other != nil {
-				return other, nil
-			}
-			return k, err
-		})},
-		{name: "ignores the case of key IDs", law: "K3", store: afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if other := s.anyKey(func(id string) bool { return strings.EqualFold(id, keyID) && id != keyID }); errors.Is(err, renew.ErrKeyNotFound) && other != nil {
-				return other, nil
-			}
-			return k, err
-		})},
-		{name: "signs with the first key for ever", law: "K4", also: []string{"K6", "K13"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
-				if key, err = s.SigningKey(ctx, appID); err != nil {
-					return key, err
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for id, t := range s.apps {
+				if fold(id) == fold(appID) {
+					return t.app, nil
 				}
-				return key, s.on(ctx, appID, func(t *keyTenant) error { key = t.keys[0]; return nil })
-			}}
-		}},
-		{name: "caches the signing key", law: "K4", also: []string{"K6", "K9", "K11", "K13"}, store: func(s soundKeys) *patchedKeys {
-			var mu sync.Mutex
-			cache := map[string]*renew.SigningKey{}
-			return &patchedKeys{soundKeys: s, sign: func(ctx context.Context, appID string) (*renew.SigningKey, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				if cache[appID] != nil {
-					return cache[appID], nil
-				}
-				key, err := s.SigningKey(ctx, appID)
-				if err == nil {
-					cache[appID] = key
-				}
-				return key, err
-			}}
-		}},
-		{name: "returns another public key under the ID", law: "K4", also: []string{"K5"}, store: afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if err != nil {
-				return nil, err
 			}
-			other, _ := renew.GenerateSigningKey(renew.ES256)
-			return renew.NewVerificationKey(keyID, renew.ES256, other.VerificationKey().Public())
-		})},
-		{name: "signs with the newest key of any app", law: "K4", also: []string{"K3", "K6", "K13"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, sign: func(ctx context.Context, appID string) (*renew.SigningKey, error) {
-				key, err := s.SigningKey(ctx, appID)
-				if err != nil {
-					return nil, err
+			return app, err
+		}}
+	}
+}
+
+func afterCrash(f func(t *tenant)) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		s.locked(func() {
+			s.onCrash = func() {
+				for _, t := range s.apps {
+					f(t)
 				}
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				for _, id := range slices.Sorted(maps.Keys(s.apps)) {
-					t := s.apps[id]
-					if n := len(t.keys); n > 0 && strings.HasPrefix(id, appID) {
-						key = t.keys[n-1]
-					}
-				}
-				return key, nil
-			}}
-		}},
-		{name: "has no active key while it rotates", law: "K4", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			rotate := k.RotateSigningKey
-			k.RotateSigningKey = func(ctx context.Context, appID string) (string, error) {
-				var old []*renew.SigningKey
-				if err := s.on(ctx, appID, func(t *keyTenant) error { old, t.keys = t.keys, nil; return nil }); err != nil {
-					return "", err
-				}
-				id, err := rotate(ctx, appID)
-				return id, errors.Join(err, s.on(ctx, appID, func(t *keyTenant) error { t.keys = slices.Concat(old, t.keys); return nil }))
 			}
-			return k
-		}},
-		{name: "deletes the replaced key", law: "K5", also: []string{"K4", "K6", "K12", "K13"}, store: fine, admin: func(s soundKeys, k Keys) Keys {
-			rotate := k.RotateSigningKey
-			k.RotateSigningKey = func(ctx context.Context, appID string) (string, error) {
-				id, err := rotate(ctx, appID)
-				return id, errors.Join(err, s.on(ctx, appID, func(t *keyTenant) error { t.keys = t.keys[len(t.keys)-1:]; return nil }))
-			}
-			return k
-		}},
-		{name: "keeps one replaced key", law: "K5", also: []string{"K4", "K6", "K12", "K13"}, store: fine, admin: func(s soundKeys, k Keys) Keys {
-			rotate := k.RotateSigningKey
-			k.RotateSigningKey = func(ctx context.Context, appID string) (string, error) {
-				id, err := rotate(ctx, appID)
-				return id, errors.Join(err, s.on(ctx, appID, func(t *keyTenant) error { t.keys = t.keys[max(0, len(t.keys)-2):]; return nil }))
-			}
-			return k
-		}},
-		{name: "says not found of a revoked key", law: "K6", also: []string{"K13"}, store: afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if errors.Is(err, renew.ErrKeyRevoked) {
-				err = renew.ErrKeyNotFound
-			}
-			return k, err
-		})},
-		{name: "verifies with a revoked key", law: "K6", also: []string{"K13"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, verify: func(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
-				err = s.on(ctx, appID, func(t *keyTenant) error {
-					all := &keyTenant{keys: t.keys}
-					key, err = all.find(keyID)
+		})
+		return &patchedKeys{allKeys: s}
+	}
+}
+
+func appFields() (list []wrongKeyStore) {
+	for name, forget := range map[string]func(*renew.App){
+		"Issuer":           func(a *renew.App) { a.Issuer = "" },
+		"AuthTTL":          func(a *renew.App) { a.AuthTTL = 0 },
+		"AuthNotBefore":    func(a *renew.App) { a.AuthNotBefore = 0 },
+		"RefreshTTL":       func(a *renew.App) { a.RefreshTTL = 0 },
+		"RefreshNotBefore": func(a *renew.App) { a.RefreshNotBefore = 0 },
+		"SessionTTL":       func(a *renew.App) { a.SessionTTL = 0 },
+		"MaxSessions":      func(a *renew.App) { a.MaxSessions = 0 },
+	} {
+		list = append(list,
+			wrongKeyStore{"forgets " + name, "K1", []string{"*"}, appChanged(forget)},
+			wrongKeyStore{"forgets " + name + " of an update", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+				if err := t.update(app); err != nil {
 					return err
-				})
-				return key, err
-			}}
-		}},
-		{name: "caches verification keys", law: "K6", also: []string{"K9", "K11", "K13"}, store: func(s soundKeys) *patchedKeys {
-			var cache sync.Map
-			return &patchedKeys{soundKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-				if k, ok := cache.Load([2]string{appID, keyID}); ok {
-					return k.(*renew.VerificationKey), nil
 				}
-				k, err := s.VerificationKey(ctx, appID, keyID)
-				if err == nil {
-					cache.Store([2]string{appID, keyID}, k)
-				}
-				return k, err
-			}}
-		}},
-		{name: "signs with a revoked key", law: "K6", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
-				err = s.on(ctx, appID, func(t *keyTenant) error {
-					if len(t.keys) == 0 {
-						return renew.ErrKeyNotFound
-					}
-					key = t.keys[len(t.keys)-1]
-					return nil
-				})
-				return key, err
-			}}
-		}},
-		{name: "revokes all older keys as well", law: "K6", also: []string{"K12", "K13"}, store: fine, admin: func(s soundKeys, k Keys) Keys {
-			revoke := k.RevokeKey
-			k.RevokeKey = func(ctx context.Context, appID, keyID string) error {
-				return errors.Join(revoke(ctx, appID, keyID), s.on(ctx, appID, func(t *keyTenant) error {
-					for _, key := range t.keys {
-						if idOf(key) == keyID {
-							break
-						}
-						t.revoked[idOf(key)] = true
-					}
-					return nil
-				}))
+				forget(&t.app)
+				return nil
+			})},
+		)
+	}
+	return list
+}
+
+var wrongApps = []wrongKeyStore{
+	{"keeps minutes", "K1", []string{"*"}, appChanged(func(a *renew.App) { a.RefreshTTL = a.RefreshTTL.Truncate(time.Minute) })},
+	{"puts the default in place of zero", "K1", []string{"*"}, appChanged(func(a *renew.App) {
+		if a.RefreshTTL == 0 {
+			a.RefreshTTL = renew.DefaultRefreshTTL
+		}
+	})},
+	{"has milliseconds in 32 bits", "K1", nil, appChanged(func(a *renew.App) { a.AuthTTL = time.Duration(int32(a.AuthTTL.Milliseconds())) * time.Millisecond })},
+	{"has seconds in 32 bits", "K1", nil, appChanged(func(a *renew.App) { a.RefreshTTL = time.Duration(int32(a.RefreshTTL/time.Second)) * time.Second })},
+	{"trims the issuer", "K1", []string{"K8"}, appChanged(func(a *renew.App) { a.Issuer = strings.TrimSpace(a.Issuer) })},
+	{"cuts the issuer", "K1", []string{"K8"}, appChanged(func(a *renew.App) { a.Issuer = a.Issuer[:min(len(a.Issuer), 191)] })},
+	{"has MaxSessions in 16 bits", "K1", nil, appChanged(func(a *renew.App) { a.MaxSessions = int(int16(a.MaxSessions)) })},
+	{"takes over the hashes of an update", "K7", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+		if err := t.update(app); err != nil {
+			return err
+		}
+		t.app.KeyHashes = slices.Clone(app.KeyHashes)
+		return nil
+	})},
+	{"takes an invalid update", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+		app.KeyHashes = t.app.KeyHashes
+		t.app = app
+		return nil
+	})},
+	{"updates only what is not zero", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+		if app.SessionTTL == 0 {
+			app.SessionTTL = t.app.SessionTTL
+		}
+		return t.update(app)
+	})},
+	{"caches the app", "K1", []string{"*"}, func(s soundKeys) *patchedKeys {
+		var cache sync.Map
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			if app, ok := cache.Load(appID); ok && ctx.Err() == nil {
+				app := app.(renew.App)
+				app.KeyHashes = slices.Clone(app.KeyHashes)
+				return app, nil
 			}
-			return k
-		}},
-		{name: "lists revoked keys", law: "K6", also: []string{"K12", "K13"}, store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, list: func(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
-				err = s.on(ctx, appID, func(t *keyTenant) error {
-					for _, k := range slices.Backward(t.keys) {
-						list = append(list, k.VerificationKey())
-					}
-					return nil
-				})
-				return list, err
-			}}
-		}},
-		{name: "has room for one app key", law: "K7", also: []string{"K1", "K8", "K10", "K13"}, store: appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(1, len(a.KeyHashes))] })},
-		{name: "does not remove an app key", law: "K7", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			k.RemoveAppKey = func(ctx context.Context, _ string, _ renew.AppKeyHash) error { return ctx.Err() }
-			return k
-		}},
-		{name: "removes all app keys", law: "K7", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			k.RemoveAppKey = func(ctx context.Context, appID string, _ renew.AppKeyHash) error {
-				return s.on(ctx, appID, func(t *keyTenant) error { t.app.KeyHashes = nil; return nil })
+			app, err := s.App(ctx, appID)
+			if err == nil {
+				cache.Store(appID, app)
+				app.KeyHashes = slices.Clone(app.KeyHashes)
 			}
-			return k
-		}},
-		{name: "ignores the case of app IDs", law: "K8", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				app, err := s.App(ctx, appID)
-				if !errors.Is(err, renew.ErrAppNotFound) {
-					return app, err
-				}
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				for id, t := range s.apps {
-					if strings.EqualFold(id, appID) {
-						return t.app, nil
-					}
-				}
-				return app, err
-			}}
-		}},
-		{name: "ignores trailing spaces of app IDs", law: "K8", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				return s.App(ctx, strings.TrimRight(appID, " "))
-			}}
-		}},
-		{name: "ignores a done context", law: "K9", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				return s.App(context.WithoutCancel(ctx), appID)
-			}}
-		}},
-		{name: "ignores a done context when it verifies", law: "K9", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-				return s.VerificationKey(context.WithoutCancel(ctx), appID, keyID)
-			}}
-		}},
-		{name: "hands out its hashes", law: "K10", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (app renew.App, err error) {
-				err = s.on(ctx, appID, func(t *keyTenant) error { app = t.app; return nil })
-				return app, err
-			}}
-		}},
-		{name: "keeps the hashes that it was given", law: "K10", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			k.CreateApp = func(_ context.Context, app renew.App) error {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.apps[app.ID] = &keyTenant{app: app, revoked: map[string]bool{}}
+			return app, err
+		}}
+	}},
+	{"creates an app again", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
+			if err := s.on(ctx, app.ID, func(t *tenant) error { t.app = app; return nil }); err == nil {
 				return nil
 			}
-			return k
-		}},
-		{name: "says unknown app on an outage", law: "K11", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
-				app, err := s.App(ctx, appID)
-				if errors.Is(err, errUnreachable) {
-					err = renew.ErrAppNotFound
+			return s.CreateApp(ctx, app)
+		}}
+	}},
+	{"says nil for a taken app ID", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
+			if err := s.CreateApp(ctx, app); !errors.Is(err, renew.ErrAppExists) {
+				return err
+			}
+			return nil
+		}}
+	}},
+	{"has its own error for a taken app ID", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
+			if err := s.CreateApp(ctx, app); !errors.Is(err, renew.ErrAppExists) {
+				return err
+			}
+			return errors.New("app exists")
+		}}
+	}},
+	{"looks before it creates an app", "K2", []string{"K11"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
+			if _, err := s.App(ctx, app.ID); err == nil {
+				return renew.ErrAppExists
+			}
+			if err := errors.Join(ctx.Err(), app.Validate()); err != nil {
+				return err
+			}
+			app.KeyHashes = slices.Clone(app.KeyHashes)
+			s.locked(func() { s.apps[app.ID] = &tenant{app: app, keys: map[string]keyState{}} })
+			return nil
+		}}
+	}},
+	{"creates an app in UpdateApp", "K2", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, update: func(ctx context.Context, app renew.App) error {
+			if err := s.UpdateApp(ctx, app); !errors.Is(err, renew.ErrAppNotFound) {
+				return err
+			}
+			return s.CreateApp(ctx, app)
+		}}
+	}},
+	{"says nil for an app key of an unknown app", "K2", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, add: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			if err := s.AddAppKey(ctx, appID, hash); !errors.Is(err, renew.ErrAppNotFound) {
+				return err
+			}
+			return nil
+		}}
+	}},
+	{"returns a zero app for an unknown one", "K2", []string{"K8"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			app, err := s.App(ctx, appID)
+			if errors.Is(err, renew.ErrAppNotFound) {
+				return renew.App{}, nil
+			}
+			return app, err
+		}}
+	}},
+	{"returns the driver's error for an unknown app", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			app, err := s.App(ctx, appID)
+			if errors.Is(err, renew.ErrAppNotFound) {
+				err = sql.ErrNoRows
+			}
+			return app, err
+		}}
+	}},
+	{"lists no keys of an unknown app", "K2", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+			list, err := s.VerificationKeys(ctx, appID)
+			if errors.Is(err, renew.ErrAppNotFound) {
+				err = nil
+			}
+			return list, err
+		}}
+	}},
+	{"loses one of two app keys", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+		p.add = func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return rmw(ctx, appID, func(t *tenant) error { return t.addAppKey(hash) })
+		}
+	})},
+	{"lets in with an update what was removed meanwhile", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+		p.update = func(ctx context.Context, app renew.App) error {
+			return rmw(ctx, app.ID, func(t *tenant) error { return t.update(app) })
+		}
+	})},
+	{"lets in with a removal what was removed meanwhile", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+		p.remove = func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return rmw(ctx, appID, func(t *tenant) error { return t.removeAppKey(hash) })
+		}
+	})},
+	{"has room for one app key", "K7", []string{"*"}, appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(1, len(a.KeyHashes))] })},
+	{"has room for ten app keys", "K7", []string{"*"}, appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(10, len(a.KeyHashes))] })},
+	{"does not remove an app key", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return s.on(ctx, appID, func(t *tenant) error { return t.clone().removeAppKey(hash) })
+		}}
+	}},
+	{"removes all app keys", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return s.on(ctx, appID, func(t *tenant) error {
+				err := t.removeAppKey(hash)
+				t.app.KeyHashes = nil
+				return err
+			})
+		}}
+	}},
+	{"removes an app key of every app", "K3", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			err := s.RemoveAppKey(ctx, appID, hash)
+			s.locked(func() {
+				if t := s.apps[appID+"-twin"]; t != nil && err == nil {
+					t.app.KeyHashes = nil
 				}
-				return app, err
-			}}
-		}},
-		{name: "says unknown key on an outage", law: "K11", store: afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
-			if errors.Is(err, errUnreachable) {
-				err = renew.ErrKeyNotFound
+			})
+			return err
+		}}
+	}},
+	{"keeps an app key twice", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, add: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return s.on(ctx, appID, func(t *tenant) error { t.app.KeyHashes = append(slices.Clone(t.app.KeyHashes), hash); return nil })
+		}}
+	}},
+	{"says nil for an unknown app key", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			if err := s.RemoveAppKey(ctx, appID, hash); !errors.Is(err, renew.ErrKeyNotFound) {
+				return err
+			}
+			return nil
+		}}
+	}},
+	{"ignores the case of app IDs", "K8", []string{"*"}, foldedApps(strings.ToLower)},
+	{"ignores trailing spaces of app IDs", "K8", []string{"*"}, foldedApps(func(s string) string { return strings.TrimRight(s, " ") })},
+	{"decodes app IDs", "K8", []string{"*"}, foldedApps(strings.NewReplacer("O", "0", "I", "1", "L", "1").Replace)},
+	{"hands out its hashes", "K10", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (app renew.App, err error) {
+			err = s.on(ctx, appID, func(t *tenant) error { app = t.app; return nil })
+			return app, err
+		}}
+	}},
+}
+
+var wrongKeys = []wrongKeyStore{
+	{"returns the driver's error for an unknown key", "K3", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if errors.Is(err, renew.ErrKeyNotFound) {
+			err = sql.ErrNoRows
+		}
+		return k, err
+	})},
+	{"finds keys by their ID alone", "K3", []string{"*"}, afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		s.locked(func() {
+			for _, t := range s.apps {
+				if other, has := t.keys[keyID]; errors.Is(err, renew.ErrKeyNotFound) && has {
+					k, err = other.key, nil
+				}
+			}
+		})
+		return k, err
+	})},
+	{"ignores the case of key IDs", "K3", []string{"*"}, afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		s.locked(func() {
+			for _, t := range s.apps {
+				if other, has := t.keys[strings.ToUpper(keyID)]; errors.Is(err, renew.ErrKeyNotFound) && has {
+					k, err = other.key, nil
+				}
+			}
+		})
+		return k, err
+	})},
+	{"revokes a key in every app", "K3", []string{"*"}, onRevoke(func(s soundKeys, t *tenant, keyID string, at time.Time) error {
+		err := t.revoke(keyID, at)
+		for _, other := range s.apps {
+			_ = other.revoke(keyID, at)
+		}
+		return err
+	})},
+	{"signs with the first key for ever", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
+			if key, err = s.SigningKey(ctx, appID); err != nil {
+				return key, err
+			}
+			return key, s.on(ctx, appID, func(t *tenant) error {
+				key = s.signer(t.keys[slices.Min(slices.Collect(maps.Keys(t.keys)))].key)
+				return nil
+			})
+		}}
+	}},
+	{"signs with the key of the greatest ID", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
+			if key, err = s.SigningKey(ctx, appID); err != nil {
+				return key, err
+			}
+			return key, s.on(ctx, appID, func(t *tenant) error {
+				key = s.signer(t.keys[slices.Max(slices.Collect(maps.Keys(t.keys)))].key)
+				return nil
+			})
+		}}
+	}},
+	{"caches the signing key", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+		var cache sync.Map
+		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (*renew.SigningKey, error) {
+			if key, ok := cache.Load(appID); ok && ctx.Err() == nil {
+				return key.(*renew.SigningKey), nil
+			}
+			key, err := s.SigningKey(ctx, appID)
+			if err == nil {
+				cache.Store(appID, key)
+			}
+			return key, err
+		}}
+	}},
+	{"returns another public key under the ID", "K4", []string{"*"}, afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if err != nil {
+			return nil, err
+		}
+		other, _ := renew.GenerateSigningKey(renew.ES256)
+		return renew.NewVerificationKey(keyID, renew.ES256, other.VerificationKey().Public())
+	})},
+	{"returns every RSA key as RS256", "K4", nil, afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if err == nil && k.Algorithm() == renew.PS512 {
+			return renew.NewVerificationKey(keyID, renew.RS256, k.Public())
+		}
+		return k, err
+	})},
+	{"takes a taken key ID", "K4", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		if k, taken := t.keys[key.KeyID()]; taken && !k.revoked && key.KeyID() != t.active {
+			delete(t.keys, key.KeyID())
+		}
+		return t.rotate(key, now)
+	})},
+	{"has its own error for a taken key ID", "K4", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		if err := t.rotate(key, now); err == nil || !isNamed(err) {
+			return err
+		}
+		return errors.New("duplicate key")
+	})},
+	{"has no active key while it rotates", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			s.keep(key)
+			var active string
+			err := s.on(ctx, appID, func(t *tenant) error {
+				err := t.clone().rotate(key, now)
+				if err == nil {
+					active, t.active = t.active, ""
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return s.on(ctx, appID, func(t *tenant) error { t.active = active; return t.rotate(key, now) })
+		}}
+	}},
+	{"rotates in two steps", "K4", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+		s := p.allKeys.(soundKeys)
+		p.rotate = func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			s.keep(key)
+			return rmw(ctx, appID, func(t *tenant) error { return t.rotate(key, now) })
+		}
+	})},
+	{"lets two servers make the first key", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			s.keep(key)
+			return s.on(ctx, appID, func(t *tenant) error {
+				if k, taken := t.keys[key.KeyID()]; taken && len(t.keys) == 1 && !k.revoked {
+					t.keys[key.KeyID()] = keyState{key: key.VerificationKey()}
+					return nil
+				}
+				return t.rotate(key, now)
+			})
+		}}
+	}},
+	{"deletes the replaced key", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		old := t.active
+		if err := t.rotate(key, now); err != nil {
+			return err
+		}
+		delete(t.keys, old)
+		return nil
+	})},
+	{"has no end for a replaced key", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if err == nil {
+			k = k.Until(time.Time{})
+		}
+		return k, err
+	})},
+	{"ends a replaced key at the lifetime of now", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		var p renew.SigningPeriod
+		p.Count(t.app)
+		t.period = p
+		return t.rotate(key, now)
+	})},
+	{"ends a replaced key after an auth token's life", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if err == nil && !k.End().IsZero() {
+			k = k.Until(k.End().Add(-time.Hour))
+		}
+		return k, err
+	})},
+	{"forgets what an earlier key has signed", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		t.period.SignedUntil = time.Time{}
+		return t.rotate(key, now)
+	})},
+	{"gives the active key an end", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if err == nil && k.End().IsZero() {
+			k = k.Until(time.Now().AddDate(1, 0, 0))
+		}
+		return k, err
+	})},
+	{"says not found of a revoked key", "K6", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if errors.Is(err, renew.ErrKeyRevoked) {
+			err = renew.ErrKeyNotFound
+		}
+		return k, err
+	})},
+	{"verifies with a revoked key", "K6", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
+			if key, err = s.VerificationKey(ctx, appID, keyID); !errors.Is(err, renew.ErrKeyRevoked) {
+				return key, err
+			}
+			return key, s.on(ctx, appID, func(t *tenant) error { key = t.keys[keyID].key; return nil })
+		}}
+	}},
+	{"caches verification keys", "K6", []string{"*"}, func(s soundKeys) *patchedKeys {
+		var cache sync.Map
+		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+			if k, ok := cache.Load([2]string{appID, keyID}); ok && ctx.Err() == nil {
+				return k.(*renew.VerificationKey), nil
+			}
+			k, err := s.VerificationKey(ctx, appID, keyID)
+			if err == nil {
+				cache.Store([2]string{appID, keyID}, k)
 			}
 			return k, err
-		})},
-		{name: "lists nothing on an outage", law: "K11", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-				list, err := s.VerificationKeys(ctx, appID)
-				if errors.Is(err, errUnreachable) {
-					return nil, nil
-				}
-				return list, err
-			}}
-		}},
-		{name: "lists the oldest key first", law: "K12", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-				list, err := s.VerificationKeys(ctx, appID)
-				slices.Reverse(list)
-				return list, err
-			}}
-		}},
-		{name: "lists the active key alone", law: "K12", store: func(s soundKeys) *patchedKeys {
-			return &patchedKeys{soundKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-				list, err := s.VerificationKeys(ctx, appID)
-				return list[:min(1, len(list))], err
-			}}
-		}},
-		{name: "forgets revocations in a crash", law: "K13", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			s.onCrash = func() {
-				for _, t := range s.apps {
-					clear(t.revoked)
-				}
+		}}
+	}},
+	{"signs with a revoked key", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+		if _, known := t.keys[keyID]; !known {
+			return renew.ErrKeyNotFound
+		}
+		t.setKey(keyID, func(k *keyState) { k.revoked, k.expires = true, at })
+		return nil
+	})},
+	{"revokes all replaced keys as well", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+		err := t.revoke(keyID, at)
+		for id, k := range t.keys {
+			if err == nil && !k.until.IsZero() {
+				t.setKey(id, func(k *keyState) { k.revoked = true })
 			}
-			return k
-		}},
-		{name: "forgets the last key in a crash", law: "K13", store: fine, admin: func(s soundKeys, k Keys) Keys {
-			s.onCrash = func() {
-				for _, t := range s.apps {
-					t.keys = t.keys[:max(0, len(t.keys)-1)]
-				}
+		}
+		return err
+	})},
+	{"cannot revoke a published key", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+		if t.isPublished(keyID) {
+			return renew.ErrKeyNotFound
+		}
+		return t.revoke(keyID, at)
+	})},
+	{"does not find a revoked key to revoke", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+		if t.keys[keyID].revoked {
+			return renew.ErrKeyNotFound
+		}
+		return t.revoke(keyID, at)
+	})},
+	{"undoes a revocation with a rotation", "K6", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+		s := p.allKeys.(soundKeys)
+		p.publish = func(ctx context.Context, appID string, key *renew.SigningKey) error {
+			s.keep(key)
+			return rmw(ctx, appID, func(t *tenant) error { return t.publish(key) })
+		}
+	})},
+	{"lists revoked keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
+			if list, err = s.VerificationKeys(ctx, appID); err != nil {
+				return list, err
 			}
-			return k
-		}},
-	}
+			return list, s.on(ctx, appID, func(t *tenant) error {
+				for _, k := range t.keys {
+					if k.revoked {
+						list = append(list, k.key)
+					}
+				}
+				return nil
+			})
+		}}
+	}},
+	{"lists three keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+			list, err := s.VerificationKeys(ctx, appID)
+			return list[:min(3, len(list))], err
+		}}
+	}},
+	{"lists ten keys", "K12", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+			list, err := s.VerificationKeys(ctx, appID)
+			return list[:min(10, len(list))], err
+		}}
+	}},
+	{"lists the active key last", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+			list, err := s.VerificationKeys(ctx, appID)
+			slices.Reverse(list)
+			return list, err
+		}}
+	}},
+	{"does not list published keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
+			list, err = s.VerificationKeys(ctx, appID)
+			return slices.DeleteFunc(list, func(k *renew.VerificationKey) bool {
+				published := false
+				_ = s.on(ctx, appID, func(t *tenant) error { published = t.isPublished(k.KeyID()); return nil })
+				return published
+			}), err
+		}}
+	}},
+	{"signs with a published key", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+		err := t.publish(key)
+		if err == nil && t.active != "" {
+			t.active = key.KeyID()
+		}
+		return err
+	})},
+	{"verifies with no published key", "K14", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
+			err = s.on(ctx, appID, func(t *tenant) error {
+				if t.isPublished(keyID) {
+					return renew.ErrKeyNotFound
+				}
+				key, err = t.find(keyID)
+				return err
+			})
+			return key, err
+		}}
+	}},
+	{"cannot rotate to a published key", "K14", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		if t.isPublished(key.KeyID()) {
+			return renew.ErrKeyExists
+		}
+		return t.rotate(key, now)
+	})},
+	{"publishes over a published key", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+		if t.isPublished(key.KeyID()) {
+			delete(t.keys, key.KeyID())
+		}
+		return t.publish(key)
+	})},
+	{"rotates to another key of a published ID", "K14", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		if t.isPublished(key.KeyID()) {
+			delete(t.keys, key.KeyID())
+		}
+		return t.rotate(key, now)
+	})},
+	{"publishes a revoked key again", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+		if t.keys[key.KeyID()].revoked {
+			delete(t.keys, key.KeyID())
+		}
+		return t.publish(key)
+	})},
+	{"deletes no keys", "K15", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
+			_, err := s.DeleteExpiredKeys(ctx, time.Time{})
+			return 0, err
+		}}
+	}},
+	{"deletes keys at their end", "K15", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
+			return s.DeleteExpiredKeys(ctx, before.Add(200*time.Second))
+		}}
+	}},
+	{"deletes published keys", "K15", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
+			n, err := s.DeleteExpiredKeys(ctx, before)
+			s.locked(func() {
+				for _, t := range s.apps {
+					maps.DeleteFunc(t.keys, func(id string, _ keyState) bool { return err == nil && t.isPublished(id) })
+				}
+			})
+			return n, err
+		}}
+	}},
+	{"deletes keys of one app", "K15", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (n int, err error) {
+			if _, err := s.DeleteExpiredKeys(ctx, time.Time{}); err != nil {
+				return 0, err
+			}
+			s.locked(func() {
+				for _, id := range slices.Sorted(maps.Keys(s.apps)) {
+					for keyID, k := range s.apps[id].keys {
+						if !k.expires.IsZero() && k.expires.Before(before) {
+							delete(s.apps[id].keys, keyID)
+							n++
+						}
+					}
+					if n > 0 {
+						return
+					}
+				}
+			})
+			return n, nil
+		}}
+	}},
+	{"ignores a done context", "K9", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			return s.App(context.WithoutCancel(ctx), appID)
+		}}
+	}},
+	{"ignores a done context when it verifies", "K9", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
+			return s.VerificationKey(context.WithoutCancel(ctx), appID, keyID)
+		}}
+	}},
+	{"ignores a done context when it revokes", "K9", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
+			return s.RevokeKey(context.WithoutCancel(ctx), appID, keyID, at)
+		}}
+	}},
+	{"leaves half a rotation when the context ends", "K9", []string{"*"}, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			free := context.WithoutCancel(ctx)
+			var before *tenant
+			if err := s.on(free, appID, func(t *tenant) error { before = t.clone(); return nil }); err != nil {
+				return err
+			}
+			if err := s.RotateSigningKey(free, appID, key, now); err != nil || ctx.Err() == nil {
+				return err
+			}
+			return errors.Join(ctx.Err(), s.on(free, appID, func(t *tenant) error { t.active = before.active; return nil }))
+		}}
+	}},
+	{"says key exists when the context ends after the write", "K9", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, publish: func(ctx context.Context, appID string, key *renew.SigningKey) error {
+			err := s.PublishSigningKey(ctx, appID, key)
+			if err == nil && ctx.Err() != nil {
+				return renew.ErrKeyExists
+			}
+			return err
+		}}
+	}},
+	{"says unknown app on an outage", "K11", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			app, err := s.App(ctx, appID)
+			if errors.Is(err, errUnreachable) {
+				err = renew.ErrAppNotFound
+			}
+			return app, err
+		}}
+	}},
+	{"says unknown key on an outage", "K11", nil, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+		if errors.Is(err, errUnreachable) {
+			err = renew.ErrKeyNotFound
+		}
+		return k, err
+	})},
+	{"drops the error of a revocation on an outage", "K11", nil, func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
+			err := s.RevokeKey(ctx, appID, keyID, at)
+			if errors.Is(err, errUnreachable) {
+				err = nil
+			}
+			return err
+		}}
+	}},
+	{"is dead after an outage", "K11", []string{"*"}, func(s soundKeys) *patchedKeys {
+		dead := false
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			app, err := s.App(ctx, appID)
+			if dead = dead || errors.Is(err, errUnreachable); dead {
+				return renew.App{}, errUnreachable
+			}
+			return app, err
+		}}
+	}},
+	{"forgets revocations in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+		for id := range t.keys {
+			t.setKey(id, func(k *keyState) { k.revoked = false })
+		}
+	})},
+	{"forgets published keys in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+		maps.DeleteFunc(t.keys, func(id string, _ keyState) bool { return t.isPublished(id) })
+	})},
+	{"forgets the ends of keys in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+		for id := range t.keys {
+			t.setKey(id, func(k *keyState) { k.until = time.Time{} })
+		}
+	})},
+	{"forgets app keys that were added in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) { t.app.KeyHashes = t.app.KeyHashes[:min(2, len(t.app.KeyHashes))] })},
 }
 
 // TestWrongKeyStores is TestWrongStores for key stores.
 func TestWrongKeyStores(t *testing.T) {
 	names := map[string]bool{}
-	for _, w := range wrongKeyStores() {
+	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys) {
 		if names[w.name] {
 			t.Fatalf("two wrong stores are named %q", w.name)
 		}
 		names[w.name] = true
 		t.Run(strings.ReplaceAll(w.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
-			w.prove(t)
+			s := newSoundKeys()
+			c := newConfig(s.options())
+			c.readSeed(t)
+			store := w.store(s)
+			prove(t, newKeySuite(func(testing.TB) renew.KeyStore { return store }, c), w.law, w.also)
 		})
 	}
 	t.Logf("%d wrong key stores", len(names))
-}
-
-func (w wrongKeyStore) prove(t *testing.T) {
-	b := newKeyBacking()
-	c := newConfig(b.options())
-	c.readSeed(t)
-	s := newKeySuite(func(testing.TB) Keys {
-		sound := soundKeys{b}
-		k := sound.admin(w.store(sound))
-		if w.admin != nil {
-			k = w.admin(sound, k)
-		}
-		return k
-	}, c)
-	caught := map[string]bool{}
-	for _, l := range s.laws {
-		s.effort, s.budget = 0.2, 0
-		if l.id == w.law {
-			s.effort, s.budget = 1, raceBudget
-		}
-		for _, c := range l.cases {
-			r := s.run(t, l, c)
-			if len(r.failures) == 0 {
-				continue
-			}
-			caught[l.id] = true
-			if l.id != w.law && !slices.Contains(w.also, l.id) {
-				t.Errorf("%s/%s accuses it, which it does not break:\n%s", l.id, c.name, r.failures[0])
-			}
-		}
-	}
-	if !caught[w.law] {
-		t.Errorf("law %s does not catch it; seed %d", w.law, c.seed)
-	}
 }
