@@ -252,13 +252,13 @@ func signatureASN1(signature []byte) []byte {
 		if len(value) == 0 || value[0] >= 0x80 { // the sign bit
 			value = append([]byte{0}, value...)
 		}
-		integers = append(append(integers, integer, byte(len(value))), value...)
+		integers = append(append(integers, integer, byte(len(value))), value...) //nolint:gosec // at most 67
 	}
 	encoded := append(make([]byte, 0, len(integers)+3), sequence)
 	if len(integers) >= 0x80 {
 		encoded = append(encoded, oneByteLength|1)
 	}
-	return append(append(encoded, byte(len(integers))), integers...)
+	return append(append(encoded, byte(len(integers))), integers...) //nolint:gosec // at most 138
 }
 
 // signatureSize returns how many bytes a signature has that pub verifies.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -80,25 +79,6 @@ func TestKeyStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
 		db := d.breakable()
-		storetest.TestKeyStore(t, func(tb testing.TB) storetest.Keys {
-			store := d.keyStore(tb, db(tb))
-			return storetest.Keys{
-				Store:        store,
-				CreateApp:    store.CreateApp,
-				UpdateApp:    store.UpdateApp,
-				AddAppKey:    store.AddAppKey,
-				RemoveAppKey: store.RemoveAppKey,
-				RotateSigningKey: func(ctx context.Context, appID string) (string, error) {
-					key, err := renew.GenerateSigningKey(renew.ES256)
-					if err != nil {
-						return "", err
-					}
-					return key.VerificationKey().KeyID(), store.RotateSigningKey(ctx, appID, key, time.Now())
-				},
-				RevokeKey: func(ctx context.Context, appID, keyID string) error {
-					return store.RevokeKey(ctx, appID, keyID, time.Now())
-				},
-			}
-		}, d.failures()...)
+		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, d.failures()...)
 	})
 }

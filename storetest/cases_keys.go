@@ -804,7 +804,9 @@ func publishesBeforeUse(e *keyEnv) {
 // key of another app may be deleted that can still be of use.
 func deletesExpiredKeys(e *keyEnv) {
 	needsAdmin(e)
-	start, before := e.now.Add(-10*time.Minute), e.now.Add(-time.Minute)
+	// A store may keep a key for minutes longer: servers whose clocks differ, and
+	// caches, sign with it after its replacement.
+	start, before := e.now.Add(-20*time.Minute), e.now.Add(-time.Minute)
 	if _, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil {
 		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
 	}
