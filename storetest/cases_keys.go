@@ -570,7 +570,7 @@ func manyAppKeys(e *keyEnv) {
 			}
 		}
 	})
-	t.app.KeyHashes = slices.Concat(append(hashes, t.app.KeyHashes)...)
+	t.app.KeyHashes = slices.Concat(append(slices.Clone(hashes), t.app.KeyHashes)...)
 	t.is(e, "many AddAppKeys at once")
 }
 
