@@ -2,14 +2,15 @@ package httpadapter_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/httpadapter"
@@ -18,19 +19,13 @@ import (
 
 // exampleRenewer returns a Renewer with an app named shop, and its app key.
 func exampleRenewer() (r *renew.Renewer, appKey string) {
-	ctx, store := context.Background(), memstore.New()
+	store := memstore.New()
 	appKey, hash := renew.NewAppKey()
-	if err := store.CreateApp(ctx, renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}); err != nil {
+	app := renew.App{ID: "shop", Issuer: "https://shop.example", KeyHashes: []renew.AppKeyHash{hash}}
+	if err := renew.EnsureApp(context.Background(), store, app, renew.ES256); err != nil {
 		log.Fatal(err)
 	}
-	key, err := renew.GenerateSigningKey(renew.ES256)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := store.RotateSigningKey(ctx, "shop", key, time.Now()); err != nil {
-		log.Fatal(err)
-	}
-	r, err = renew.New(store, store)
+	r, err := renew.New(store, store)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -84,7 +79,7 @@ func Example() {
 	// 403 {"message":"invalid app key"}
 }
 
-// The endpoint alone stands at any path. A ServeMux with {app_id} in its pattern
+// A renewal can be at any path. A ServeMux with {app_id} in its pattern
 // needs no option; here the tenant is the host's first label.
 func ExampleRenewHandler() {
 	renewer, appKey := exampleRenewer()
@@ -136,4 +131,42 @@ func ExampleAuthenticate() {
 	// Output:
 	// 200 hello, ann
 	// 401 {"message":"invalid auth token"}
+}
+
+// A logout: the back end of a web site ends the session of the token that it holds.
+func ExampleRevokeHandler() {
+	renewer, appKey := exampleRenewer()
+
+	mux := http.NewServeMux()
+	mux.Handle("POST /{app_id}/logout", httpadapter.RevokeHandler(renewer))
+
+	issued, err := renewer.Issue(context.Background(), renew.IssueRequest{AppID: "shop", Subject: "ann", IP: "192.0.2.1", UserAgent: "example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	req := httptest.NewRequest(http.MethodPost, "/shop/logout", strings.NewReader(fmt.Sprintf(`{"token":%q}`, issued.RefreshToken)))
+	req.Header.Set("Authorization", appKey)
+	req.Header.Set("Content-Type", "application/json")
+	recorder := httptest.NewRecorder()
+	mux.ServeHTTP(recorder, req)
+	fmt.Println(recorder.Code, recorder.Body)
+
+	_, err = renewer.VerifySession(context.Background(), "shop", issued.AuthToken)
+	fmt.Println(errors.Is(err, renew.ErrInvalidAuthToken))
+	// Output:
+	// 200 {}
+	// true
+}
+
+// Behind a load balancer in 10.0.0.0/8, a login gets the address of the client. What
+// the client itself has sent as X-Forwarded-For is on the left and does not count.
+func ExampleClientIP() {
+	balancers := netip.MustParsePrefix("10.0.0.0/8")
+
+	req := httptest.NewRequest(http.MethodPost, "/login", nil)
+	req.RemoteAddr = "10.0.0.7:41000"
+	req.Header.Set("X-Forwarded-For", "198.51.100.9, 192.0.2.1")
+
+	fmt.Println(httpadapter.ClientIP(req, balancers))
+	// Output: 192.0.2.1
 }

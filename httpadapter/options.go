@@ -47,7 +47,8 @@ func WithLogger(logger *slog.Logger) Option {
 // WithAppID sets where the ID of a request's app comes from, unescaped: a router's
 // parameter, the host, a constant. Default: [http.Request.PathValue] of app_id,
 // which New takes from the path, and [http.ServeMux] from a pattern with
-// {app_id}. f must be safe for concurrent use. If it returns an empty ID, the app
+// {app_id}. Another router can set it with [http.Request.SetPathValue], as
+// examples/routers shows. f must be safe for concurrent use. If it returns an empty ID, the app
 // is unknown, and a record at level error says so.
 func WithAppID(f func(*http.Request) string) Option {
 	return func(a *adapter) error {
