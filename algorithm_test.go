@@ -1,6 +1,7 @@
 package renew_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -193,6 +194,18 @@ func TestEd25519KeysThatAnyoneCanSignFor(t *testing.T) {
 				forged = forged || ed25519.Verify(key, []byte{byte(i), byte(i >> 8)}, signature)
 			}
 			require.True(t, forged, name)
+		}
+	})
+	t.Run("no encoding is read that is not canonical", func(t *testing.T) {
+		// y from p to 2^255-1, with both signs: some are points of the curve for
+		// a reader that reduces y.
+		for last := range 19 {
+			for _, sign := range []byte{0x7f, 0xff} {
+				key := bytes.Repeat([]byte{0xff}, ed25519.PublicKeySize)
+				key[0], key[31] = byte(0xed+last), sign
+				_, err := renew.NewVerificationKey(ulid.Make().String(), renew.EdDSA, ed25519.PublicKey(key))
+				require.ErrorContains(t, err, "Ed25519", "%x", key)
+			}
 		}
 	})
 	t.Run("every generated key is valid", func(t *testing.T) {

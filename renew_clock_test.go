@@ -281,6 +281,28 @@ func TestClockThatStepsBack(t *testing.T) {
 	})
 }
 
+// The promise: a token from the future is not too early and not invalid, also where
+// the store has lost the session that says the same.
+func TestTokenFromTheFutureAloneIsAboutClocks(t *testing.T) {
+	for _, policy := range []renew.AheadPolicy{renew.AheadFails, renew.AheadRejected, renew.AheadAdopted} {
+		f := newFixture(t, renew.WithAhead(policy))
+		first := f.issue()
+		made := f.forge(first)
+		tomorrow := seconds(f.clock.Now().Add(24 * time.Hour))
+		made.session.TokenID = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+		before := f.session(first)
+		f.hooks.calls()
+		f.events.take()
+		req := f.request(first)
+		req.RefreshToken = made.withPayload(made.claims().with("iat", tomorrow).with("nbf", tomorrow).String())
+		_, err := f.Renew(f.ctx, req)
+		requireClock(t, err)
+		require.Equal(t, [4]int64{}, f.hooks.calls())
+		require.Empty(t, f.events.take())
+		require.Equal(t, before, f.session(first))
+	}
+}
+
 // The promise: the limits of what a wrong clock is, to the second.
 func TestClockTolerance(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -179,6 +179,33 @@ func TestRevocationsForReuseAreBounded(t *testing.T) {
 	})
 }
 
+// The promise: one session that is presented again and again takes one of the eight
+// places.
+func TestRevocationForReuseIsOnePerSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		first, other := f.issue(), f.issue()
+		f.renew(first)
+		f.renew(other)
+		f.clock.Move(time.Minute)
+		f.hooks.revoke = func(ctx context.Context, _ func() error) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		for range 20 {
+			go func() { _, _ = f.Renew(f.ctx, f.request(first)) }()
+		}
+		synctest.Wait()
+		require.EqualValues(t, 1, f.hooks.revokes.Load())
+		f.hooks.revoke = nil
+		f.rejected(other, renew.ReasonReused)
+		require.False(t, f.session(other).RevokedAt.IsZero())
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		f.rejected(first, renew.ReasonReused)
+	})
+}
+
 // The promise: "sign out this device" cannot end another user's session.
 func TestRevokeSubjectSession(t *testing.T) {
 	f := newFixture(t)
