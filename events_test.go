@@ -361,3 +361,27 @@ func TestEventOfARetryDescribesItsClient(t *testing.T) {
 	require.Len(t, events, 1)
 	require.Equal(t, [3]string{string(renew.EventRetried), req.IP, req.UserAgent}, [3]string{string(events[0].Kind), events[0].IP, events[0].UserAgent})
 }
+
+// The promise of Event: what a caller only claims is in none, except the app of a
+// refresh token's rejection.
+func TestEventsHoldNothingUnverified(t *testing.T) {
+	f := newFixture(t)
+	b := f.issue()
+	stranger := forge{key: generate(t, renew.ES256), issuer: "issuer_1", session: f.session(b)}
+	const claimed = "an-app-that-is-not-there"
+	for _, token := range []string{"x", "a.b.c", stranger.withPayload(stranger.claims().String())} {
+		for _, appID := range []string{claimed, f.app.ID} {
+			f.events.take()
+			_, err := f.Renew(f.ctx, renew.RenewRequest{AppID: appID, RefreshToken: token, IP: testIP, UserAgent: testAgent})
+			require.Error(t, err)
+			_, err = f.VerifyAuthToken(f.ctx, appID, token)
+			require.Error(t, err)
+			require.Error(t, f.Revoke(f.ctx, appID, token))
+			require.Error(t, f.AuthenticateApp(f.ctx, appID, token))
+			for _, e := range f.events.take() {
+				require.True(t, e.Kind == renew.EventRejected || e.AppID != claimed, "%+v", e)
+				require.Empty(t, e.SessionID+e.TokenID+e.Subject, "%+v", e)
+			}
+		}
+	}
+}
