@@ -101,6 +101,7 @@ func (c *cache[K, V]) get(ctx context.Context, key K, read func(context.Context)
 	case <-ctx.Done():
 		return value, ctx.Err()
 	case <-patience:
+		c.gaveUp(ctx, key)
 		return value, nil
 	}
 	if usable && isOutage(r.err) {
@@ -154,12 +155,25 @@ func (c *cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 		*e = entry[V]{value: r.value, known: true, read: now}
 		c.outage.ends(ctx)
 	case isOutage(r.err) && e.known && c.config.outageLimit > 0:
-		e.retryAt = now.Add(min(c.config.interval, time.Second))
+		e.retryAt = now.Add(min(c.config.interval, outagePatience))
 		c.outage.begins(ctx, r.err, c.config.outageLimit)
 	default:
 		delete(c.entries, key)
 	}
 }
+
+// gaveUp has requests use the entry for a moment, instead of waiting for a database
+// that does not respond.
+func (c *cache[K, V]) gaveUp(ctx context.Context, key K) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[key]; e != nil && e.reading != nil {
+		e.retryAt = c.config.now().Add(outagePatience)
+		c.outage.begins(ctx, errNoResponse, c.config.outageLimit)
+	}
+}
+
+var errNoResponse = errors.New("no response within a second")
 
 // isOutage reports whether an error says nothing about what was asked for.
 func isOutage(err error) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -57,7 +58,9 @@ func Example() {
 	fmt.Println("sessions of alice:", len(sessions), "renewed", sessions[0].Generation, "time")
 
 	stop()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
 	check(keys.Close())
 	check(tokens.Close())
 	check(db.Close())
@@ -65,6 +68,25 @@ func Example() {
 	// app key: <nil>
 	// same session: true
 	// sessions of alice: 1 renewed 1 time
+}
+
+// A change of password and the end of all other sessions: both happen, or neither.
+func ExampleTokenStore_Tx() {
+	changePassword := func(ctx context.Context, db *sql.DB, tokens *sqlstore.TokenStore, renewer *renew.Renewer, user, hash, thisSession string) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
+		if _, err := tx.ExecContext(ctx, "UPDATE users SET password_hash = ? WHERE id = ?", hash, user); err != nil {
+			return err
+		}
+		if _, err := renewer.With(tokens.Tx(tx)).RevokeSubject(ctx, "shop", user, thisSession); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	_ = changePassword
 }
 
 func check(err error) {

@@ -213,7 +213,7 @@ var errZeroTime = errors.New("sqlstore: revoke: the time is zero")
 
 // MaxSubjectSessions is how many sessions [TokenStore.SubjectSessions] returns at
 // most, and so the greatest [renew.App.MaxSessions] that has an effect.
-const MaxSubjectSessions = 10000
+const MaxSubjectSessions = 1000
 
 // SubjectSessions returns the sessions of the subject that are live at the given
 // time, newest CreatedAt first, of equal ones the greater ID first: the newest

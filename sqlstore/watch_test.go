@@ -14,6 +14,7 @@ import (
 // can also fail them all.
 type watch struct {
 	broken *atomic.Bool // nil: never
+	opened atomic.Int64 // connections
 
 	disguise   bool   // errors have no form that is known
 	lose       string // the next statement that has this in it happens, and its answer is lost
@@ -107,6 +108,7 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.opened.Add(1)
 	return &watchedConn{conn, c.watch}, nil
 }
 
