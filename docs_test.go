@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,6 +53,43 @@ func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 	for _, match := range regexp.MustCompile("`TestForgedTokens` parts? ([a-z]+(?:, [a-z]+)*)").FindAllStringSubmatch(string(text), -1) {
 		for part := range strings.SplitSeq(match[1], ", ") {
 			require.True(t, parts[part], "docs/security.md names the part %q, which the corpus lacks", part)
+		}
+	}
+}
+
+// The promise of docs/operations.md: its commands run tests that exist, and its
+// alarms are for all kinds of event, and for reasons and log records that exist.
+func TestOperationsDocument(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("docs", "operations.md"))
+	require.NoError(t, err)
+	text, sources := string(page), goSources(t)
+
+	patterns := regexp.MustCompile(`(?m)^ +(?:go test|sh -c).* -(?:run|bench) "?([A-Z]\w+)`).FindAllStringSubmatch(text, -1)
+	require.Greater(t, len(patterns), 8)
+	for _, pattern := range patterns {
+		function := regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)?` + pattern[1])
+		require.True(t, function.MatchString(sources), "docs/operations.md runs %s, which does not exist", pattern[1])
+	}
+	exists := testFunctions(t)
+	for _, named := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
+		require.True(t, exists[named[1]], "docs/operations.md names %s, which is no test", named[1])
+	}
+
+	_, alarms, _ := strings.Cut(text, "## What to alarm on")
+	alarms, _, _ = strings.Cut(alarms, "## Clocks")
+	for _, kind := range regexp.MustCompile(`EventKind = "(\w+)"`).FindAllStringSubmatch(sources, -1) {
+		require.True(t, strings.Contains(alarms, "`"+kind[1]+"`"), "docs/operations.md says nothing of the event %s", kind[1])
+	}
+	inSource := regexp.MustCompile(`(?:EventKind|Reason) += "\w+"|slog\.LevelError, "[^"]+"|\.Error(?:Context)?\(.*|errors\.New\("[^"]+"\)`).FindAllString(sources, -1)
+	for _, row := range regexp.MustCompile(`(?m)^\| .+`).FindAllString(alarms, -1) {
+		first, _, _ := strings.Cut(row[2:], " | ")
+		for _, quoted := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(first, -1) {
+			want := quoted[1] // of a record
+			if !strings.Contains(want, " ") {
+				want = strconv.Quote(want) // a kind or a reason
+			}
+			found := slices.ContainsFunc(inSource, func(s string) bool { return strings.Contains(s, want) })
+			require.True(t, found, "docs/operations.md has an alarm on %q, which does not exist", quoted[1])
 		}
 	}
 }
