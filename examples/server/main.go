@@ -42,6 +42,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
+	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	slog.SetDefault(logger) // for what the library logs by itself
 	s, err := openStores(ctx, c.store)
 	if err != nil {
 		return err
@@ -52,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 
-	a := &api{appID: c.app.ID, logger: slog.New(slog.NewTextHandler(stderr, nil))}
+	a := &api{appID: c.app.ID, logger: logger}
 	a.renewer, err = renew.New(s.keys, s.tokens, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	defer background.Wait() // before the stores are closed
 	defer cancel()
 	background.Go(func() { _ = a.renewer.Run(ctx, time.Minute) }) // it ends with ctx, and logs what fails
-	return serve(ctx, listener, withDeadline(a.handler()), a.logger)
+	return serve(ctx, listener, withDeadline(a.handler()), logger)
 }
 
 const (

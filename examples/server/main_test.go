@@ -236,15 +236,18 @@ func TestHungUp(t *testing.T) {
 	require.NotContains(t, log.String(), "level=ERROR")
 }
 
-// slow is a store that responds when its caller gives up.
-type slow struct{ renew.TokenStore }
+// slowKeys and slowTokens are stores that respond when their caller gives up.
+type (
+	slowKeys   struct{ renew.KeyStore }
+	slowTokens struct{ renew.TokenStore }
+)
 
-func (slow) CreateSession(ctx context.Context, _ renew.Session) error {
+func (slowKeys) SigningKey(ctx context.Context, _ string) (*renew.SigningKey, error) {
 	<-ctx.Done()
-	return ctx.Err()
+	return nil, ctx.Err()
 }
 
-func (slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
+func (slowTokens) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 	<-ctx.Done()
 	return renew.Session{}, ctx.Err()
 }
@@ -255,7 +258,7 @@ func (slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 func TestHalfClosed(t *testing.T) {
 	stores, renewer := filled(t, flagsOf(t))
 	b := issue(t, renewer)
-	renewer, err := renew.New(stores.keys, slow{stores.tokens})
+	renewer, err := renew.New(slowKeys{stores.keys}, slowTokens{stores.tokens})
 	require.NoError(t, err)
 	server := httptest.NewServer((&api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}).handler())
 	t.Cleanup(server.Close)

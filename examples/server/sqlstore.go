@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -24,10 +23,6 @@ import (
 // encryptionKeyVariable names the environment variable with the key that
 // encrypts private keys: a flag would show it to everyone on the machine.
 const encryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
-
-// statusInterval is how long another server on the same database may accept a key
-// after it was revoked. It saves the database nearly all reads of keys.
-const statusInterval = 5 * time.Second
 
 // place is a database that the flag -store names.
 type place struct {
@@ -59,12 +54,12 @@ func parsePlace(name string) (place, error) {
 
 // Without timeouts a firewall that has forgotten the connections stops a pool until
 // the program is restarted: database/sql opens connections one after the other,
-// without a deadline, and waits in the first handshake. pgx ends a statement with its context; the MySQL
-// driver needs a limit for each read and write too. It must be above the longest
-// wait for a lock.
+// without a deadline, and waits in the first handshake. pgx ends a statement with
+// its context; the MySQL driver needs a limit for each read and write too, above the
+// longest wait for a lock.
 const (
 	postgreSQLTimeouts = "connect_timeout=5"
-	mySQLTimeouts      = "timeout=5s&readTimeout=10s&writeTimeout=10s"
+	mySQLTimeouts      = "timeout=5s&readTimeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2"
 )
 
 func withPostgreSQLTimeouts(url string) string {
@@ -159,7 +154,7 @@ func newStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encryp
 	if err := sqlstore.Migrate(ctx, db, dialect); err != nil {
 		return stores{}, err
 	}
-	keys, err := sqlstore.NewKeyStore(ctx, db, dialect, encrypter, sqlstore.WithStatusInterval(statusInterval))
+	keys, err := sqlstore.NewKeyStore(ctx, db, dialect, encrypter)
 	if err != nil {
 		return stores{}, err
 	}
