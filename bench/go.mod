@@ -114,15 +114,17 @@ replace (
 	github.com/jwtrenew/renew/sqlstore => ../sqlstore
 )
 
+// Old major versions and neighbors of what the other modules import. Nothing here
+// needs them, but a build anywhere in the workspace would fetch them, to see
+// whether they hold the imported package too.
 exclude (
 	github.com/jackc/puddle v0.0.0-20190413234325-e4ced69a3a2b
 	github.com/jackc/puddle v0.0.0-20190608224051-11cab39313c9
 	github.com/jackc/puddle v1.1.3
 	github.com/jackc/puddle v1.3.0
+	github.com/lestrrat-go/jwx v1.2.29
+	github.com/lestrrat-go/option v1.0.1
+	github.com/oklog/ulid v1.3.1
+	github.com/pelletier/go-toml v1.9.5
+	go.mongodb.org/mongo-driver v1.10.3
 )
-
-exclude github.com/oklog/ulid v1.3.1
-
-exclude github.com/lestrrat-go/jwx v1.2.29
-
-exclude github.com/lestrrat-go/option v1.0.1
