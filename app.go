@@ -207,7 +207,7 @@ func EnsureApp(ctx context.Context, admin KeyAdmin, app App, alg Algorithm) erro
 	case !errors.Is(err, ErrKeyNotFound):
 		return fmt.Errorf("ensure app %q: read signing key: %w", app.ID, err)
 	}
-	key, err := generateSigningKey(firstKeyID(app.ID), alg) //nolint:contextcheck // it signs once, in memory
+	key, err := generateSigningKey(firstKeyID(app.ID), alg)
 	if err != nil {
 		return fmt.Errorf("ensure app %q: %w", app.ID, err)
 	}

@@ -77,7 +77,7 @@ func NewSigningKey(keyID string, alg Algorithm, signer crypto.Signer) (*SigningK
 	}
 	k.jose = cryptosigner.Opaque(signer)
 	const probe = "the private key matches the public key"
-	signature, err := k.signature(context.Background(), []byte(probe))
+	signature, err := k.signNow([]byte(probe))
 	if err != nil {
 		return nil, fmt.Errorf("signing key %s: sign once: %w", keyID, err)
 	}

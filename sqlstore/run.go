@@ -189,7 +189,7 @@ type outcome[T any] struct {
 func runCall[T any](ctx context.Context, r *runner, idempotent bool, s *stmt, args []any,
 	use func(context.Context, querier, []any) (T, error),
 ) (T, error) {
-	return detached(ctx, r.timeout, func(c *call) (T, error) {
+	return detached(ctx, r.timeout, func(c *call) (T, error) { //nolint:contextcheck // the call carries the context
 		return repeat(c, r, idempotent, s.writes, func() (T, error) { return once(c, r, s, args, use) })
 	})
 }
@@ -292,7 +292,7 @@ func discard(conn *sql.Conn) {
 
 // transaction runs f in a transaction, and again where the database has undone it.
 func (r *runner) transaction(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	_, err := detached(ctx, r.timeout, func(c *call) (struct{}, error) {
+	_, err := detached(ctx, r.timeout, func(c *call) (struct{}, error) { //nolint:contextcheck // the call carries the context
 		return repeat(c, r, false, true, func() (struct{}, error) {
 			return onConn(c, r, func(conn *sql.Conn) (struct{}, error) {
 				tx, err := conn.BeginTx(c, nil)
