@@ -82,6 +82,13 @@ func openBackend(ctx context.Context, kind storeKind, dsn string) (*backend, err
 // statusInterval is how long a service trusts what it has read about keys.
 const statusInterval = 5 * time.Second
 
+// encryptionKey encrypts the private keys in every database of this process.
+var encryptionKey = func() []byte {
+	secret := make([]byte, sqlstore.EncryptionKeyBytes)
+	rand.Read(secret) // never fails
+	return secret
+}()
+
 // use makes the stores on db, as a service would.
 func (b *backend) use(ctx context.Context, db *sql.DB) error {
 	db.SetMaxOpenConns(maxConns)
@@ -90,9 +97,7 @@ func (b *backend) use(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	secret := make([]byte, sqlstore.EncryptionKeyBytes)
-	rand.Read(secret) // never fails
-	encrypter, err := sqlstore.NewEncrypter(secret)
+	encrypter, err := sqlstore.NewEncrypter(encryptionKey)
 	if err != nil {
 		return err
 	}

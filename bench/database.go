@@ -196,13 +196,18 @@ func (d *databases) openUnflushed(ctx context.Context, kind storeKind) (*backend
 	if err != nil {
 		return nil, err
 	}
-	if kind.Dialect == sqlstore.PostgreSQL {
-		return openBackend(ctx, kind, dsn+"&synchronous_commit=off")
-	}
 	b, err := openBackend(ctx, kind, dsn)
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.db.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+	if kind.Dialect == sqlstore.MySQL {
+		_, err = b.db.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+		return b, err
+	}
+	// sqlstore rejects this setting where it is made: it counts from the next
+	// connections.
+	_, err = b.db.ExecContext(ctx, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
+	b.db.SetMaxIdleConns(0)
+	b.db.SetMaxIdleConns(maxConns)
 	return b, err
 }
