@@ -115,7 +115,7 @@ func useAlgorithm(ctx context.Context, keys keyStore, appID string, alg renew.Al
 	case err != nil && !errors.Is(err, renew.ErrKeyNotFound):
 		return err
 	}
-	key, err := renew.GenerateSigningKey(alg)
+	key, err := renew.GenerateSigningKey(alg) //nolint:contextcheck // it signs once, in memory
 	if err != nil {
 		return err
 	}
