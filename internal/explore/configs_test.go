@@ -105,8 +105,7 @@ func large() []*Config {
 		})
 		add("renew function", func(c *Config) { c.Hook, c.Denials, c.Faults, c.HangUps, c.Requests = true, 1, 1, 1, 3 })
 		add("clocks", func(c *Config) {
-			c.Requests = 3
-			c.RefreshNotBefore, c.Lost, c.Steps, c.Thief = time.Minute, 1, 3, &Thief{Requests: 1}
+			c.Requests, c.RefreshNotBefore, c.Lost, c.Steps = 3, time.Minute, 1, 2
 			c.Clock = []time.Duration{61 * time.Second, -30 * time.Second, -24 * time.Hour}
 		})
 		for _, policy := range []renew.AheadPolicy{renew.AheadFails, renew.AheadRejected, renew.AheadAdopted} {
@@ -116,7 +115,7 @@ func large() []*Config {
 				})
 			}
 			add(fmt.Sprintf("ahead %d and a thief", policy), func(c *Config) {
-				c.Requests, c.Ahead, c.Restores, c.Thief = 3, policy, 1, &Thief{Requests: 2}
+				c.Tabs, c.Requests, c.Ahead, c.Restores, c.Thief = 1, 3, policy, 1, &Thief{Requests: 2}
 			})
 		}
 	}
