@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command bench measures what a renewal costs, and prints it beside the limit
 // that the cryptography sets, a renewal written by hand, and other libraries.
 //
