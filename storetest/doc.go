@@ -315,112 +315,79 @@
 //
 // # The laws of a KeyStore
 //
-// The suite fills the store through its [Keys].
+// The suite fills the store through [renew.KeyAdmin].
 //
 // # K1: an app is kept
 //
-// App returns the app as it stands: every field, as it was created or changed
-// last.
+// App returns the app as it was created or changed last, every field; UpdateApp
+// ignores KeyHashes.
 //
-//   - every-field: a field is not written, not read back, or taken for
-//     another; a duration in another unit
-//   - zero-values: a zero lifetime is replaced by the default, which is the
-//     Renewer's to choose
-//   - changes: a handle keeps an old copy of the app
+// # K2: an unknown app, a taken ID
 //
-// # K2: an unknown app
-//
-// An unknown app is ErrAppNotFound.
-//
-//   - unknown-app: the database's own error for no row, or a zero App, is
-//     returned
+// An unknown app is ErrAppNotFound; a taken app ID is ErrAppExists, and the app
+// stays as it was.
 //
 // # K3: an unknown key
 //
-// An unknown key, or another app's, is ErrKeyNotFound.
-//
-//   - unknown-key: the database's own error for no row is returned
-//   - key-of-another-app: a key is looked up by its ID without the app: one
-//     app's keys verify another's tokens
-//   - no-key-yet: an app without a key is given another app's, or the
-//     database's own error
+// An unknown key, or another app's, is ErrKeyNotFound; no call changes another
+// app.
 //
 // # K4: one key signs
 //
-// Exactly one key signs: the one that was rotated in last.
-//
-//   - the-last-one: the active key is not the newest, or a handle keeps an old
-//     one
-//   - its-public-half: the private key and the public key of an ID are not of
-//     one pair
-//   - each-app-its-own: the active key is looked up without the app
-//   - rotations-at-once: rotating takes two steps, with two keys active or
-//     none in between
+// Exactly one key signs, the one that was rotated in last, until it is revoked;
+// a taken key ID is ErrKeyExists.
 //
 // # K5: a replaced key
 //
-// A replaced key goes on verifying, unchanged.
-//
-//   - replaced: rotating deletes the old key, or stores the new one under its
-//     ID: all sessions end
+// A replaced key verifies, unchanged, until the end that SigningPeriod says, and
+// has that end.
 //
 // # K6: a revoked key
 //
-// A revoked key is ErrKeyRevoked, from any process, and signs no more.
-//
-//   - revoked: revoking deletes the key, or a handle keeps it in a cache
-//   - active-one: revocation is looked at when verifying and not when signing
-//   - no-other: a key is revoked by less than app and ID
+// A revoked key is ErrKeyRevoked, from any process, and signs no more; revoking
+// again is nil.
 //
 // # K7: app keys
 //
 // Of app keys only hashes are kept: one that was added is there, one that was
 // removed is not.
 //
-//   - overlap: an app has room for one hash only, or a removed one stays in a
-//     cache
-//
 // # K8: names are exact
 //
 // App IDs and issuers are opaque and exact; no two apps are confused.
 //
-//   - app-ids: a collation that ignores case, accents or trailing spaces, a
-//     column that is too short, text put into a query
-//
 // # K9: a context that is done
 //
-// With a context that is already done: its error.
-//
-//   - every-method: the context is not passed on, or not looked at: begin with
-//     ctx.Err
+// With a context that is already done: its error, and nothing changes; one that
+// ends during a call leaves a whole change or none.
 //
 // # K10: nothing is shared
 //
-// Nothing handed in or out is shared: changing it afterwards changes no stored
-// app.
-//
-//   - key-hashes: the slice of hashes is kept, or handed out, as it is
+// The store and its caller share no memory: changing what was passed or returned
+// changes no stored app.
 //
 // # K11: an outage
 //
-// An outage is an error of its own, never ErrAppNotFound, ErrKeyNotFound or
-// ErrKeyRevoked.
-//
-//   - every-method: every failure of a query is taken for no row found, or an
-//     error is dropped
+// An outage is an error of its own, never one that the laws name, and what was
+// stored is there after it.
 //
 // # K12: listing keys
 //
-// VerificationKeys returns every key that still verifies, the active one
-// first, and no other.
-//
-//   - active-first: the list is ordered by ID, or revoked keys, or another
-//     app's, are in it
+// VerificationKeys returns every key that still verifies, the published ones
+// too, the active one first, and no other.
 //
 // # K13: a crash
 //
-// Durable stores: apps, keys and revocations survive a kill of the process and
-// of the database.
+// Durable stores: an acknowledged change of apps and keys survives a kill of the
+// process and of the database.
 //
-//   - quiet: writes are answered before they are on disk
+// # K14: a published key
+//
+// A published key verifies, is listed and does not sign until RotateSigningKey
+// makes it the active one; another key of its ID is ErrKeyExists.
+//
+// # K15: deleting expired keys
+//
+// DeleteExpiredKeys deletes the replaced and revoked keys that expired before
+// the given time, and no others.
 package storetest

@@ -128,7 +128,7 @@ func (h hanging) Rotate(ctx context.Context, _ string, _ renew.Session) error {
 func TestAStoreThatHangs(t *testing.T) {
 	quick := func(c *config) { c.context, c.watchdog = 20*time.Millisecond, 200*time.Millisecond }
 	wantFailure(t, tryCase(t, hanging{sound{newBacking()}, false}, "T4", "replaces-every-field", quick),
-		"expected an answer to every call", `handle 2: Rotate(from "`, "(no answer yet)")
+		"expected the case to end", `handle 2: Rotate(from "`, "(has not returned)")
 	wantFailure(t, tryCase(t, hanging{sound{newBacking()}, true}, "T4", "replaces-every-field", quick),
 		`the store returned the error "context deadline exceeded"`)
 	slow := func(c *config) {
@@ -154,10 +154,10 @@ func TestAStoreThatPanics(t *testing.T) {
 func TestALawThatDoesNotApplyIsSkipped(t *testing.T) {
 	store := struct{ renew.TokenStore }{sound{newBacking()}}
 	for law, c := range map[string]struct{ name, why string }{
-		"T11": {"counts", "the store is no renew.Purger"},
+		"T11": {"counts", "the store does not implement renew.Purger"},
 		"T12": {"every-method", "the test of this store gives no WithOutage"},
 		"T13": {"quiet", "the test of this store gives no WithCrash"},
-		"S1":  {"many", "the store is no renew.SubjectStore"},
+		"S1":  {"many", "the store does not implement renew.SubjectStore"},
 	} {
 		if r := tryCase(t, store, law, c.name, nil); len(r.failures) > 0 || !strings.Contains(r.skipped, c.why) {
 			t.Errorf("%s/%s: failures %q, skipped for %q", law, c.name, r.failures, r.skipped)

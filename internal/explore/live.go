@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing/synctest"
 	"time"
 
@@ -34,7 +35,8 @@ func newLive(p *process) (*live, error) {
 type liveRequest struct {
 	run     *run
 	replies chan reply
-	call    *call // what it waits for a reply to
+	mu      sync.Mutex // of the two below, while its goroutine runs
+	call    *call      // what it waits for a reply to
 	result  *result
 }
 
@@ -53,7 +55,7 @@ func (l *live) start(n int32) {
 		go func() {
 			defer cancel()
 			res := l.handle(context.WithValue(ctx, liveKey{}, q), l.renewer, r)
-			q.result = &res
+			q.set(nil, &res)
 		}()
 	})
 }
@@ -87,7 +89,7 @@ func (l *live) proceed(n int32, q *liveRequest, letGo func()) {
 func (q *liveRequest) settle() {
 	for range 60 {
 		synctest.Wait()
-		if q.call != nil || q.result != nil {
+		if q.settled() {
 			return
 		}
 		time.Sleep(time.Second) // of the bubble: it waits for the end of its context
@@ -123,9 +125,23 @@ func (l *live) revoking(q *liveRequest) bool {
 	return false
 }
 
+// settled reports whether a request has made a call or has ended. The bubble's
+// clock, by which a request may wake up, orders nothing.
+func (q *liveRequest) settled() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.call != nil || q.result != nil
+}
+
+func (q *liveRequest) set(c *call, r *result) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.call, q.result = c, r
+}
+
 // await is a call of a request that runs.
 func (q *liveRequest) await(ctx context.Context, c call) (reply, error) {
-	q.call = &c
+	q.set(&c, nil)
 	given := <-q.replies
 	q.run.clock = given.clock
 	if given.canceled {
