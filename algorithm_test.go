@@ -320,6 +320,9 @@ func TestKeysMadeByHand(t *testing.T) {
 		"RSA: another's public key": {renew.RS256, &rsa.PrivateKey{PublicKey: otherRSA.PublicKey, D: rsaKey.D, Primes: rsaKey.Primes}},
 		"RSA: no primes":            {renew.PS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey}},
 		"RSA: primes that are nil":  {renew.RS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: rsaKey.D, Primes: []*big.Int{nil, nil}}},
+		"RSA: D negative":           {renew.RS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: new(big.Int).Neg(rsaKey.D), Primes: rsaKey.Primes}},
+		"RSA: primes negative":      {renew.RS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: rsaKey.D, Primes: negated(rsaKey.Primes)}},
+		"RSA: primes nil":           {renew.RS256, &rsa.PrivateKey{PublicKey: rsaKey.PublicKey, D: new(big.Int).Neg(rsaKey.D)}},
 		"ECDSA: nil":                {renew.ES256, (*ecdsa.PrivateKey)(nil)},
 		"ECDSA: empty":              {renew.ES256, &ecdsa.PrivateKey{}},
 		"ECDSA: another's":          {renew.ES256, &ecdsa.PrivateKey{PublicKey: other.PublicKey, D: ecKey.D}},
@@ -347,4 +350,12 @@ func TestKeysMadeByHand(t *testing.T) {
 			}
 		})
 	}
+}
+
+func negated(numbers []*big.Int) []*big.Int {
+	negative := make([]*big.Int, len(numbers))
+	for i, n := range numbers {
+		negative[i] = new(big.Int).Neg(n)
+	}
+	return negative
 }

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -58,6 +60,9 @@ func NewSigningKey(keyID string, alg Algorithm, signer crypto.Signer) (*SigningK
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
 	}
+	if err := checkPrivate(signer); err != nil {
+		return nil, fmt.Errorf("signing key %s: %w", keyID, err)
+	}
 	header, err := json.Marshal(header{Algorithm: string(alg), KeyID: keyID, Type: headerType})
 	if err != nil {
 		return nil, fmt.Errorf("signing key %s: %w", keyID, err)
@@ -96,6 +101,25 @@ func publicOf(signer crypto.Signer) (public crypto.PublicKey, err error) {
 		}
 	}()
 	return signer.Public(), nil
+}
+
+// checkPrivate rejects a private key with a negative number. The standard library
+// signs with its absolute value, in some versions, and a store that encodes the key
+// would keep another one.
+func checkPrivate(signer crypto.Signer) error {
+	var numbers []*big.Int
+	switch key := signer.(type) {
+	case *rsa.PrivateKey:
+		numbers = append(slices.Clone(key.Primes), key.D)
+	case *ecdsa.PrivateKey:
+		numbers = []*big.Int{key.D}
+	}
+	for _, n := range numbers {
+		if n != nil && n.Sign() < 0 {
+			return errors.New("the private key is malformed")
+		}
+	}
+	return nil
 }
 
 // GenerateSigningKey returns a new key in memory, with a new key ID. RSA keys
