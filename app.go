@@ -2,13 +2,11 @@ package renew
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -32,7 +30,15 @@ type App struct {
 	RefreshNotBefore time.Duration // nbf of the refresh token, after iat
 	SessionTTL       time.Duration // absolute life of a session, from Issue; 0: none; a change counts from a session's next renewal
 	MaxSessions      int           // live sessions per subject: Issue revokes the oldest ones beyond it; 0: no limit; needs a SubjectStore
+
+	// FormerIssuers are the issuers of tokens that are still accepted, at most 100
+	// names of 1 to 255 bytes: a refresh token with one of them is renewed, and the
+	// new pair has Issuer; an auth token with one of them is valid until it expires.
+	// Put the old issuer here when you rename an app.
+	FormerIssuers []string
 }
+
+const maxFormerIssuers = 100
 
 // Validate says what is wrong with the app's settings, or returns nil. Stores
 // call it before they keep an app, and the [Renewer] before it uses one.
@@ -40,6 +46,14 @@ func (a App) Validate() error {
 	for _, name := range []struct{ field, value string }{{"ID", a.ID}, {"Issuer", a.Issuer}} {
 		if message := checkText(name.value, maxNameBytes); message != "" {
 			return fmt.Errorf("app: %s %s", name.field, message)
+		}
+	}
+	if len(a.FormerIssuers) > maxFormerIssuers {
+		return fmt.Errorf("app: FormerIssuers has %d entries, but must have at most %d", len(a.FormerIssuers), maxFormerIssuers)
+	}
+	for i, issuer := range a.FormerIssuers {
+		if message := checkText(issuer, maxNameBytes); message != "" {
+			return fmt.Errorf("app: FormerIssuers[%d] %s", i, message)
 		}
 	}
 	for _, d := range []struct {
@@ -99,15 +113,9 @@ func (a App) capEnd(createdAt, endsAt time.Time) time.Time {
 	return capAt(createdAt.Truncate(time.Second).Add(a.SessionTTL), endsAt)
 }
 
-// holds reports whether key is one of the app's. How long it takes depends on
-// the number of keys and the length of the presented one only.
-func (a App) holds(key string) bool {
-	_, malformed := HashAppKey(key)
-	hash, found := sha256.Sum256([]byte(key)), 0
-	for _, h := range a.KeyHashes {
-		found |= subtle.ConstantTimeCompare(h[:], hash[:])
-	}
-	return found == 1 && malformed == nil
+// hasIssued reports whether iss is the issuer of tokens that the app accepts.
+func (a App) hasIssued(iss string) bool {
+	return iss == a.Issuer || slices.Contains(a.FormerIssuers, iss)
 }
 
 // app reads an app and validates it. Until the store has it, its ID is only what
@@ -133,57 +141,6 @@ func (r *Renewer) app(ctx context.Context, appID string) (App, error) {
 	}
 	return app, nil
 }
-
-// AuthenticateApp checks the app key that a caller has sent.
-//
-// Errors: [ErrAppNotFound], [ErrInvalidAppKey]; any other is an internal error.
-// A service responds to the first two alike; otherwise callers can find out which
-// apps exist.
-func (r *Renewer) AuthenticateApp(ctx context.Context, appID, appKey string) error {
-	app, err := r.app(ctx, appID)
-	held := app.holds(appKey) // of an unknown app too, or its response would come sooner
-	if err == nil && !held {
-		err = ErrInvalidAppKey
-	}
-	if errors.Is(err, ErrInvalidAppKey) || errors.Is(err, ErrAppNotFound) {
-		r.report(ctx, Event{Kind: EventAppKeyRejected, AppID: app.ID})
-	}
-	return err
-}
-
-// AppKeyHash is the SHA-256 hash of an app key, the only form ever stored. An app
-// key is random, so that the hash needs no salt and no stretching.
-type AppKeyHash [sha256.Size]byte
-
-// NewAppKey returns a new app key of 256 random bits, 43 characters of base64url,
-// and its hash. Give the key to the caller and the hash to the [KeyStore].
-func NewAppKey() (key string, hash AppKeyHash) {
-	var secret [32]byte
-	rand.Read(secret[:]) // never fails
-	key = base64.RawURLEncoding.EncodeToString(secret[:])
-	return key, sha256.Sum256([]byte(key))
-}
-
-const minAppKeyBytes = 16
-
-// HashAppKey returns the hash of an app key. A key that was not made by
-// [NewAppKey] must be as hard to guess: the hash is not stretched. It returns an
-// error for a key that can be guessed or that no HTTP header can carry: under 16
-// characters, white space at an end (such as the line break of the file that it
-// was read from), anything but visible ASCII. Such a key is never valid.
-func HashAppKey(key string) (AppKeyHash, error) {
-	switch {
-	case len(key) < minAppKeyBytes:
-		return AppKeyHash{}, fmt.Errorf("app key: it must be at least %d characters long", minAppKeyBytes)
-	case isSpace(key[0]) || isSpace(key[len(key)-1]):
-		return AppKeyHash{}, errors.New("app key: it has white space at an end, such as the line break of a file")
-	case !isVisibleASCII(key):
-		return AppKeyHash{}, errors.New("app key: it has a character other than visible ASCII")
-	}
-	return sha256.Sum256([]byte(key)), nil
-}
-
-func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
 // EnsureApp creates the app and its first signing key, a new one for alg, unless
 // they are there. It is for the start of a program: calling it again is nil, and

@@ -2,10 +2,9 @@ package renew_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -68,38 +67,6 @@ func TestAppOfAStoreIsValidated(t *testing.T) {
 	}
 }
 
-// The promise: an unknown app and a wrong app key take the same steps.
-func TestWrongAppKeyTakesTheStepsOfAnUnknownApp(t *testing.T) {
-	keys := &countedKeys{calls: map[string]int{}}
-	f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys }}.new(t)
-	for _, c := range []struct {
-		appID, appKey string
-		want          error
-	}{
-		{"app_1", "wrong", renew.ErrInvalidAppKey},
-		{"app_1", "", renew.ErrInvalidAppKey},
-		{"app_1", f.appKey[:42] + "!", renew.ErrInvalidAppKey},
-		{"app_1", "!" + f.appKey[1:], renew.ErrInvalidAppKey},
-		{"app_2", f.appKey, renew.ErrAppNotFound},
-	} {
-		keys.calls = map[string]int{}
-		require.ErrorIs(t, f.AuthenticateApp(f.ctx, c.appID, c.appKey), c.want)
-		require.Equal(t, map[string]int{"App": 1}, keys.calls)
-	}
-}
-
-func TestAppKeys(t *testing.T) {
-	one, hash := renew.NewAppKey()
-	two, _ := renew.NewAppKey()
-	require.NotEqual(t, one, two)
-	again, err := renew.HashAppKey(one)
-	require.NoError(t, err)
-	require.Equal(t, hash, again)
-	secret, err := base64.RawURLEncoding.DecodeString(one)
-	require.NoError(t, err)
-	require.Len(t, secret, 32)
-}
-
 func TestAppSettings(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -122,6 +89,12 @@ func TestAppSettings(t *testing.T) {
 		{"the longest auth token", func(a *renew.App) { a.AuthTTL = math.MaxInt64 / time.Second * time.Second }, "RefreshTTL"},
 		{"half of it", func(a *renew.App) { a.AuthTTL = math.MaxInt64 / 2 / time.Second * time.Second }, ""},
 		{"a session that is over before its auth token is valid", func(a *renew.App) { a.AuthNotBefore, a.SessionTTL = time.Minute, time.Minute }, "SessionTTL"},
+		{"a former issuer", func(a *renew.App) { a.FormerIssuers = []string{"a", "issuer", "a"} }, ""},
+		{"a former issuer without a name", func(a *renew.App) { a.FormerIssuers = []string{"a", ""} }, "FormerIssuers[1] is required"},
+		{"a former issuer of 256 bytes", func(a *renew.App) { a.FormerIssuers = []string{strings.Repeat("a", 256)} }, "FormerIssuers[0]"},
+		{"a former issuer with a control character", func(a *renew.App) { a.FormerIssuers = []string{"a\x00"} }, "FormerIssuers[0]"},
+		{"100 former issuers", func(a *renew.App) { a.FormerIssuers = slices.Repeat([]string{"a"}, 100) }, ""},
+		{"101 former issuers", func(a *renew.App) { a.FormerIssuers = slices.Repeat([]string{"a"}, 101) }, "at most 100"},
 		{"a negative number of sessions", func(a *renew.App) { a.MaxSessions = -1 }, "MaxSessions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,72 +126,6 @@ func TestUnknownApp(t *testing.T) {
 				require.ErrorIs(t, err, renew.ErrAppNotFound)
 			}
 		})
-	}
-}
-
-func TestAuthenticateApp(t *testing.T) {
-	f := newFixture(t)
-	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
-	for name, key := range map[string]string{"another": f.appKey + "x", "none": "", "the hash": string(f.app.KeyHashes[0][:])} {
-		t.Run(name, func(t *testing.T) {
-			require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey)
-		})
-	}
-	t.Run("while a key is being replaced, both are valid", func(t *testing.T) {
-		key, hash := renew.NewAppKey()
-		require.Len(t, key, 43)
-		require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, hash))
-		require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, key))
-		require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
-		require.NoError(t, f.store.RemoveAppKey(f.ctx, f.app.ID, f.app.KeyHashes[0]))
-		require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey), renew.ErrInvalidAppKey)
-	})
-	t.Run("an app without keys rejects all callers", func(t *testing.T) {
-		f.addApp("app_2", "issuer_2", nil)
-		require.ErrorIs(t, f.AuthenticateApp(f.ctx, "app_2", ""), renew.ErrInvalidAppKey)
-	})
-	t.Run("an outage is not a wrong key", func(t *testing.T) {
-		f := fixtureConfig{keys: func(s *memstore.Store) renew.KeyStore {
-			return &brokenKeys{KeyStore: s, app: func(*renew.App) error { return errOutage }}
-		}}.new(t)
-		err := f.AuthenticateApp(f.ctx, f.app.ID, f.appKey)
-		requireInternal(t, err)
-		require.ErrorIs(t, err, errOutage)
-	})
-}
-
-// The promise: what anyone can guess, and what no header can carry, is not an app
-// key, and the error says so where the key is hashed.
-func TestAppKeysOfNoUse(t *testing.T) {
-	const valid = "a-key-of-24-characters-x"
-	for name, key := range map[string]string{
-		"empty":                          "",
-		"15 characters":                  valid[:15],
-		"the line break of its file":     valid + "\n",
-		"the line break of another file": valid + "\r\n",
-		"a space before":                 " " + valid,
-		"a tab after":                    valid + "\t",
-		"a space inside":                 "a key of 24 characters x",
-		"a letter beyond ASCII":          valid + "é",
-		"NUL":                            valid + "\x00",
-		"DEL":                            valid + "\x7f",
-	} {
-		t.Run(name, func(t *testing.T) {
-			hash, err := renew.HashAppKey(key)
-			require.Error(t, err)
-			require.Zero(t, hash)
-			if key != "" {
-				require.NotContains(t, err.Error(), key)
-			}
-			f := newFixture(t)
-			require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, sha256.Sum256([]byte(key))))
-			require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey, "its stored hash lets no one in")
-		})
-	}
-	for _, key := range []string{valid, valid[:16], "!\"#$%&'()*+,-./0", strings.Repeat("k", 4096)} {
-		hash, err := renew.HashAppKey(key)
-		require.NoError(t, err)
-		require.Equal(t, renew.AppKeyHash(sha256.Sum256([]byte(key))), hash)
 	}
 }
 
@@ -300,11 +207,64 @@ func TestEnsureApp(t *testing.T) {
 	})
 }
 
-// An app whose hashes are zero, as an array that was never set, lets no one in.
-func TestZeroHashIsNoKey(t *testing.T) {
+// The promise: a renamed app keeps its users. Tokens of a former issuer are valid,
+// new ones have the app's, and a name that was never listed stays rejected.
+func TestFormerIssuers(t *testing.T) {
 	f := newFixture(t)
-	require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, renew.AppKeyHash{}))
-	for _, key := range []string{"", strings.Repeat("\x00", 32), strings.Repeat("0", 64)} {
-		require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, key), renew.ErrInvalidAppKey)
+	first := f.issue()
+	rename := func(issuer string, former ...string) {
+		t.Helper()
+		f.app.Issuer, f.app.FormerIssuers = issuer, former
+		require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
 	}
+	issuerOf := func(token string) string {
+		t.Helper()
+		claims, err := f.VerifyAuthToken(f.ctx, f.app.ID, token)
+		require.NoError(t, err)
+		return claims.Issuer
+	}
+	rejected := func(b *renew.Bundle) {
+		t.Helper()
+		f.rejected(b, renew.ReasonIssuer)
+		_, err := f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+		require.ErrorIs(t, err, renew.ErrInvalidAuthToken)
+		require.ErrorIs(t, f.Revoke(f.ctx, f.app.ID, b.RefreshToken), renew.ErrInvalidToken)
+	}
+
+	rename("issuer_2")
+	rejected(first)
+	rename("issuer_2", "ISSUER_1", "issuer_1 ", "issuer_12")
+	rejected(first)
+	rename("issuer_2", "issuer_0", "issuer_1")
+	require.Equal(t, "issuer_1", issuerOf(first.AuthToken), "what the token says")
+	second := f.renew(first)
+	require.Equal(t, "issuer_2", issuerOf(second.AuthToken))
+	f.rejected(first, renew.ReasonSuperseded)
+
+	rename("issuer_3", "issuer_1", "issuer_2")
+	third := f.renew(second)
+	require.Equal(t, "issuer_3", issuerOf(third.AuthToken))
+	claims, err := f.VerifySession(f.ctx, f.app.ID, first.AuthToken)
+	require.NoError(t, err)
+	require.Equal(t, "issuer_1", claims.Issuer)
+	require.NoError(t, f.Revoke(f.ctx, f.app.ID, second.RefreshToken))
+	f.rejected(third, renew.ReasonRevokedSession)
+}
+
+// The promise: a retry across a renaming gives the same pair, in the app's name of
+// now.
+func TestRetryAcrossARenaming(t *testing.T) {
+	f := newFixture(t)
+	first := f.issue()
+	second, err := f.renewWith(first, "0123456789abcdef")
+	require.NoError(t, err)
+	f.app.Issuer, f.app.FormerIssuers = "issuer_2", []string{"issuer_1"}
+	require.NoError(t, f.store.UpdateApp(f.ctx, f.app))
+	again, err := f.renewWith(first, "0123456789abcdef")
+	require.NoError(t, err)
+	require.True(t, again.Retried)
+	require.Equal(t, second.TokenID, again.TokenID)
+	claims, err := f.VerifyAuthToken(f.ctx, f.app.ID, again.AuthToken)
+	require.NoError(t, err)
+	require.Equal(t, "issuer_2", claims.Issuer)
 }

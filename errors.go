@@ -73,7 +73,7 @@ const (
 	ReasonSignature      Reason = "bad_signature"   // the key did not sign this
 	ReasonClaims         Reason = "bad_claims"      // a claim is missing, not of its type, or must not be there
 	ReasonType           Reason = "wrong_type"      // an auth token for a refresh token, or the reverse
-	ReasonIssuer         Reason = "wrong_issuer"    // iss is not the app's
+	ReasonIssuer         Reason = "wrong_issuer"    // iss is not the app's, nor a former one
 	ReasonRetiredKey     Reason = "retired_key"     // exp is later than that of any token that the replaced key can have signed
 	ReasonUnknownSession Reason = "unknown_session" // never stored, or deleted
 	ReasonRevokedSession Reason = "revoked_session" // revoked by a caller, or for reuse

@@ -67,7 +67,8 @@ type KeyAdmin interface {
 	// UpdateApp replaces the settings of the app with the ID app.ID: all except
 	// KeyHashes, which it ignores, so that it does not undo a concurrent change
 	// of the app keys. Lifetimes are those of tokens to come. A new Issuer
-	// invalidates every token of the app. It returns the error of [App.Validate].
+	// invalidates every token of the app, unless the old one is among its
+	// FormerIssuers. It returns the error of [App.Validate].
 	UpdateApp(ctx context.Context, app App) error
 
 	// AddAppKey accepts the app key with this hash, in addition to the others.

@@ -207,6 +207,7 @@ type token struct {
 	kind      tokenKind
 	appID     string
 	keyID     string
+	issuer    string // the app's, or a former one
 	tokenID   string
 	sessionID string
 	issuedAt  time.Time
@@ -332,7 +333,7 @@ func (r *Renewer) parse(ctx context.Context, appID, compact string, kind tokenKi
 	if !key.verifies([]byte(jws.input), jws.signature) {
 		return app, nil, kind.reject(ReasonSignature, "")
 	}
-	t, err := readClaims(jws.payload, app.Issuer, kind)
+	t, err := readClaims(jws.payload, app, kind)
 	if err != nil {
 		return app, nil, err
 	}
@@ -363,7 +364,7 @@ func (r *Renewer) verificationKey(ctx context.Context, appID, keyID string, kind
 }
 
 // readClaims reads the claims that both kinds of token have, strictly typed.
-func readClaims(payload []byte, issuer string, kind tokenKind) (*token, error) {
+func readClaims(payload []byte, app App, kind tokenKind) (*token, error) {
 	members, err := strictjson.Object(payload, reserved...)
 	if err != nil {
 		return nil, kind.reject(ReasonClaims, "the payload "+err.Error())
@@ -373,13 +374,14 @@ func readClaims(payload []byte, issuer string, kind tokenKind) (*token, error) {
 	if !kind.accepts(hasType, name) {
 		return nil, kind.reject(ReasonType, "")
 	}
-	if iss, _ := strictjson.String(members["iss"]); iss != issuer {
+	iss, _ := strictjson.String(members["iss"])
+	if !app.hasIssued(iss) {
 		return nil, kind.reject(ReasonIssuer, "")
 	}
 	if err := kind.checkMembers(members, hasType); err != nil {
 		return nil, err
 	}
-	t := &token{kind: kind, members: members}
+	t := &token{kind: kind, issuer: iss, members: members}
 	if t.tokenID, _ = strictjson.String(members["jid"]); !isCanonicalULID(t.tokenID) {
 		return nil, kind.reject(ReasonClaims, "jid is not a ULID in canonical form")
 	}

@@ -15,7 +15,7 @@ import (
 
 // AuthClaims is what a verified auth token says.
 type AuthClaims struct {
-	Issuer    string
+	Issuer    string // the app's, or one of its FormerIssuers
 	Subject   string
 	Audience  []string
 	IP        string // of the client that the token was given to
@@ -77,7 +77,7 @@ func (r *Renewer) verify(ctx context.Context, appID, compact string) (*token, *A
 	case t.expired(now, r.leeway):
 		return t, nil, t.kind.reject(ReasonExpired, "")
 	}
-	claims, err := t.authClaims(app.Issuer)
+	claims, err := t.authClaims()
 	return t, claims, err
 }
 
@@ -111,9 +111,9 @@ func (r *Renewer) authRejected(ctx context.Context, t *token, err error) {
 }
 
 // authClaims reads the claims that only an auth token has.
-func (t *token) authClaims(issuer string) (*AuthClaims, error) {
+func (t *token) authClaims() (*AuthClaims, error) {
 	c := &AuthClaims{
-		Issuer:    issuer,
+		Issuer:    t.issuer,
 		KeyID:     t.keyID,
 		TokenID:   t.tokenID,
 		SessionID: t.sessionID,

@@ -68,9 +68,14 @@ func (s *Store) App(ctx context.Context, appID string) (renew.App, error) {
 	if t == nil {
 		return renew.App{}, renew.ErrAppNotFound
 	}
-	app := t.app
+	return clone(t.app), nil
+}
+
+// clone returns an app that shares no memory with app.
+func clone(app renew.App) renew.App {
 	app.KeyHashes = slices.Clone(app.KeyHashes)
-	return app, nil
+	app.FormerIssuers = slices.Clone(app.FormerIssuers)
+	return app
 }
 
 // SigningKey returns the app's active key. [renew.ErrKeyNotFound]: it has none,
@@ -141,7 +146,7 @@ func (s *Store) CreateApp(ctx context.Context, app renew.App) error {
 	if err := app.Validate(); err != nil {
 		return fmt.Errorf("memstore: create app: %w", err)
 	}
-	app.KeyHashes = slices.Clone(app.KeyHashes)
+	app = clone(app)
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if s.tenant(app.ID) != nil {
@@ -157,8 +162,9 @@ func (s *Store) UpdateApp(ctx context.Context, app renew.App) error {
 		if err := app.Validate(); err != nil {
 			return err
 		}
-		app.KeyHashes = t.app.KeyHashes
-		t.app = app
+		updated := clone(app)
+		updated.KeyHashes = t.app.KeyHashes
+		t.app = updated
 		t.period.Count(app)
 		return nil
 	})

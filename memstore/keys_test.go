@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -299,8 +300,8 @@ func TestKeyStoreErrors(t *testing.T) {
 		_, err = s.VerificationKeys(t.Context(), "none")
 		require.ErrorIs(t, err, renew.ErrAppNotFound)
 		require.ErrorIs(t, s.UpdateApp(t.Context(), renew.App{ID: "none", Issuer: "i"}), renew.ErrAppNotFound)
-		require.ErrorIs(t, s.AddAppKey(t.Context(), "none", renew.AppKeyHash{1}), renew.ErrAppNotFound)
-		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "none", renew.AppKeyHash{1}), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.AddAppKey(t.Context(), "none", keyHash(1)), renew.ErrAppNotFound)
+		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "none", keyHash(1)), renew.ErrAppNotFound)
 		require.ErrorIs(t, s.RotateSigningKey(t.Context(), "none", key, start), renew.ErrAppNotFound)
 		require.ErrorIs(t, s.RevokeKey(t.Context(), "none", keyID(key), start), renew.ErrAppNotFound)
 	})
@@ -310,7 +311,7 @@ func TestKeyStoreErrors(t *testing.T) {
 		_, err = s.VerificationKey(t.Context(), "other", keyID(key))
 		require.ErrorIs(t, err, renew.ErrKeyNotFound, "another app's key verifies")
 		require.ErrorIs(t, s.RevokeKey(t.Context(), "other", keyID(key), start), renew.ErrKeyNotFound)
-		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "other", renew.AppKeyHash{1}), renew.ErrKeyNotFound)
+		require.ErrorIs(t, s.RemoveAppKey(t.Context(), "other", keyHash(1)), renew.ErrKeyNotFound)
 		keys, err := s.VerificationKeys(t.Context(), "other")
 		require.NoError(t, err)
 		require.Empty(t, keys)
@@ -460,7 +461,7 @@ func TestActiveKeyNeverExpires(t *testing.T) {
 }
 
 func TestAppKeysOverlapAndSurviveUpdates(t *testing.T) {
-	first, second := renew.AppKeyHash{1}, renew.AppKeyHash{2}
+	first, second := keyHash(1), keyHash(2)
 	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{first, first}})
 	hashes := func() []renew.AppKeyHash {
 		app, err := s.App(t.Context(), appID)
@@ -485,17 +486,17 @@ func TestAppKeysOverlapAndSurviveUpdates(t *testing.T) {
 
 // T9's like for apps: nothing handed in or out is shared.
 func TestAppSharesNothing(t *testing.T) {
-	in := []renew.AppKeyHash{{1}}
+	in := []renew.AppKeyHash{keyHash(1)}
 	s := newStore(t, renew.App{KeyHashes: in})
-	in[0] = renew.AppKeyHash{9}
+	in[0] = keyHash(9)
 	out, err := s.App(t.Context(), appID)
 	require.NoError(t, err)
-	require.Equal(t, []renew.AppKeyHash{{1}}, out.KeyHashes)
-	out.KeyHashes[0] = renew.AppKeyHash{9}
-	require.NoError(t, s.AddAppKey(t.Context(), appID, renew.AppKeyHash{2}))
+	require.Equal(t, []renew.AppKeyHash{keyHash(1)}, out.KeyHashes)
+	out.KeyHashes[0] = keyHash(9)
+	require.NoError(t, s.AddAppKey(t.Context(), appID, keyHash(2)))
 	again, err := s.App(t.Context(), appID)
 	require.NoError(t, err)
-	require.Equal(t, []renew.AppKeyHash{{1}, {2}}, again.KeyHashes)
+	require.Equal(t, []renew.AppKeyHash{keyHash(1), keyHash(2)}, again.KeyHashes)
 
 	keys := rotate(t, s, start)
 	list, err := s.VerificationKeys(t.Context(), appID)
@@ -516,7 +517,7 @@ func TestAdministrationIsConcurrent(t *testing.T) {
 	for n := range administrators {
 		wg.Go(func() {
 			for i := range each {
-				hash := renew.AppKeyHash{byte(n), byte(i)}
+				hash := keyHash(n, i)
 				if err := s.AddAppKey(t.Context(), appID, hash); err != nil {
 					t.Error(err)
 				}
@@ -576,7 +577,7 @@ func administerKeys(t *testing.T, s *Store) {
 func TestDoneContextChangesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{{1}}})
+	s := newStore(t, renew.App{KeyHashes: []renew.AppKeyHash{keyHash(1)}})
 	old := rotate(t, s, start)
 	active := rotate(t, s, start)
 	session := renew.Session{AppID: appID, ID: "s", Subject: "ann", TokenID: "1", RefreshExpiresAt: start}
@@ -593,8 +594,8 @@ func TestDoneContextChangesNothing(t *testing.T) {
 		"VerificationKeys": func() error { _, err := s.VerificationKeys(ctx, appID); return err },
 		"CreateApp":        func() error { return s.CreateApp(ctx, renew.App{}) },
 		"UpdateApp":        func() error { return s.UpdateApp(ctx, renew.App{}) },
-		"AddAppKey":        func() error { return s.AddAppKey(ctx, appID, renew.AppKeyHash{2}) },
-		"RemoveAppKey":     func() error { return s.RemoveAppKey(ctx, appID, renew.AppKeyHash{1}) },
+		"AddAppKey":        func() error { return s.AddAppKey(ctx, appID, keyHash(2)) },
+		"RemoveAppKey":     func() error { return s.RemoveAppKey(ctx, appID, keyHash(1)) },
 		"RotateSigningKey": func() error { return s.RotateSigningKey(ctx, appID, newKey(t), start) },
 		"RevokeKey":        func() error { return s.RevokeKey(ctx, appID, keyID(old), start) },
 		"DeleteExpiredKeys": func() error {
@@ -618,7 +619,7 @@ func TestDoneContextChangesNothing(t *testing.T) {
 			require.ErrorIs(t, call(), context.Canceled)
 			app, err := s.App(t.Context(), appID)
 			require.NoError(t, err)
-			require.Equal(t, renew.App{ID: appID, Issuer: "issuer", KeyHashes: []renew.AppKeyHash{{1}}}, app)
+			require.Equal(t, renew.App{ID: appID, Issuer: "issuer", KeyHashes: []renew.AppKeyHash{keyHash(1)}}, app)
 			keys, err := s.VerificationKeys(t.Context(), appID)
 			require.NoError(t, err)
 			require.Equal(t, []string{active.KeyID(), old.KeyID()}, ids(keys))
@@ -638,4 +639,17 @@ func TestAdministrationErrorsNameTheApp(t *testing.T) {
 	err := s.RemoveAppKey(t.Context(), appID, hash)
 	require.EqualError(t, err, fmt.Sprintf("memstore: remove app key of app %q: key not found", appID))
 	require.EqualError(t, s.UpdateApp(t.Context(), renew.App{ID: "none", Issuer: "i"}), `memstore: update app "none": app not found`)
+}
+
+// keyHash returns a hash that differs with the bytes.
+func keyHash(bytes ...int) renew.AppKeyHash {
+	digest := make([]byte, sha256.Size)
+	for i, b := range bytes {
+		digest[i] = byte(b)
+	}
+	hash, err := renew.ParseAppKeyHash(fmt.Sprintf("sha256:%x", digest))
+	if err != nil {
+		panic(err)
+	}
+	return hash
 }

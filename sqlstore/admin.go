@@ -12,12 +12,12 @@ import (
 
 const (
 	readApp   = `SELECT ` + appColumns + ` FROM {apps} WHERE id = ?`
-	insertApp = `INSERT INTO {apps} (` + appColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	insertApp = `INSERT INTO {apps} (` + appColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	// updateApp is every change of an app or its keys: it takes effect if the row
 	// still has the revision that the change was made from.
 	updateApp = `UPDATE {apps} SET issuer = ?, key_hashes = ?, auth_ttl = ?, auth_not_before = ?, refresh_ttl = ?,
-		refresh_not_before = ?, session_ttl = ?, max_sessions = ?, signing_key_id = ?, longest_ttl = ?, signed_until = ?,
-		revision = ? WHERE id = ? AND revision = ?`
+		refresh_not_before = ?, session_ttl = ?, max_sessions = ?, former_issuers = ?, signing_key_id = ?,
+		longest_ttl = ?, signed_until = ?, revision = ? WHERE id = ? AND revision = ?`
 )
 
 // CreateApp adds an app, see [renew.KeyAdmin].
@@ -36,8 +36,7 @@ func (s *KeyStore) createApp(ctx context.Context, app renew.App) error {
 		return err
 	}
 	var r appRow
-	r.set(app)
-	if err := r.setHashes(app.KeyHashes); err != nil {
+	if err := errors.Join(r.set(app), r.setHashes(app.KeyHashes)); err != nil {
 		return err
 	}
 	defer s.clear()
@@ -54,7 +53,9 @@ func (s *KeyStore) UpdateApp(ctx context.Context, app renew.App) error {
 		if err := app.Validate(); err != nil {
 			return nil, err
 		}
-		r.set(app)
+		if err := r.set(app); err != nil {
+			return nil, err
+		}
 		return nil, r.count()
 	})
 }

@@ -2,9 +2,9 @@ package sqlstore
 
 import (
 	"database/sql"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -12,14 +12,14 @@ import (
 
 // appColumns are the columns of an app in the order of appRow's args and dest.
 const appColumns = `issuer, key_hashes, auth_ttl, auth_not_before, refresh_ttl, refresh_not_before, session_ttl,
-	max_sessions, signing_key_id, longest_ttl, signed_until, revision, id`
+	max_sessions, former_issuers, signing_key_id, longest_ttl, signed_until, revision, id`
 
 // appRow is an app as it is stored.
 type appRow struct {
 	id, issuer, keyHashes                                            string
 	authTTL, authNotBefore, refreshTTL, refreshNotBefore, sessionTTL int64 // seconds
 	maxSessions                                                      int64
-	signingKeyID                                                     sql.NullString
+	formerIssuers, signingKeyID                                      sql.NullString
 	longestTTL                                                       int64 // seconds; with signedUntil a renew.SigningPeriod
 	signedUntil                                                      int64 // milliseconds; 0: no key signed before the active one
 
@@ -31,27 +31,43 @@ type appRow struct {
 func (r *appRow) args() []any {
 	return []any{
 		r.issuer, r.keyHashes, r.authTTL, r.authNotBefore, r.refreshTTL, r.refreshNotBefore, r.sessionTTL,
-		r.maxSessions, r.signingKeyID, r.longestTTL, r.signedUntil, r.revision, r.id,
+		r.maxSessions, r.formerIssuers, r.signingKeyID, r.longestTTL, r.signedUntil, r.revision, r.id,
 	}
 }
 
 func (r *appRow) dest() []any {
 	return []any{
 		&r.issuer, &r.keyHashes, &r.authTTL, &r.authNotBefore, &r.refreshTTL, &r.refreshNotBefore, &r.sessionTTL,
-		&r.maxSessions, &r.signingKeyID, &r.longestTTL, &r.signedUntil, &r.revision, &r.id,
+		&r.maxSessions, &r.formerIssuers, &r.signingKeyID, &r.longestTTL, &r.signedUntil, &r.revision, &r.id,
 	}
 }
 
 // set takes everything except the app keys.
-func (r *appRow) set(app renew.App) {
+func (r *appRow) set(app renew.App) error {
 	r.id, r.issuer = app.ID, app.Issuer
 	r.authTTL, r.authNotBefore = seconds(app.AuthTTL), seconds(app.AuthNotBefore)
 	r.refreshTTL, r.refreshNotBefore = seconds(app.RefreshTTL), seconds(app.RefreshNotBefore)
 	r.sessionTTL, r.maxSessions = seconds(app.SessionTTL), int64(app.MaxSessions)
+	r.formerIssuers = sql.NullString{}
+	if len(app.FormerIssuers) == 0 {
+		return nil
+	}
+	encoded, err := json.Marshal(app.FormerIssuers)
+	r.formerIssuers = sql.NullString{String: string(encoded), Valid: true}
+	return err
 }
 
 func (r *appRow) app() (renew.App, error) {
 	hashes, err := r.hashes()
+	if err != nil {
+		return renew.App{}, err
+	}
+	var formerIssuers []string
+	if r.formerIssuers.Valid {
+		if err := json.Unmarshal([]byte(r.formerIssuers.String), &formerIssuers); err != nil {
+			return renew.App{}, fmt.Errorf("sqlstore: app %q: the stored former issuers are not a JSON array of strings", r.id)
+		}
+	}
 	return renew.App{
 		ID:               r.id,
 		Issuer:           r.issuer,
@@ -62,8 +78,13 @@ func (r *appRow) app() (renew.App, error) {
 		RefreshNotBefore: duration(r.refreshNotBefore),
 		SessionTTL:       duration(r.sessionTTL),
 		MaxSessions:      int(r.maxSessions),
-	}, err
+		FormerIssuers:    formerIssuers,
+	}, nil
 }
+
+// storedScheme is the hash of which the stored text has no name: all were SHA-256
+// once.
+const storedScheme = "sha256:"
 
 func (r *appRow) hashes() ([]renew.AppKeyHash, error) {
 	var texts []string
@@ -72,11 +93,14 @@ func (r *appRow) hashes() ([]renew.AppKeyHash, error) {
 	}
 	var hashes []renew.AppKeyHash
 	for _, text := range texts {
-		hash, err := hex.DecodeString(text)
-		if err != nil || len(hash) != len(renew.AppKeyHash{}) {
-			return nil, fmt.Errorf("sqlstore: app %q: a stored app key is not a SHA-256 hash in hexadecimal", r.id)
+		if !strings.Contains(text, ":") {
+			text = storedScheme + text
 		}
-		hashes = append(hashes, renew.AppKeyHash(hash))
+		hash, err := renew.ParseAppKeyHash(text)
+		if err != nil {
+			return nil, fmt.Errorf("sqlstore: app %q: a stored app key: %w", r.id, err)
+		}
+		hashes = append(hashes, hash)
 	}
 	return hashes, nil
 }
@@ -84,7 +108,7 @@ func (r *appRow) hashes() ([]renew.AppKeyHash, error) {
 func (r *appRow) setHashes(hashes []renew.AppKeyHash) error {
 	texts := make([]string, len(hashes))
 	for i, hash := range hashes {
-		texts[i] = hex.EncodeToString(hash[:])
+		texts[i] = strings.TrimPrefix(hash.String(), storedScheme)
 	}
 	encoded, err := json.Marshal(texts)
 	r.keyHashes = string(encoded)

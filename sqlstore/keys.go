@@ -171,6 +171,7 @@ func (s *KeyStore) App(ctx context.Context, appID string) (renew.App, error) {
 		return r.app()
 	})
 	app.KeyHashes = slices.Clone(app.KeyHashes)
+	app.FormerIssuers = slices.Clone(app.FormerIssuers)
 	return app, err
 }
 

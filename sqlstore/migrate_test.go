@@ -155,7 +155,7 @@ func TestMigrateFromAnEarlierVersion(t *testing.T) {
 		}
 		ms := base.UnixMilli()
 		_, err = db.Exec(fmt.Sprintf(`INSERT INTO renew_apps (id, issuer, key_hashes, auth_ttl, auth_not_before, refresh_ttl,
-			refresh_not_before, session_ttl, longest_ttl, signed_until, revision) VALUES ('app', 'issuer', '[]', 0, 0, 0, 0, 0, 10800, %d, 7)`, ms))
+			refresh_not_before, session_ttl, longest_ttl, signed_until, revision) VALUES ('app', 'issuer', '["%064x"]', 0, 0, 0, 0, 0, 10800, %d, 7)`, 255, ms))
 		require.NoError(t, err)
 		der, err := x509.MarshalPKIXPublicKey(newKey(t, renew.EdDSA).VerificationKey().Public())
 		require.NoError(t, err)
@@ -167,7 +167,9 @@ func TestMigrateFromAnEarlierVersion(t *testing.T) {
 		s := d.keyStore(t, db)
 		app, err := s.App(t.Context(), testApp)
 		require.NoError(t, err)
-		require.Equal(t, renew.App{ID: testApp, Issuer: "issuer"}, app)
+		hash, err := renew.ParseAppKeyHash(fmt.Sprintf("sha256:%064x", 255))
+		require.NoError(t, err)
+		require.Equal(t, renew.App{ID: testApp, Issuer: "issuer", KeyHashes: []renew.AppKeyHash{hash}}, app)
 		key, err := s.VerificationKey(t.Context(), testApp, tokenID(1))
 		require.NoError(t, err)
 		require.Equal(t, key.Until(base), key, "its end was when its last token expires")

@@ -105,7 +105,19 @@ var awkwardApps = []struct {
 			a.KeyHashes = append(a.KeyHashes, newKeyHash())
 		}
 	}},
-	{"an app key whose hash has zero bytes", func(a *renew.App) { a.KeyHashes = []renew.AppKeyHash{{}, {31: 1}, {0: 1}} }},
+	{"an app key whose hash has zero bytes", func(a *renew.App) {
+		a.KeyHashes = keyHashes("sha256:"+strings.Repeat("00", 32), "sha256:"+strings.Repeat("00", 31)+"01", "sha256:01"+strings.Repeat("00", 31))
+	}},
+	{"app keys hashed with SHA-512", func(a *renew.App) {
+		a.KeyHashes = append(keyHashes("sha512:"+strings.Repeat("0a", 64), "sha512:"+strings.Repeat("00", 64)), a.KeyHashes...)
+	}},
+	{"app keys of two schemes and one digest", func(a *renew.App) {
+		a.KeyHashes = keyHashes("sha256:"+strings.Repeat("0a", 32), "sha512:"+strings.Repeat("0a", 32)+strings.Repeat("00", 32))
+	}},
+	{"former issuers", func(a *renew.App) {
+		a.FormerIssuers = []string{"b", "a", `' OR '1'='1'; -- "\%_`, "  Issuer\u00a0 ", "A"}
+	}},
+	{"100 former issuers of 255 bytes", func(a *renew.App) { a.FormerIssuers = slices.Repeat([]string{strings.Repeat("値", 85)}, 100) }},
 	{"an issuer of 255 bytes", func(a *renew.App) { a.Issuer = strings.Repeat("値", 85) }},
 	{"an issuer with quotes", func(a *renew.App) { a.Issuer = `' OR '1'='1'; -- "\%_` }},
 	{"an issuer with spaces at its ends", func(a *renew.App) { a.Issuer = "  Issuer\u00a0 " }},
@@ -123,6 +135,17 @@ func keepsApps(e *keyEnv) {
 		updated.do(e, e.a, updateOp(app))
 		made.do(e, e.b, updateOp(func() renew.App { a := newApp(e); a.ID = made.app.ID; return a }()))
 	}
+}
+
+func keyHashes(texts ...string) []renew.AppKeyHash {
+	hashes := make([]renew.AppKeyHash, len(texts))
+	for i, text := range texts {
+		var err error
+		if hashes[i], err = renew.ParseAppKeyHash(text); err != nil {
+			panic(err)
+		}
+	}
+	return hashes
 }
 
 // anyOrder makes calls of every method in random order, through both handles.
@@ -701,7 +724,7 @@ func sharesNoHashes(e *keyEnv) {
 
 func spoil(hashes []renew.AppKeyHash) {
 	for i := range hashes {
-		hashes[i][0] ^= 0xff
+		hashes[i] = newKeyHash()
 	}
 }
 

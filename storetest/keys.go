@@ -143,13 +143,13 @@ func updateOp(app renew.App) keyOp {
 
 func addOp(appID string, hash renew.AppKeyHash) keyOp {
 	return keyOp{"AddAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin("AddAppKey", fmt.Sprintf("app %q, hash %x…", appID, hash[:4]), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
+		return h.admin("AddAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
 	}, func(t *tenant) error { return t.addAppKey(hash) }}
 }
 
 func removeOp(appID string, hash renew.AppKeyHash) keyOp {
 	return keyOp{"RemoveAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin("RemoveAppKey", fmt.Sprintf("app %q, hash %x…", appID, hash[:4]), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
+		return h.admin("RemoveAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
 	}, func(t *tenant) error { return t.removeAppKey(hash) }}
 }
 

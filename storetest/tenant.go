@@ -238,12 +238,13 @@ func appDifference(want, got renew.App) string {
 	d.check("RefreshNotBefore", want.RefreshNotBefore == got.RefreshNotBefore, want.RefreshNotBefore.String(), got.RefreshNotBefore.String())
 	d.check("SessionTTL", want.SessionTTL == got.SessionTTL, want.SessionTTL.String(), got.SessionTTL.String())
 	d.check("MaxSessions", want.MaxSessions == got.MaxSessions, fmt.Sprint(want.MaxSessions), fmt.Sprint(got.MaxSessions))
+	d.check("FormerIssuers", slices.Equal(want.FormerIssuers, got.FormerIssuers), fmt.Sprintf("%q", want.FormerIssuers), fmt.Sprintf("%q", got.FormerIssuers))
 	return strings.Join(d, "; ")
 }
 
 // sameHashes compares without the order, which means nothing.
 func sameHashes(a, b []renew.AppKeyHash) bool {
-	compare := func(x, y renew.AppKeyHash) int { return slices.Compare(x[:], y[:]) }
+	compare := func(x, y renew.AppKeyHash) int { return strings.Compare(x.String(), y.String()) }
 	return slices.Equal(slices.SortedFunc(slices.Values(a), compare), slices.SortedFunc(slices.Values(b), compare))
 }
 
