@@ -100,7 +100,7 @@ func ParseAppKeyHash(text string) (AppKeyHash, error) {
 		copy(h.digest[:], digest)
 		return h, nil
 	}
-	return AppKeyHash{}, errors.New("app key hash: it does not start with sha256: or sha512:")
+	return AppKeyHash{}, errors.New("app key hash: it is neither sha256: nor sha512: and a digest")
 }
 
 // String returns the hash as text: the name of the hash function, a colon, and the

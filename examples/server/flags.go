@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/storeurl"
 )
 
 // errUsage means that the command line is wrong.
@@ -39,7 +40,7 @@ func parseFlags(args []string, out io.Writer) (config, error) {
 	var c config
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
-	flags.StringVar(&c.store, "store", inMemory, storeUsage)
+	flags.StringVar(&c.store, "store", storeurl.Memory, storeUsage)
 	flags.StringVar(&c.app.ID, "app-id", "demo", "`name` of the app, in the endpoint's path and in the tokens' iss")
 	flags.StringVar(&c.appKey, "app-key", "", "`secret` that callers of the endpoint send: from now on the only valid one; without it the app keeps the app keys that it has, and a new app gets a new one")
 	added := flags.String("add-app-key", "", "`secret` that is valid in addition to those that the app has")

@@ -48,14 +48,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	appKey, err := register(ctx, s.keys, c, time.Now())
+	defer func() { err = errors.Join(err, s.Close()) }()
+	appKey, err := register(ctx, s.Keys, c, time.Now())
 	if err != nil {
 		return err
 	}
 
 	a := &api{appID: c.app.ID, logger: logger}
-	a.renewer, err = renew.New(s.keys, s.tokens, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
+	a.renewer, err = renew.New(s.Keys, s.Tokens, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
 	if err != nil {
 		return err
 	}

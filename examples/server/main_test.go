@@ -16,6 +16,8 @@ import (
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/memstore"
+
+	"github.com/jwtrenew/renew/storeurl"
 )
 
 func flagsOf(t *testing.T, args ...string) config {
@@ -26,20 +28,20 @@ func flagsOf(t *testing.T, args ...string) config {
 }
 
 // filled is a store in memory with the app of the flags, and a Renewer on it.
-func filled(t *testing.T, c config, opts ...renew.Option) (stores, *renew.Renewer) {
+func filled(t *testing.T, c config, opts ...renew.Option) (*storeurl.Stores, *renew.Renewer) {
 	t.Helper()
-	s, err := openStores(t.Context(), inMemory)
+	s, err := openStores(t.Context(), storeurl.Memory)
 	require.NoError(t, err)
 	registered(t, s, c)
-	renewer, err := renew.New(s.keys, s.tokens, opts...)
+	renewer, err := renew.New(s.Keys, s.Tokens, opts...)
 	require.NoError(t, err)
 	return s, renewer
 }
 
 // registered returns the app key that a start with these flags prints.
-func registered(t *testing.T, s stores, c config) string {
+func registered(t *testing.T, s *storeurl.Stores, c config) string {
 	t.Helper()
-	appKey, err := register(t.Context(), s.keys, c, time.Now())
+	appKey, err := register(t.Context(), s.Keys, c, time.Now())
 	require.NoError(t, err)
 	return appKey
 }
@@ -64,7 +66,7 @@ func TestStartAgain(t *testing.T) {
 	next, err := renewer.Renew(t.Context(), renewal(b))
 	require.NoError(t, err)
 	require.Equal(t, b.KeyID, next.KeyID, "the signing key stays")
-	app, err := s.keys.App(t.Context(), "demo")
+	app, err := s.Keys.App(t.Context(), "demo")
 	require.NoError(t, err)
 	require.Equal(t, 5*time.Minute, app.AuthTTL)
 }
@@ -92,7 +94,7 @@ func TestAppKeys(t *testing.T) {
 		"added two, then another":  {[][]string{{set, first}, {add, second}, {set, third}}, []string{third}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := openStores(t.Context(), inMemory)
+			s, err := openStores(t.Context(), storeurl.Memory)
 			require.NoError(t, err)
 			made := ""
 			for i, args := range test.starts {
@@ -114,7 +116,7 @@ func TestAppKeys(t *testing.T) {
 			if test.made {
 				want = append(want, hashOf(t, made))
 			}
-			app, err := s.keys.App(t.Context(), "demo")
+			app, err := s.Keys.App(t.Context(), "demo")
 			require.NoError(t, err)
 			require.ElementsMatch(t, want, app.KeyHashes)
 		})
@@ -124,25 +126,41 @@ func TestAppKeys(t *testing.T) {
 // TestAppWithoutAppKey shows that a start gives an app key to an app that has
 // none: all callers were rejected.
 func TestAppWithoutAppKey(t *testing.T) {
-	s, err := openStores(t.Context(), inMemory)
+	s, err := openStores(t.Context(), storeurl.Memory)
 	require.NoError(t, err)
-	require.NoError(t, s.keys.CreateApp(t.Context(), renew.App{ID: "demo", Issuer: "demo"}))
+	require.NoError(t, s.Keys.CreateApp(t.Context(), renew.App{ID: "demo", Issuer: "demo"}))
 	appKey := registered(t, s, flagsOf(t))
-	app, err := s.keys.App(t.Context(), "demo")
+	app, err := s.Keys.App(t.Context(), "demo")
 	require.NoError(t, err)
 	require.Equal(t, []renew.AppKeyHash{hashOf(t, appKey)}, app.KeyHashes)
+}
+
+// TestAppKeepsWhatNoFlagNames shows that a start leaves the issuer of an app that was
+// there as it is, and so its tokens valid.
+func TestAppKeepsWhatNoFlagNames(t *testing.T) {
+	s, err := openStores(t.Context(), storeurl.Memory)
+	require.NoError(t, err)
+	app := renew.App{ID: "demo", Issuer: "Demo Inc.", FormerIssuers: []string{"Demo Ltd."}, MaxSessions: 3, AuthTTL: time.Minute}
+	require.NoError(t, s.Keys.CreateApp(t.Context(), app))
+	registered(t, s, flagsOf(t))
+	stored, err := s.Keys.App(t.Context(), "demo")
+	require.NoError(t, err)
+	require.Equal(t, "Demo Inc.", stored.Issuer)
+	require.Equal(t, []string{"Demo Ltd."}, stored.FormerIssuers)
+	require.Equal(t, 3, stored.MaxSessions)
+	require.Equal(t, renew.DefaultAuthTTL, stored.AuthTTL, "a flag's default")
 }
 
 // racing is a store in which another server accepts its own app key whenever this
 // one has removed an app key.
 type racing struct {
-	keyStore
+	storeurl.Keys
 	other renew.AppKeyHash
 	times int
 }
 
 func (r *racing) RemoveAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-	if err := r.keyStore.RemoveAppKey(ctx, appID, hash); err != nil || r.times == 0 {
+	if err := r.Keys.RemoveAppKey(ctx, appID, hash); err != nil || r.times == 0 {
 		return err
 	}
 	r.times--
@@ -155,13 +173,13 @@ func TestTwoAppKeysAtOnce(t *testing.T) {
 	c := flagsOf(t, "-app-key", "the-secret-of-this-one")
 	for times, fails := range map[int]bool{1: false, 2: false, 1000: true} {
 		s, _ := filled(t, flagsOf(t))
-		_, err := register(t.Context(), &racing{s.keys, hashOf(t, "the-secret-of-another"), times}, c, time.Now())
+		_, err := register(t.Context(), &racing{s.Keys, hashOf(t, "the-secret-of-another"), times}, c, time.Now())
 		if fails {
 			require.ErrorContains(t, err, "another server changes the app keys")
 			continue
 		}
 		require.NoError(t, err)
-		app, err := s.keys.App(t.Context(), "demo")
+		app, err := s.Keys.App(t.Context(), "demo")
 		require.NoError(t, err)
 		require.Equal(t, []renew.AppKeyHash{hashOf(t, c.appKey)}, app.KeyHashes)
 	}
@@ -209,7 +227,7 @@ func served(t *testing.T, a *api, method, path, token, body string) *httptest.Re
 // learn it.
 func TestOutage(t *testing.T) {
 	s, _ := filled(t, flagsOf(t))
-	renewer, err := renew.New(s.keys, away{memstore.New()})
+	renewer, err := renew.New(s.Keys, away{memstore.New()})
 	require.NoError(t, err)
 	log := newLogBuffer()
 	a := &api{renewer: renewer, appID: "demo", logger: slog.New(slog.NewTextHandler(log, nil))}
@@ -258,7 +276,7 @@ func (slowTokens) Session(ctx context.Context, _, _ string) (renew.Session, erro
 func TestHalfClosed(t *testing.T) {
 	stores, renewer := filled(t, flagsOf(t))
 	b := issue(t, renewer)
-	renewer, err := renew.New(slowKeys{stores.keys}, slowTokens{stores.tokens})
+	renewer, err := renew.New(slowKeys{stores.Keys}, slowTokens{stores.Tokens})
 	require.NoError(t, err)
 	server := httptest.NewServer((&api{renewer: renewer, appID: "demo", logger: slog.New(slog.DiscardHandler)}).handler())
 	t.Cleanup(server.Close)
@@ -277,7 +295,7 @@ func TestHalfClosed(t *testing.T) {
 			require.JSONEq(t, `{"message":"internal error"}`, a.body)
 		})
 	}
-	s, err := stores.tokens.Session(t.Context(), "demo", b.SessionID)
+	s, err := stores.Tokens.Session(t.Context(), "demo", b.SessionID)
 	require.NoError(t, err)
 	require.Zero(t, s.RevokedAt)
 }
@@ -292,7 +310,7 @@ func TestLateLogout(t *testing.T) {
 	now = b.AuthExpiresAt
 	require.Equal(t, http.StatusUnauthorized, served(t, a, http.MethodGet, "/me", b.AuthToken, "").Code)
 	require.Equal(t, http.StatusNoContent, served(t, a, http.MethodPost, "/logout", b.AuthToken, "").Code)
-	s, err := stores.tokens.Session(t.Context(), "demo", b.SessionID)
+	s, err := stores.Tokens.Session(t.Context(), "demo", b.SessionID)
 	require.NoError(t, err)
 	require.False(t, s.RevokedAt.IsZero())
 }

@@ -1,19 +1,17 @@
 package main
 
 import (
-	"context"
-	"database/sql"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew/internal/dbtest"
+
+	"github.com/jwtrenew/renew/storeurl"
 )
 
 // TestRestartOnTheSameData shows that sessions, the signing key, the app and its
@@ -22,12 +20,12 @@ func TestRestartOnTheSameData(t *testing.T) {
 	for name, place := range map[string]func(t *testing.T) string{
 		"SQLite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "a file?.db") },
 		"PostgreSQL": func(t *testing.T) string {
-			t.Setenv(encryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+			t.Setenv(storeurl.EncryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 			server := dbtest.PostgreSQL(t)
 			return server.DSN(server.NewDatabase(t))
 		},
 		"MariaDB": func(t *testing.T) string {
-			t.Setenv(encryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+			t.Setenv(storeurl.EncryptionKeyVariable, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
 			server := dbtest.MariaDB(t)
 			return "mysql://" + server.DSN(server.NewDatabase(t))
 		},
@@ -102,72 +100,20 @@ func TestKeyFile(t *testing.T) {
 func TestBadPlaces(t *testing.T) {
 	for name, test := range map[string]struct{ place, message string }{
 		"no file":         {"sqlite:", "sqlite: names no file"},
-		"another scheme":  {"oracle://scott:hunter2@host/db", `"oracle" is not memory`},
-		"no encryption":   {"postgres://user:hunter2@127.0.0.1:1/db", encryptionKeyVariable},
+		"another scheme":  {"oracle://scott:hunter2@host/db", "is not one of memory"},
+		"no encryption":   {"postgres://user:hunter2@127.0.0.1:1/db", storeurl.EncryptionKeyVariable},
 		"no database":     {"mysql://user:hunter2@127.0.0.1:1", "mysql:// is not followed by"},
 		"no port at all":  {"mysql://user:hunter2@127.0.0.1:port/db", "mysql:// is not followed by"},
 		"no host":         {"mysql:///db", "mysql:// is not followed by"},
 		"unknown setting": {"mysql://user:hunter2@127.0.0.1:1/db?timeout=soon", "invalid duration"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv(encryptionKeyVariable, "")
+			t.Setenv(storeurl.EncryptionKeyVariable, "")
 			status, stdout, stderr := ended(t, "-addr", "127.0.0.1:0", "-store", test.place)
 			require.Equal(t, 2, status, stderr)
 			require.Empty(t, stdout)
 			require.Contains(t, stderr, test.message)
 			require.NotContains(t, stderr, "hunter2")
 		})
-	}
-}
-
-// TestDataSourceNames shows what the drivers are given: the place, and timeouts
-// where it names none.
-func TestDataSourceNames(t *testing.T) {
-	const timeouts = "timeout=5s&readTimeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2"
-	for from, want := range map[string]string{
-		"postgres://u:p@db.example/renew":                     "postgres://u:p@db.example/renew?connect_timeout=5",
-		"postgres://u@/renew?host=/run/postgresql":            "postgres://u@/renew?host=/run/postgresql&connect_timeout=5",
-		"postgresql://a,b:5433/renew?connect_timeout=2":       "postgresql://a,b:5433/renew?connect_timeout=2",
-		"postgres://db/renew?target_session_attrs=primary":    "postgres://db/renew?target_session_attrs=primary&connect_timeout=5",
-		"mysql://root@localhost/renew":                        "root@tcp(localhost:3306)/renew?" + timeouts,
-		"mysql://user:p%40s%3Fs@db.example:3307/renew":        "user:p@s?s@tcp(db.example:3307)/renew?" + timeouts,
-		"mysql://u:p@[::1]/renew?tls=skip-verify":             "u:p@tcp([::1]:3306)/renew?tls=skip-verify&" + timeouts,
-		"mysql://root@unix(/run/mysqld/sock)/renew":           "root@unix(/run/mysqld/sock)/renew?" + timeouts,
-		"mysql://root@db/renew?readTimeout=0s":                "root@tcp(db:3306)/renew?readTimeout=0s&timeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2",
-		"mariadb://root@tcp(127.0.0.1:3306)/renew?timeout=1s": "root@tcp(127.0.0.1:3306)/renew?timeout=1s&readTimeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2",
-	} {
-		p, err := parsePlace(from)
-		require.NoError(t, err, from)
-		require.Equal(t, want, p.dsn)
-	}
-}
-
-// TestSilentDatabase shows that no connection is waited for without end, even where
-// nothing has a deadline, as in database/sql's own opener: the database accepts
-// connections and says nothing, as behind a firewall that has forgotten it.
-func TestSilentDatabase(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it waits until the connections time out")
-	}
-	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, silent.Close()) })
-	schemes := []string{"postgres", "mysql"}
-	pinged := make(chan error, len(schemes))
-	for _, scheme := range schemes {
-		p, err := parsePlace(scheme + "://renew@" + silent.Addr().String() + "/renew")
-		require.NoError(t, err)
-		db, err := sql.Open(p.driver, p.dsn)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, db.Close()) })
-		go func() { pinged <- db.PingContext(context.Background()) }()
-	}
-	for range schemes {
-		select {
-		case err := <-pinged:
-			require.Error(t, err)
-		case <-time.After(time.Minute):
-			require.Fail(t, "a connection is still waited for")
-		}
 	}
 }

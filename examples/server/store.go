@@ -4,44 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/jwtrenew/renew"
-	"github.com/jwtrenew/renew/memstore"
+	"github.com/jwtrenew/renew/storeurl"
 )
 
-// keyStore is a KeyStore that can be changed. Both of the library's are.
-type keyStore interface {
-	renew.KeyStore
-	renew.KeyAdmin
-}
-
-// stores are what a Renewer is made of.
-type stores struct {
-	keys   keyStore
-	tokens renew.TokenStore
-	close  func() error
-}
-
-const inMemory = "memory"
-
 // storeUsage is the help of the flag -store.
-const storeUsage = "`place` where apps, keys and sessions are kept: " + inMemory + ", sqlite:FILE, postgres://…, mysql://…; see also $" + encryptionKeyVariable
+const storeUsage = "`place` where apps, keys and sessions are kept: " + storeurl.Usage + "; see also $" + storeurl.EncryptionKeyVariable
 
 // openStores opens the stores that the flag -store names.
-func openStores(ctx context.Context, name string) (stores, error) {
-	if name == inMemory {
-		store := memstore.New()
-		return stores{keys: store, tokens: store, close: func() error { return nil }}, nil
+func openStores(ctx context.Context, url string) (*storeurl.Stores, error) {
+	s, err := storeurl.Open(ctx, url, os.Getenv(storeurl.EncryptionKeyVariable))
+	if errors.Is(err, storeurl.ErrUsage) {
+		return nil, fmt.Errorf("%w: -store: %w", errUsage, err)
 	}
-	return openDatabase(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("-store: %w", err)
+	}
+	return s, nil
 }
 
 // register makes the app in the store what the flags say, and returns its app
 // key, or an empty one if only a hash of it is known: the store has the app from
 // an earlier start, or from another server.
-func register(ctx context.Context, keys keyStore, c config, now time.Time) (appKey string, err error) {
+func register(ctx context.Context, keys storeurl.Keys, c config, now time.Time) (appKey string, err error) {
 	appKey, hash := renew.NewAppKey()
 	if c.appKey != "" {
 		appKey = c.appKey
@@ -54,11 +43,13 @@ func register(ctx context.Context, keys keyStore, c config, now time.Time) (appK
 	if err := renew.EnsureApp(ctx, keys, app, c.algorithm); err != nil {
 		return "", err
 	}
-	if err := keys.UpdateApp(ctx, app); err != nil { // the settings of an app that was there
-		return "", err
-	}
 	stored, err := keys.App(ctx, app.ID)
 	if err != nil {
+		return "", err
+	}
+	// No flag names these: an app that was there keeps them, and so its tokens.
+	app.Issuer, app.FormerIssuers, app.MaxSessions = stored.Issuer, stored.FormerIssuers, stored.MaxSessions
+	if err := keys.UpdateApp(ctx, app); err != nil {
 		return "", err
 	}
 	switch {
@@ -78,7 +69,7 @@ func register(ctx context.Context, keys keyStore, c config, now time.Time) (appK
 // setAppKey makes an app key the only one of the app. It accepts the new one
 // before it rejects the others, so that a server that stops in between has no
 // caller locked out.
-func setAppKey(ctx context.Context, keys keyStore, appID string, hash renew.AppKeyHash) error {
+func setAppKey(ctx context.Context, keys storeurl.Keys, appID string, hash renew.AppKeyHash) error {
 	const tries = 5 // another server may start with another -app-key at the same time
 	for range tries {
 		app, err := keys.App(ctx, appID)
@@ -107,7 +98,7 @@ func setAppKey(ctx context.Context, keys keyStore, appID string, hash renew.AppK
 // one in place of a key that was revoked. Sessions continue. Services that keep
 // the key set learn of the key when they read it again; a change of keys that they
 // do not notice is in docs/operations.md.
-func useAlgorithm(ctx context.Context, keys keyStore, appID string, alg renew.Algorithm, now time.Time) error {
+func useAlgorithm(ctx context.Context, keys storeurl.Keys, appID string, alg renew.Algorithm, now time.Time) error {
 	active, err := keys.SigningKey(ctx, appID)
 	switch {
 	case err == nil && active.VerificationKey().Algorithm() == alg:

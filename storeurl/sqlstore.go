@@ -1,4 +1,4 @@
-package main
+package storeurl
 
 import (
 	"context"
@@ -20,36 +20,29 @@ import (
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
-// encryptionKeyVariable names the environment variable with the key that
-// encrypts private keys: a flag would show it to everyone on the machine.
-const encryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
-
-// place is a database that the flag -store names.
-type place struct {
+// database is how sqlstore reaches one.
+type database struct {
 	dialect sqlstore.Dialect
 	driver  string
 	dsn     string
 	file    string // SQLite's
 }
 
-// parsePlace reads sqlite:FILE, postgres://… and mysql://…. Its errors do not
-// show the name: it may hold a password.
-func parsePlace(name string) (place, error) {
-	scheme, rest, _ := strings.Cut(name, ":")
+// parseSQL reads what follows the scheme. Its errors do not show it.
+func parseSQL(scheme, rest string) (database, error) {
 	switch scheme {
 	case "sqlite":
 		if rest == "" {
-			return place{}, errors.New("sqlite: names no file")
+			return database{}, errors.New("sqlite: names no file")
 		}
 		file := (&url.URL{Scheme: "file", Opaque: url.PathEscape(rest), RawQuery: "_pragma=busy_timeout(2000)"}).String()
-		return place{sqlstore.SQLite, "sqlite", file, rest}, nil
+		return database{sqlstore.SQLite, "sqlite", file, rest}, nil
 	case "postgres", "postgresql":
-		return place{sqlstore.PostgreSQL, "pgx", withPostgreSQLTimeouts(name), ""}, nil
-	case "mysql", "mariadb":
+		return database{sqlstore.PostgreSQL, "pgx", withPostgreSQLTimeouts(scheme + ":" + rest), ""}, nil
+	default:
 		dsn, err := mysqlDSN(strings.TrimPrefix(rest, "//"))
-		return place{sqlstore.MySQL, "mysql", withMySQLTimeouts(dsn), ""}, err
+		return database{sqlstore.MySQL, "mysql", withMySQLTimeouts(dsn), ""}, err
 	}
-	return place{}, fmt.Errorf("%q is not memory, sqlite:FILE, postgres://… or mysql://…", scheme)
 }
 
 // Without timeouts a firewall that has forgotten the connections stops a pool until
@@ -119,64 +112,49 @@ func mysqlDSN(rest string) (string, error) {
 	return dsn, err
 }
 
-// openDatabase brings the tables up to date and opens the stores. The database
-// outlives the program and may be shared by several.
-func openDatabase(ctx context.Context, name string) (stores, error) {
-	p, err := parsePlace(name)
+func openSQL(ctx context.Context, scheme, rest, encryptionKey string) (*Stores, error) {
+	d, err := parseSQL(scheme, rest)
 	if err != nil {
-		return stores{}, fmt.Errorf("%w: -store: %w", errUsage, err)
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	key, err := encryptionKey(p)
-	if err != nil {
-		return stores{}, err
+	if encryptionKey == "" && d.file != "" {
+		if encryptionKey, err = keyFile(d.file + ".key"); err != nil {
+			return nil, fmt.Errorf("encryption key: %w", err)
+		}
 	}
-	encrypter, err := sqlstore.NewEncrypter(key)
+	encrypter, err := encrypter(encryptionKey)
 	if err != nil {
-		return stores{}, err
+		return nil, err
 	}
-	db, err := sql.Open(p.driver, p.dsn)
+	db, err := sql.Open(d.driver, d.dsn)
 	if err != nil {
-		return stores{}, fmt.Errorf("%w: -store: %w", errUsage, err)
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	s, err := newStores(ctx, db, p.dialect, encrypter)
+	s, err := sqlStores(ctx, db, d.dialect, encrypter)
 	if err != nil {
-		return stores{}, errors.Join(fmt.Errorf("-store: %w", err), db.Close())
+		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
 
-// newStores makes the stores. Closing the database closes all that they have
+// sqlStores makes the stores. Closing the database closes all that they have
 // prepared on it.
-func newStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (stores, error) {
+func sqlStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (*Stores, error) {
 	const connections = 16
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections) // by default all but two are closed and opened again and again
 	if err := sqlstore.Migrate(ctx, db, dialect); err != nil {
-		return stores{}, err
+		return nil, err
 	}
 	keys, err := sqlstore.NewKeyStore(ctx, db, dialect, encrypter)
 	if err != nil {
-		return stores{}, err
+		return nil, err
 	}
 	tokens, err := sqlstore.NewTokenStore(ctx, db, dialect)
-	return stores{keys: keys, tokens: tokens, close: db.Close}, err
-}
-
-// encryptionKey returns the key in the environment. For an SQLite file the key may
-// also be in a file beside it: a copy of the database alone has no key that signs.
-func encryptionKey(p place) ([]byte, error) {
-	text := os.Getenv(encryptionKeyVariable)
-	if text == "" && p.file != "" {
-		var err error
-		if text, err = keyFile(p.file + ".key"); err != nil {
-			return nil, fmt.Errorf("-store: encryption key: %w", err)
-		}
+	if err != nil {
+		return nil, err
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
-	if err != nil || len(key) != sqlstore.EncryptionKeyBytes {
-		return nil, fmt.Errorf("%w: -store: %s must hold 32 random bytes in base64, such as those of: openssl rand -base64 32", errUsage, encryptionKeyVariable)
-	}
-	return key, nil
+	return &Stores{Keys: keys, Tokens: tokens, close: db.Close}, nil
 }
 
 // keyFile reads the key, or makes one if there is no file.
