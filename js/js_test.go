@@ -18,6 +18,9 @@ import (
 // a server in Node, without a browser. The package of the example has those in
 // Chromium.
 func TestClient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the client's tests take half a minute")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	node, err := findNode(ctx)

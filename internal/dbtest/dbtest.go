@@ -15,6 +15,8 @@
 // again; the user must be allowed to do both. Tests that kill the server or read
 // its files are skipped there.
 //
+// With -short no server is started: the tests that need one are skipped.
+//
 // The package imports no driver, so that every module can use it. A test that
 // uses it imports jackc/pgx/v5/stdlib and go-sql-driver/mysql.
 package dbtest
@@ -81,6 +83,7 @@ type kind struct {
 // Without the binaries it skips the test, or fails it: see RequireVariable.
 func PostgreSQL(tb testing.TB) *Server {
 	tb.Helper()
+	notShort(tb)
 	return forOne(tb, postgreSQL.server)
 }
 
@@ -88,18 +91,21 @@ func PostgreSQL(tb testing.TB) *Server {
 // be MySQL; the rest is as with PostgreSQL.
 func MariaDB(tb testing.TB) *Server {
 	tb.Helper()
+	notShort(tb)
 	return forOne(tb, mariaDB.server)
 }
 
 // PrivatePostgreSQL is PostgreSQL, but never a running server.
 func PrivatePostgreSQL(tb testing.TB) *Server {
 	tb.Helper()
+	notShort(tb)
 	return forOne(tb, postgreSQL.start)
 }
 
 // PrivateMariaDB is MariaDB, but never a running server.
 func PrivateMariaDB(tb testing.TB) *Server {
 	tb.Helper()
+	notShort(tb)
 	return forOne(tb, mariaDB.start)
 }
 
@@ -131,6 +137,7 @@ func SharedMariaDB() *Shared { return &Shared{kind: mariaDB} }
 // test has left dead is started again.
 func (s *Shared) Server(tb testing.TB) *Server {
 	tb.Helper()
+	notShort(tb)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.server == nil {
@@ -208,6 +215,14 @@ func (s *Server) initialize() error {
 		return fmt.Errorf("%s: %w\n%s", command, err, output)
 	}
 	return s.start()
+}
+
+// notShort skips a test with -short.
+func notShort(tb testing.TB) {
+	tb.Helper()
+	if testing.Testing() && testing.Short() {
+		tb.Skip("no database server is started with -short")
+	}
 }
 
 // give gives up a test: it is skipped if nothing but an installation is missing

@@ -28,6 +28,9 @@ type chrome struct {
 // ends with the test at the latest. Flags are name and value in turn.
 func startChrome(t *testing.T, profile string, flags ...string) *chrome {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("no browser is started with -short")
+	}
 	binary, err := exec.LookPath("chromium")
 	if err != nil {
 		if os.Getenv("RENEW_REQUIRE_BROWSER") != "" {
