@@ -50,6 +50,22 @@ type KeyLister interface {
 	VerificationKeys(ctx context.Context, appID string) ([]*VerificationKey, error)
 }
 
+// AppLister is an optional interface of a [KeyStore], for tools that list apps.
+type AppLister interface {
+	// AppIDs returns the ID of every app, in the order of their bytes.
+	AppIDs(ctx context.Context) ([]string, error)
+}
+
+// PublishedKeyStore is an optional interface of a [KeyAdmin]: the process that
+// makes a published key the active one need not be the one that published it.
+type PublishedKeyStore interface {
+	// PublishedKey returns a published key of this app by its ID, to give to
+	// RotateSigningKey. It returns ErrKeyNotFound if the app has no key of that
+	// ID, or the key is active, replaced or revoked, and ErrAppNotFound if there
+	// is no such app.
+	PublishedKey(ctx context.Context, appID, keyID string) (*SigningKey, error)
+}
+
 // KeyAdmin is an optional interface of a [KeyStore], for changing apps and keys:
 // [EnsureApp], [Renewer.DeleteExpired] and package storetest use it.
 //

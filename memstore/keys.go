@@ -24,6 +24,7 @@ type keyRecord struct {
 	*renew.VerificationKey           // with its end, if it was replaced
 	expires                time.Time // when it can be deleted; zero: it is active or published
 	revoked                bool
+	unused                 *renew.SigningKey // the key itself, while it is published
 }
 
 func (t *tenant) find(keyID string) *keyRecord {
@@ -198,8 +199,27 @@ func (s *Store) PublishSigningKey(ctx context.Context, appID string, key *renew.
 		if key == nil {
 			return errors.New("the key is nil")
 		}
-		return t.add(key)
+		if err := t.add(key); err != nil {
+			return err
+		}
+		t.keys[0].unused = key
+		return nil
 	})
+}
+
+// PublishedKey returns a published key of this app, see [renew.PublishedKeyStore].
+func (s *Store) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	t := s.tenant(appID)
+	if t == nil {
+		return nil, renew.ErrAppNotFound
+	}
+	if k := t.find(keyID); k != nil && k.unused != nil {
+		return k.unused, nil
+	}
+	return nil, renew.ErrKeyNotFound
 }
 
 // add puts a new key before the others.
@@ -227,6 +247,7 @@ func (s *Store) RotateSigningKey(ctx context.Context, appID string, key *renew.S
 			}
 		}
 		t.retire(now)
+		t.find(key.KeyID()).unused = nil
 		t.active = key
 		t.period.Count(t.app)
 		return nil
@@ -257,7 +278,7 @@ func (s *Store) RevokeKey(ctx context.Context, appID, keyID string, at time.Time
 		case k.expires.IsZero(): // published, and has signed nothing
 			k.expires = at
 		}
-		k.revoked = true
+		k.revoked, k.unused = true, nil
 		return nil
 	})
 }
@@ -285,6 +306,16 @@ func (s *Store) DeleteExpiredKeys(ctx context.Context, before time.Time) (int, e
 		}
 	}
 	return n, nil
+}
+
+// AppIDs returns the ID of every app, see [renew.AppLister].
+func (s *Store) AppIDs(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ids := s.appIDs()
+	slices.Sort(ids)
+	return ids, nil
 }
 
 func (s *Store) appIDs() []string {

@@ -361,6 +361,20 @@ func ids(keys []*renew.VerificationKey) (ids []string) {
 	return ids
 }
 
+// AppIDs lists every app, once and in order.
+func TestAppIDs(t *testing.T) {
+	s := newStore(t, renew.App{})
+	want := []string{appID}
+	for _, id := range []string{"b", "B", "a", " a", "é", "z"} {
+		require.NoError(t, s.CreateApp(t.Context(), renew.App{ID: id, Issuer: "issuer"}))
+		want = append(want, id)
+	}
+	slices.Sort(want)
+	got, err := s.AppIDs(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
 // A published key verifies and does not sign, until it is made the active one.
 func TestPublishedKey(t *testing.T) {
 	s := newStore(t, renew.App{})
@@ -383,7 +397,22 @@ func TestPublishedKey(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, other, start), renew.ErrKeyExists, "another key of the same ID")
 
+	key, err := s.PublishedKey(t.Context(), appID, published.KeyID())
+	require.NoError(t, err)
+	require.Same(t, published, key)
+	notPublished := func(key *renew.SigningKey) {
+		t.Helper()
+		_, err := s.PublishedKey(t.Context(), appID, key.KeyID())
+		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+	}
+	notPublished(active)
+	notPublished(newKey(t))
+	_, err = s.PublishedKey(t.Context(), "unknown", published.KeyID())
+	require.ErrorIs(t, err, renew.ErrAppNotFound)
+
 	require.NoError(t, s.RotateSigningKey(t.Context(), appID, published, start))
+	notPublished(published)
+	notPublished(active)
 	signing, err = s.SigningKey(t.Context(), appID)
 	require.NoError(t, err)
 	require.Same(t, published, signing)
@@ -396,6 +425,7 @@ func TestPublishedKey(t *testing.T) {
 		leaked := newKey(t)
 		require.NoError(t, s.PublishSigningKey(t.Context(), appID, leaked))
 		require.NoError(t, s.RevokeKey(t.Context(), appID, leaked.KeyID(), start))
+		notPublished(leaked)
 		require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, leaked, start), renew.ErrKeyExists)
 	})
 }

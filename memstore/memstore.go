@@ -30,6 +30,9 @@ var (
 	_ renew.TokenStore   = (*Store)(nil)
 	_ renew.SubjectStore = (*Store)(nil)
 	_ renew.Purger       = (*Store)(nil)
+
+	_ renew.AppLister         = (*Store)(nil)
+	_ renew.PublishedKeyStore = (*Store)(nil)
 )
 
 // Store is a [renew.KeyStore] and a [renew.TokenStore] in memory, with every

@@ -18,6 +18,9 @@ var (
 	_ renew.KeyStore  = (*KeyStore)(nil)
 	_ renew.KeyLister = (*KeyStore)(nil)
 	_ renew.KeyAdmin  = (*KeyStore)(nil)
+	_ renew.AppLister = (*KeyStore)(nil)
+
+	_ renew.PublishedKeyStore = (*KeyStore)(nil)
 )
 
 // KeyStore keeps apps, the hashes of their app keys, and their signing keys in a
@@ -68,6 +71,12 @@ type keyStatus struct {
 const (
 	readSigningKey = `SELECT k.id, k.algorithm, k.public_key, k.private_key FROM {apps} a
 		JOIN {signing_keys} k ON k.app_id = a.id AND k.id = a.signing_key_id WHERE a.id = ?`
+	// The private half of a key that was replaced or revoked is deleted. An app
+	// without such a key is a row without one.
+	readPublishedKey = `SELECT k.id, k.algorithm, k.public_key, k.private_key FROM {apps} a
+		LEFT JOIN {signing_keys} k ON k.app_id = a.id AND k.id = ? AND k.revoked = 0 AND k.private_key IS NOT NULL
+			AND (a.signing_key_id IS NULL OR a.signing_key_id <> k.id) WHERE a.id = ?`
+	listApps            = `SELECT id FROM {apps}`
 	readVerificationKey = `SELECT algorithm, public_key, revoked, COALESCE(verifies_until, expires_at) FROM {signing_keys} WHERE app_id = ? AND id = ?`
 	// An app without a key is a row without a key.
 	listVerificationKeys = `SELECT k.id, k.algorithm, k.public_key, COALESCE(k.verifies_until, k.expires_at) FROM {apps} a
@@ -197,6 +206,60 @@ func (s *KeyStore) SigningKey(ctx context.Context, appID string) (*renew.Signing
 		}
 		return s.signingKey(ctx, appID, keyID, algorithm, public, private)
 	})
+}
+
+// PublishedKey returns a published key of this app, see [renew.PublishedKeyStore].
+// It asks the database each time.
+func (s *KeyStore) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !storable(appID) {
+		return nil, renew.ErrAppNotFound
+	}
+	if !storable(keyID) {
+		keyID = "" // so that it is only the app that is looked for
+	}
+	var id, algorithm sql.NullString
+	var public, private []byte
+	err := s.run.query(ctx, s.run.render(readPublishedKey, false), scanOne(func() []any { return []any{&id, &algorithm, &public, &private} }), keyID, appID)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, renew.ErrAppNotFound
+	case err != nil:
+		return nil, fmt.Errorf("sqlstore: read published key: %w", err)
+	case !id.Valid:
+		return nil, renew.ErrKeyNotFound
+	}
+	key, err := s.decrypt(ctx, appID, keyID, algorithm.String, public, private)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: published key %s: %w", keyID, err)
+	}
+	return key, nil
+}
+
+// AppIDs returns the ID of every app, see [renew.AppLister].
+func (s *KeyStore) AppIDs(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var ids []string
+	err := s.run.query(ctx, s.run.render(listApps, false), func(rows *sql.Rows) error {
+		ids = nil
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return rows.Err()
+	})
+	if err != nil { // the query may still be under way
+		return nil, fmt.Errorf("sqlstore: list apps: %w", err)
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 // signingKey decrypts the key, if it is not the one that was decrypted last. Of

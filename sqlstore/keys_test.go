@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -248,6 +250,64 @@ func TestPublishedKeys(t *testing.T) {
 		require.Equal(t, 1, n, "the revoked one, which has signed nothing")
 		_, err = other.VerificationKey(ctx, testApp, keyID(unused))
 		require.ErrorIs(t, err, renew.ErrKeyNotFound)
+	})
+}
+
+// TestPublishedKeyIsReadBack promises that another process can make active what one
+// has published: it gets the key with its private half, as long as it is published.
+func TestPublishedKeyIsReadBack(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		s, other := keysWithApp(t, d)
+		active, next, unused := newKey(t, renew.EdDSA), newKey(t, renew.ES256), newKey(t, renew.RS256)
+		require.NoError(t, s.RotateSigningKey(ctx, testApp, active, base))
+		require.NoError(t, s.PublishSigningKey(ctx, testApp, next))
+		require.NoError(t, s.PublishSigningKey(ctx, testApp, unused))
+		notPublished := func(keyIDs ...string) {
+			t.Helper()
+			for _, id := range keyIDs {
+				_, err := other.PublishedKey(ctx, testApp, id)
+				require.ErrorIs(t, err, renew.ErrKeyNotFound, id)
+			}
+		}
+		notPublished(keyID(active), tokenID(9), "", "\xff", strings.Repeat("a", 1000))
+		_, err := other.PublishedKey(ctx, "unknown", keyID(next))
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+		_, err = other.PublishedKey(ctx, "", keyID(next))
+		require.ErrorIs(t, err, renew.ErrAppNotFound)
+
+		key, err := other.PublishedKey(ctx, testApp, keyID(next))
+		require.NoError(t, err)
+		require.True(t, next.Signer().(interface{ Equal(crypto.PrivateKey) bool }).Equal(key.Signer()))
+		require.NoError(t, other.RotateSigningKey(ctx, testApp, key, base))
+		signing, err := s.SigningKey(ctx, testApp)
+		require.NoError(t, err)
+		require.Equal(t, keyID(next), keyID(signing))
+		require.NoError(t, s.RevokeKey(ctx, testApp, keyID(unused), base))
+		notPublished(keyID(active), keyID(next), keyID(unused))
+		require.NoError(t, s.RevokeKey(ctx, testApp, keyID(next), base))
+		notPublished(keyID(active), keyID(next), keyID(unused))
+		last := newKey(t, renew.EdDSA)
+		require.NoError(t, s.PublishSigningKey(ctx, testApp, last))
+		_, err = other.PublishedKey(ctx, testApp, keyID(last))
+		require.NoError(t, err, "of an app without an active key")
+	})
+}
+
+// TestAppIDs promises that every app is listed, once.
+func TestAppIDs(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		s, other := keysWithApp(t, d)
+		want := []string{testApp}
+		for _, id := range []string{"b", "B", "a", " a", "a ", "\u00e9", "e", "Z", "z\U0001F600"} {
+			require.NoError(t, s.CreateApp(ctx, renew.App{ID: id, Issuer: "issuer"}))
+			want = append(want, id)
+		}
+		slices.Sort(want)
+		ids, err := other.AppIDs(ctx)
+		require.NoError(t, err)
+		require.Equal(t, want, ids)
 	})
 }
 
