@@ -237,7 +237,10 @@ func appKeys() []hostile {
 			secret, _ := base64.RawURLEncoding.DecodeString(key)
 			return hex.EncodeToString(secret)
 		}), wantForbidden},
-		{"app key's stored hash", value(func(key string) string { hash, _ := renew.HashAppKey(key); return strings.TrimPrefix(hash.String(), "sha256:") }), wantForbidden},
+		{"app key's stored hash", value(func(key string) string {
+			hash, _ := renew.HashAppKey(key)
+			return strings.TrimPrefix(hash.String(), "sha256:")
+		}), wantForbidden},
 		{"app key as UTF-8 lookalike", value(func(key string) string { return "\u0430" + key[1:] }), wantForbidden},
 		{"app key of 100 KB", value(func(key string) string { return strings.Repeat(key, 2_400) }), wantForbidden},
 		{"app key of 2 MB", value(func(string) string { return strings.Repeat("k", 2<<20) }), want{status: 431, netHTTP: true}},
