@@ -290,7 +290,7 @@ func TestKeysMadeByHand(t *testing.T) {
 		"Ed25519: a slice":             {renew.EdDSA, []byte(edKey[32:])},
 		"a secret":                     {renew.ES256, []byte("secret")},
 		"a text":                       {renew.ES256, "secret"},
-		"a type of its own":            {renew.EdDSA, struct{ ed25519.PublicKey }{}},
+		"a type that wraps one":        {renew.EdDSA, struct{ ed25519.PublicKey }{}},
 	}
 	id := ulid.Make().String()
 	for name, c := range public {

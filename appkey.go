@@ -84,7 +84,7 @@ func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 // ParseAppKeyHash returns the hash of which text is the form that
 // [AppKeyHash.String] returns: "sha256:" or "sha512:" and the digest of the app key
 // in hexadecimal. It is for stores, and for app keys of another system that has
-// kept their hashes alone: their callers go on with the app keys that they have. An
+// kept their hashes alone: their callers keep their app keys. An
 // app key for which [HashAppKey] returns an error is not valid by a hash either.
 func ParseAppKeyHash(text string) (AppKeyHash, error) {
 	name, digits, _ := strings.Cut(text, ":")

@@ -129,8 +129,8 @@ func parseHash(t *testing.T, text string) renew.AppKeyHash {
 	return hash
 }
 
-// The promise: the callers of a system that has kept SHA-512 hashes go on with
-// their app keys, beside callers with new ones.
+// The promise: the callers of a system that has kept SHA-512 hashes keep their app
+// keys, beside callers with new ones.
 func TestAppKeyOfAnotherSystem(t *testing.T) {
 	f := newFixture(t)
 	foreign := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\xfa\x0f!", 32)))
@@ -142,7 +142,7 @@ func TestAppKeyOfAnotherSystem(t *testing.T) {
 	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
 	require.ErrorIs(t, f.AuthenticateApp(f.ctx, f.app.ID, foreign+"="), renew.ErrInvalidAppKey)
 
-	t.Run("a hash of one scheme is none of the other", func(t *testing.T) {
+	t.Run("a hash counts for its own scheme only", func(t *testing.T) {
 		f := newFixture(t)
 		sum := sha512.Sum512([]byte(foreign))
 		require.NoError(t, f.store.AddAppKey(f.ctx, f.app.ID, parseHash(t, fmt.Sprintf("sha256:%x", sum[:32]))))

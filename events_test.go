@@ -80,7 +80,7 @@ func TestRenewFunc(t *testing.T) {
 		f.renew(first)
 	})
 	for name, cause := range map[string]error{
-		"with an error of its own":          errOutage,
+		"with an error of the hook":         errOutage,
 		"with an error that looks like one": renew.ErrInvalidRefreshToken,
 		"with a rejected token":             rejectedToken(t),
 		"with a missing app":                renew.ErrAppNotFound,

@@ -44,7 +44,7 @@ func exampleLogin(opts ...renew.Option) (*renew.Renewer, *renew.Bundle) {
 // claimsKey is where the middleware of an example keeps the claims.
 type claimsKey struct{}
 
-// get calls the handler with a bearer token and returns its answer in a line.
+// get calls the handler with a bearer token and returns its response in a line.
 func get(h http.Handler, token string) string {
 	r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
 	r.Header.Set("Authorization", "Bearer "+token)

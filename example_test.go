@@ -73,7 +73,7 @@ func Example() {
 	// true
 }
 
-// A refresh token is good for one renewal.
+// A refresh token is valid for one renewal.
 func ExampleRenewer_Renew() {
 	ctx := context.Background()
 	renewer, login := exampleLogin()
@@ -93,7 +93,7 @@ func ExampleRenewer_Renew() {
 	// superseded
 }
 
-// A client that repeats a request with its idempotency key gets the answer that
+// A client that repeats a request with its idempotency key gets the response that
 // was lost on the way.
 func ExampleRenewer_Renew_retry() {
 	ctx := context.Background()

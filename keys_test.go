@@ -214,7 +214,7 @@ func TestReplacedKeyHasAnEnd(t *testing.T) {
 	})
 }
 
-// The limits of [renew.VerificationKey.Until] itself, which a store of yours uses.
+// The limits of [renew.VerificationKey.Until] itself, which custom stores use.
 func TestVerificationKeyUntil(t *testing.T) {
 	whole := generate(t, renew.ES256).VerificationKey()
 	limited := whole.Until(epoch)

@@ -214,7 +214,7 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-// The promise: a write that outlives its connection is not taken for another
+// The promise: a write that outlives its connection is not treated as another
 // client's, whenever it happens: before the row is read, before the statement is
 // repeated, or after all of it.
 func TestCommitThatHappensLater(t *testing.T) {

@@ -24,7 +24,7 @@ func TestUsedTokenWithinTheReuseLeewayIsOnlyRejected(t *testing.T) {
 		{name: "past it", after: renew.DefaultReuseLeeway + time.Millisecond, reason: renew.ReasonReused, revoked: true},
 		{name: "a clock that went back", after: -300 * time.Millisecond, reason: renew.ReasonSuperseded},
 		{
-			name: "a leeway of its own", after: time.Minute, reason: renew.ReasonSuperseded,
+			name: "a custom leeway", after: time.Minute, reason: renew.ReasonSuperseded,
 			opts: []renew.Option{renew.WithReuseLeeway(time.Minute)},
 		},
 		{

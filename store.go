@@ -45,7 +45,7 @@ import (
 //	     SQL or a pattern
 //	T11  DeleteExpired removes only sessions that had ended before the given
 //	     time, at most limit
-//	T12  an outage is an error of its own, never ErrSessionNotFound or
+//	T12  an outage is a separate error, never ErrSessionNotFound or
 //	     ErrConflict
 //	T13  durable stores: an acknowledged write survives a kill of the process
 //	     and of the database; so does an acknowledgement of what was already so

@@ -238,7 +238,7 @@ func (b *backend) statements(ctx context.Context) (float64, error) {
 	if err := watched.use(ctx, db); err != nil {
 		return 0, err
 	}
-	r, err := renew.New(b.keys, watched.tokens) // keys have a cache of their own: what is counted is the session's
+	r, err := renew.New(b.keys, watched.tokens) // keys have their own cache: what is counted is the session's
 	if err != nil {
 		return 0, err
 	}

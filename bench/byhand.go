@@ -20,7 +20,7 @@ import (
 // golang-jwt, and a map from token IDs to users behind a mutex.
 //
 // Per renewal it verifies one ES256 signature and makes two, takes the presented
-// token ID out of the map and puts the new one in. A lost answer loses the
+// token ID out of the map and puts the new one in. A lost response loses the
 // session, a used token that comes back ends nothing, and nothing is revoked.
 type byHand struct {
 	key *ecdsa.PrivateKey

@@ -22,7 +22,7 @@ import (
 	"github.com/jwtrenew/renew/httpadapter"
 )
 
-// A child is this program in a process of its own: a server, whose CPU time and
+// A child is this program in another process: a server, whose CPU time and
 // heap are not its clients'. It serves the documented endpoint, and questions
 // under /bench/.
 
@@ -99,8 +99,8 @@ func (c *child) stop() {
 	_ = c.cmd.Wait() // how it ended says nothing about what was measured
 }
 
-// ask has the server answer a question under /bench/.
-func (c *child) ask(ctx context.Context, question string, answer any) error {
+// ask has the server reply to a question under /bench/.
+func (c *child) ask(ctx context.Context, question string, reply any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/bench/"+question, nil)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (c *child) ask(ctx context.Context, question string, answer any) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", question, body)
 	}
-	return json.Unmarshal(body, answer)
+	return json.Unmarshal(body, reply)
 }
 
 func (c *child) usage(ctx context.Context) (u usage, err error) {
@@ -135,7 +135,7 @@ func (c *child) loginAt(ctx context.Context, path string) (renewal, error) {
 	if err := c.ask(ctx, "login", &token); err != nil {
 		return nil, err
 	}
-	client := &http.Client{Transport: &http.Transport{}} // a connection of its own, kept alive
+	client := &http.Client{Transport: &http.Transport{}} // its own connection, kept alive
 	return func(ctx context.Context) error {
 		next, err := post(ctx, client, c.url+path, c.appKey, token)
 		if err == nil {
@@ -162,13 +162,13 @@ func post(ctx context.Context, client *http.Client, url, appKey, token string) (
 		return "", err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	response, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return "", err
 	}
 	var bundle renew.Bundle
-	if err := json.Unmarshal(answer, &bundle); err != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("renewal over HTTP: status %d, %s", resp.StatusCode, answer)
+	if err := json.Unmarshal(response, &bundle); err != nil || resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("renewal over HTTP: status %d, %s", resp.StatusCode, response)
 	}
 	return bundle.RefreshToken, nil
 }
@@ -200,13 +200,13 @@ func runChild(ctx context.Context, encoded string) error {
 
 // server is what a child serves.
 type server struct {
-	backend *backend
-	renewer *renew.Renewer
-	limit   renewal
-	answer  []byte    // of a renewal
-	perItem int64     // bytes per session
-	kept    []renewal // sessions to renew, in random order
-	next    int
+	backend  *backend
+	renewer  *renew.Renewer
+	limit    renewal
+	response []byte    // of a renewal
+	perItem  int64     // bytes per session
+	kept     []renewal // sessions to renew, in random order
+	next     int
 }
 
 func newServer(ctx context.Context, config childConfig) (*server, error) {
@@ -229,7 +229,7 @@ func newServer(ctx context.Context, config childConfig) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.answer, err = json.Marshal(bundle); err != nil {
+	if s.response, err = json.Marshal(bundle); err != nil {
 		return nil, err
 	}
 	return s, s.fill(ctx, config.Live)
@@ -279,7 +279,7 @@ func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/app/", httpadapter.New(s.renewer))
 	mux.HandleFunc("/bench/bare", s.bare)
-	for question, answer := range map[string]func(*http.Request) (any, error){
+	for question, reply := range map[string]func(*http.Request) (any, error){
 		"usage":      func(req *http.Request) (any, error) { return ownUsage(req.Context()) },
 		"login":      s.login,
 		"limit":      s.measureLimit,
@@ -289,7 +289,7 @@ func (s *server) handler() http.Handler {
 		"age":        s.age,
 	} {
 		mux.HandleFunc("/bench/"+question, func(w http.ResponseWriter, req *http.Request) {
-			value, err := answer(req)
+			value, err := reply(req)
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
@@ -308,7 +308,7 @@ func (s *server) login(req *http.Request) (any, error) {
 	return bundle.RefreshToken, nil
 }
 
-// bare is what net/http leaves of the limit: a request and an answer of the size
+// bare is what net/http leaves of the limit: a request and a response of the size
 // of a renewal's, and nothing between them but the limit.
 func (s *server) bare(w http.ResponseWriter, req *http.Request) {
 	_, err := io.Copy(io.Discard, req.Body)
@@ -317,7 +317,7 @@ func (s *server) bare(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(s.answer) // the client notices
+	_, _ = w.Write(s.response) // the client notices
 }
 
 // measureLimit reaches the limit n times.

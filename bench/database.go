@@ -15,7 +15,7 @@ import (
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
-// databases are servers of one's own, started where they are installed.
+// databases are private servers, started where they are installed.
 type databases struct {
 	host    *host
 	servers map[string]*dbtest.Server // by storeKind.Name
@@ -192,7 +192,7 @@ func processCPU(pid string) (all time.Duration, err error) {
 	return all, err
 }
 
-// openUnflushed is open, but the database answers before a commit is on the disk.
+// openUnflushed is open, but the database acknowledges before a commit is on the disk.
 func (d *databases) openUnflushed(ctx context.Context, kind storeKind) (*backend, error) {
 	dsn, err := d.empty(kind)
 	if err != nil {

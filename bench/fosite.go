@@ -27,9 +27,9 @@ import (
 // HMAC and looks it up, signs one access token and makes one opaque refresh
 // token, deactivates the old pair and stores the new one. It verifies no
 // signature and makes one; it ends the session when a used token comes back, and
-// keeps every used token. A lost answer loses the session.
+// keeps every used token. A lost response loses the session.
 //
-// Each session has a storage of its own: several at once race inside it.
+// Each session has its own storage: several at once race inside it.
 func onFosite() (system, error) {
 	return system{name: "ory/fosite", login: func(ctx context.Context) (renewal, error) {
 		provider, _, err := newFosite()

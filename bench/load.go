@@ -63,7 +63,7 @@ func (c loadConfig) run(ctx context.Context) error {
 	return json.NewEncoder(os.Stdout).Encode(result)
 }
 
-// runLoad has a client of its own process, on one core, renew.
+// runLoad has a client renew in its own process, on one core.
 func runLoad(ctx context.Context, c loadConfig) (result loadResult, err error) {
 	cmd, err := childCommand(ctx, childConfig{Load: &c}, oneCore)
 	if err != nil {

@@ -11,7 +11,7 @@
 // block, so that a busy machine hits all alike. CPU is what the process used in
 // user and system mode, all threads and the garbage collector's included
 // (getrusage). PostgreSQL and MariaDB are started from the binaries that are
-// installed, in a directory of their own, and stopped at the end.
+// installed, in a separate directory, and stopped at the end.
 package main
 
 import (

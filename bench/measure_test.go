@@ -35,7 +35,7 @@ func TestSystemsRenew(t *testing.T) {
 	}
 }
 
-// A renewal by hand refuses a used token, as a renewal must.
+// A renewal by hand rejects a used token, as a renewal must.
 func TestByHandRefusesAUsedToken(t *testing.T) {
 	h, err := newHand()
 	require.NoError(t, err)
@@ -65,10 +65,10 @@ func TestFositeIsWhatTheReadmeSays(t *testing.T) {
 	_, err = fositeRenew(t.Context(), provider, first)
 	require.Error(t, err)
 	_, err = fositeRenew(t.Context(), provider, last)
-	require.Error(t, err, "the session goes on")
+	require.Error(t, err, "the session continues")
 }
 
-// What README.md says of zitadel/oidc: a used token is refused and ends nothing.
+// What README.md says of zitadel/oidc: a used token is rejected and ends nothing.
 func TestZitadelIsWhatTheReadmeSays(t *testing.T) {
 	provider, store, err := newZitadel()
 	require.NoError(t, err)

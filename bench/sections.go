@@ -241,7 +241,7 @@ func (b *bench) signing(ctx context.Context) error {
 				times(atOnce.ratio(after, byWall)), times(atOnce.ratio(after, byCPU)))
 		}
 	}
-	t.note("One verification and two signatures, as in the limit. Wall is the time per renewal of all renewers together: with 8 of them it says how many are done in a second. A signer that is away answers after 5 ms, as one on another machine does.")
+	t.note("One verification and two signatures, as in the limit. Wall is the time per renewal of all renewers together: with 8 of them it says how many are done in a second. A remote signer takes 5 ms, as one on another machine does.")
 	return t.print(b.out)
 }
 
@@ -352,7 +352,7 @@ func (b *bench) databasesAtLoad(ctx context.Context) error {
 			}
 		}
 	}
-	t.note("Each client has a session and a connection of its own. CPU is per renewal; of the cores is how much of all cores both together kept busy. Where that is near 100 %%, the processors bound the rate; where it is far below and unflushed commits are much faster, the disk does.")
+	t.note("Each client has its own session and connection. CPU is per renewal; of the cores is how much of all cores both together kept busy. Where that is near 100 %%, the processors bound the rate; where it is far below and unflushed commits are much faster, the disk does.")
 	return t.print(b.out)
 }
 
@@ -437,7 +437,7 @@ func (b *bench) growthOf(ctx context.Context, kind storeKind) error {
 		t.add(fmt.Sprint(b.live[i]), duration(percentile(all[i], 50)), duration(percentile(all[i], 99)), times(median(ratios[i])),
 			count(bytes), statementsOf(kind, statements))
 	}
-	t.note("Each store in a process of its own; %d renewals of each, in turns of %d, of up to %d sessions that are spread among the others.", b.rounds*b.growth, b.growth, keptSessions)
+	t.note("Each store in its own process; %d renewals of each, in turns of %d, of up to %d sessions that are spread among the others.", b.rounds*b.growth, b.growth, keptSessions)
 	return t.print(b.out)
 }
 

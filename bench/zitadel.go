@@ -22,8 +22,8 @@ import (
 //
 // Per renewal it finds the client, looks the presented token up, an opaque UUID,
 // replaces it, stores the new access token's ID, and signs an access token and
-// an ID token. It verifies no signature and makes two. A used token is refused
-// and ends nothing; a lost answer loses the session.
+// an ID token. It verifies no signature and makes two. A used token is rejected
+// and ends nothing; a lost response loses the session.
 func onZitadel() (system, error) {
 	provider, store, err := newZitadel()
 	if err != nil {

@@ -26,7 +26,7 @@ var (
 		required, "is not a string", noIP, "is longer than 1024 bytes", "has a control character",
 		"is empty", "must be 16 to 255 characters long", "has a character other than visible ASCII",
 		"is not application/json, with charset utf-8 or none", "is not identity: send the body as it is",
-		"is not one JSON object", "is not valid Unicode", "has a member twice, or one in another case", "is longer than 65536 bytes",
+		"is not a single JSON object", "is not valid Unicode", "has a duplicate member (ignoring case)", "is longer than 65536 bytes",
 	}
 )
 

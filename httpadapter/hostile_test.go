@@ -125,9 +125,9 @@ var (
 	wantInvalidToken = want{status: http.StatusBadRequest, body: bodyInvalidToken}
 	wantNetHTTP400   = want{status: http.StatusBadRequest, netHTTP: true}
 
-	wantNoObject    = wantInvalid("body", "is not one JSON object")
+	wantNoObject    = wantInvalid("body", "is not a single JSON object")
 	wantNoUnicode   = wantInvalid("body", "is not valid Unicode")
-	wantDuplicate   = wantInvalid("body", "has a member twice, or one in another case")
+	wantDuplicate   = wantInvalid("body", "has a duplicate member (ignoring case)")
 	wantTooLong     = wantInvalid("body", "is longer than 65536 bytes")
 	wantEndsEarly   = wantInvalid("body", "ends early")
 	wantUnreadable  = wantInvalid("body", "could not be read")

@@ -53,11 +53,11 @@ func TestInvalidRequests(t *testing.T) {
 		edit func(*http.Request)
 		want string
 	}{
-		{"no body", ``, nil, fields("body", "is not one JSON object")},
-		{"not JSON", `ip=192.0.2.1`, nil, fields("body", "is not one JSON object")},
-		{"an array", `[]`, nil, fields("body", "is not one JSON object")},
-		{"a member twice", `{"ip":"192.0.2.1","ip":"192.0.2.1"}`, nil, fields("body", "has a member twice, or one in another case")},
-		{"a member in another case", `{"refresh_token":"a","IP":"192.0.2.1","useragent":"a"}`, nil, fields("body", "has a member twice, or one in another case")},
+		{"no body", ``, nil, fields("body", "is not a single JSON object")},
+		{"not JSON", `ip=192.0.2.1`, nil, fields("body", "is not a single JSON object")},
+		{"an array", `[]`, nil, fields("body", "is not a single JSON object")},
+		{"a member twice", `{"ip":"192.0.2.1","ip":"192.0.2.1"}`, nil, fields("body", "has a duplicate member (ignoring case)")},
+		{"a member in another case", `{"refresh_token":"a","IP":"192.0.2.1","useragent":"a"}`, nil, fields("body", "has a duplicate member (ignoring case)")},
 		{"invalid UTF-8", "{\"useragent\":\"\xff\"}", nil, fields("body", "is not valid Unicode")},
 		{"over 64 KiB", `{"pad":"` + strings.Repeat("x", 64<<10) + `"}`, nil, fields("body", "is longer than 65536 bytes")},
 		{"all missing", `{}`, nil, fields("refresh_token", required, "ip", required, "useragent", required)},

@@ -18,7 +18,7 @@ func TestHandMadeRequests(t *testing.T) {
 	f := newFixture(t)
 	path := func(p string) *url.URL { return &url.URL{Path: p} }
 	header := http.Header{"Authorization": {f.appKey}, "Content-Type": {"application/json"}}
-	wantNoBody := want{status: http.StatusBadRequest, body: fields("body", "is not one JSON object")}
+	wantNoBody := want{status: http.StatusBadRequest, body: fields("body", "is not a single JSON object")}
 	for _, test := range []struct {
 		name    string
 		handler http.Handler

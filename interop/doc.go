@@ -5,5 +5,5 @@
 // package renew signs and verifies with. Where all of them agree on a token, in
 // both directions and for every algorithm, it is the RFCs' and not one
 // library's. Node is what the documentation promises to front ends: the
-// public_key of an answer is enough to verify its auth token.
+// public_key of a response is enough to verify its auth token.
 package interop

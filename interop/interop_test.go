@@ -246,17 +246,17 @@ func TestNodeVerifiesFromThePublicKeyAlone(t *testing.T) {
 	var output, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &complaints
 	require.NoError(t, cmd.Run(), complaints.String())
-	var answers []struct {
+	var replies []struct {
 		Verified bool           `json:"verified"`
 		Claims   map[string]any `json:"claims"`
 	}
-	require.NoError(t, json.Unmarshal(output.Bytes(), &answers))
-	require.Len(t, answers, len(questions))
-	for i, answer := range answers {
+	require.NoError(t, json.Unmarshal(output.Bytes(), &replies))
+	require.Len(t, replies, len(questions))
+	for i, reply := range replies {
 		isGood := i%3 < 2
-		require.Equal(t, isGood, answer.Verified, "%s, token %d", questions[i].Algorithm, i%3)
+		require.Equal(t, isGood, reply.Verified, "%s, token %d", questions[i].Algorithm, i%3)
 		if isGood {
-			require.Equal(t, sessions[i], answer.Claims["sid"])
+			require.Equal(t, sessions[i], reply.Claims["sid"])
 		}
 	}
 }

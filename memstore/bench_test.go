@@ -86,7 +86,7 @@ func BenchmarkRenewal(b *testing.B) {
 }
 
 // BenchmarkRenewalParallel is BenchmarkRenewal on all processors, each with
-// sessions of its own.
+// its own sessions.
 func BenchmarkRenewalParallel(b *testing.B) {
 	s, some := full(b, 100_000)
 	next := make(chan sessionKey, len(some))

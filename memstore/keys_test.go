@@ -213,16 +213,16 @@ func requireVerifiesUntil(t *testing.T, s *Store, key *renew.SigningKey, until t
 // pair is what one Issue or Renew handed out.
 type pair struct {
 	*renew.Bundle
-	spent *renew.Bundle // whose refresh token it was the answer to; nil: issued
+	used *renew.Bundle // whose refresh token it replaced; nil: issued
 }
 
-func (p pair) good(at time.Time) bool {
+func (p pair) alive(at time.Time) bool {
 	return at.Before(p.RefreshExpiresAt) || at.Before(p.AuthExpiresAt)
 }
 
-// Whatever an operator does to an app meanwhile, a token that was handed out and
+// Whatever an operator does to an app in the meantime, a token that was handed out and
 // has not expired finds its key, although keys are deleted as soon as they may
-// be: to renew, to be verified, and to have a lost answer again.
+// be: to renew, to be verified, and to get a lost response again.
 func TestNoLiveTokenLosesItsKey(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -237,9 +237,9 @@ func TestNoLiveTokenLosesItsKey(t *testing.T) {
 	r, err := renew.New(s, s, renew.WithClock(func() time.Time { return now }), renew.WithRetryWindow(1000*time.Hour))
 	require.NoError(t, err)
 	ask := func(b *renew.Bundle) *renew.Bundle {
-		answer, err := r.Renew(t.Context(), renew.RenewRequest{AppID: appID, RefreshToken: b.RefreshToken, IP: "::1", UserAgent: "test"})
+		next, err := r.Renew(t.Context(), renew.RenewRequest{AppID: appID, RefreshToken: b.RefreshToken, IP: "::1", UserAgent: "test"})
 		require.NoError(t, err)
-		return answer
+		return next
 	}
 
 	var pairs []pair
@@ -249,10 +249,10 @@ func TestNoLiveTokenLosesItsKey(t *testing.T) {
 		n, err := s.DeleteExpiredKeys(t.Context(), now)
 		require.NoError(t, err)
 		deleted += n
-		pairs = slices.DeleteFunc(pairs, func(p pair) bool { return !p.good(now) })
+		pairs = slices.DeleteFunc(pairs, func(p pair) bool { return !p.alive(now) })
 		for _, p := range pairs {
 			_, err := s.VerificationKey(t.Context(), appID, p.KeyID)
-			require.NoError(t, err, "the key of a token that is good is gone")
+			require.NoError(t, err, "the key of a valid token is gone")
 		}
 		switch random.IntN(6) {
 		case 0:
@@ -271,8 +271,8 @@ func TestNoLiveTokenLosesItsKey(t *testing.T) {
 		p := &pairs[random.IntN(len(pairs))]
 		switch {
 		case !now.Before(p.RefreshExpiresAt):
-		case p.spent != nil && now.Before(p.spent.RefreshExpiresAt) && random.IntN(2) == 0:
-			again := ask(p.spent)
+		case p.used != nil && now.Before(p.used.RefreshExpiresAt) && random.IntN(2) == 0:
+			again := ask(p.used)
 			require.Equal(t, p.TokenID, again.TokenID)
 			p.Bundle = again // perhaps with another key, to the old expiry
 			retried++

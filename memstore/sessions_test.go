@@ -177,7 +177,7 @@ func TestStoreAgreesWithModel(t *testing.T) {
 			require.Equal(t, min(limit, ended), n)
 			for k, old := range m {
 				if _, err := s.Session(t.Context(), k.appID, k.id); errors.Is(err, renew.ErrSessionNotFound) {
-					require.True(t, old.EndedBefore(before), "a session was deleted that goes on")
+					require.True(t, old.EndedBefore(before), "a live session was deleted")
 					delete(m, k)
 				}
 			}
@@ -247,7 +247,7 @@ func TestDeleteExpiredKnowsTheEndAsItStands(t *testing.T) {
 }
 
 // Batches end with one that is not full, and then nothing is left that had ended;
-// what goes on is untouched, in its subject's list too.
+// what is live is untouched, in its subject's list too.
 func TestDeleteExpiredInBatches(t *testing.T) {
 	const ended, live, limit = 1000, 500, 64
 	s := New()
@@ -278,7 +278,7 @@ func TestDeleteExpiredInBatches(t *testing.T) {
 	checkWhole(t, s)
 }
 
-// Deletion looks at a session that goes on once per lifetime, and not again in
+// Deletion looks at a live session once per lifetime, and not again in
 // every batch.
 func TestDeleteExpiredDoesNotScan(t *testing.T) {
 	const sessions = 5000
@@ -378,7 +378,7 @@ func TestDeletionGivesMemoryBack(t *testing.T) {
 }
 
 // Renewals of different sessions do not wait for each other: with the shard of
-// one session held, those of other shards go on.
+// one session held, those of other shards continue.
 func TestSessionsDoNotWaitForEachOther(t *testing.T) {
 	s := New()
 	create(t, s, session("held", "ann", start))

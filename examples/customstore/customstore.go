@@ -1,4 +1,4 @@
-// Package customstore is a [renew.TokenStore] of one's own: durable, in one
+// Package customstore is a custom [renew.TokenStore]: durable, in one
 // file, on the embedded database bbolt. It is made to be read, and to be copied
 // for another database; package storetest says when the copy is right.
 //
@@ -86,7 +86,7 @@ func (s *Store) CreateSession(ctx context.Context, session renew.Session) error 
 	})
 }
 
-// Session returns the session as it stands.
+// Session returns the current session.
 func (s *Store) Session(ctx context.Context, appID, sessionID string) (session renew.Session, err error) {
 	err = s.view(ctx, func(tx *bolt.Tx) error {
 		session, err = get(tx, appID, sessionID)
@@ -95,7 +95,7 @@ func (s *Store) Session(ctx context.Context, appID, sessionID string) (session r
 	return session, err
 }
 
-// Rotate replaces the session if it is live and its token ID is from. Nobody
+// Rotate replaces the session if it is live and its token ID is from. No one
 // else writes between the comparison and the write: they are one transaction.
 func (s *Store) Rotate(ctx context.Context, from string, next renew.Session) error {
 	return s.update(ctx, func(tx *bolt.Tx) error {

@@ -78,7 +78,7 @@ func TestAppKeys(t *testing.T) {
 	set, add := "-app-key", "-add-app-key"
 	for name, test := range map[string]struct {
 		starts [][]string
-		valid  []string // besides the one that a start without a secret made
+		valid  []string // in addition to the one that a start without a secret made
 		made   bool     // whether that one is valid
 	}{
 		"one made, three starts":   {[][]string{nil, nil, nil}, nil, true},

@@ -74,7 +74,7 @@ func (l *live) extend(n int32) {
 	l.proceed(n, q, func() { q.replies <- l.nodes[n].reply })
 }
 
-// proceed lets one request go on, until it makes a call or has ended.
+// proceed lets one request continue until it makes a call or has ended.
 func (l *live) proceed(n int32, q *liveRequest, letGo func()) {
 	executing.Lock()
 	defer executing.Unlock()

@@ -129,7 +129,7 @@ var mutants = []mutant{
 		config: "tabs", rule: "an owner is punished",
 	},
 	{
-		name:   "a conflict with itself is taken for another request's win",
+		name:   "a conflict with itself is treated as another request's win",
 		file:   "renew.go",
 		old:    "		case s.TokenID == next.TokenID && s.RevokedAt.IsZero():\n",
 		new:    "		case isChange(err):\n			return errChanged\n		case s.TokenID == next.TokenID && s.RevokedAt.IsZero():\n",

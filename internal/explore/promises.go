@@ -13,7 +13,7 @@ import (
 // Violation is a promise of DESIGN.md section 1 that a schedule breaks.
 type Violation struct {
 	Promise  int
-	Rule     string // what was broken, in words of its own for each check
+	Rule     string // what was broken, in different words for each check
 	Detail   string
 	Config   string
 	Replay   string   // what -explore.replay takes
@@ -87,7 +87,7 @@ func (w *world) checkSuccess(s *state, f *flight, req request, r *result) *Viola
 	case made == nil:
 		return w.broken(1, "a pair is given out that the store does not have", "token %s is given out for %s", w.name(successor.jid), w.nameOf(req.token))
 	case f.afterEnd:
-		return w.broken(3, "a session goes on after its end", "the request arrived after the session had ended, or its key was revoked, and token %s is given out", w.name(successor.jid))
+		return w.broken(3, "a session continues after its end", "the request arrived after the session had ended, or its key was revoked, and token %s is given out", w.name(successor.jid))
 	case !s.back && req.clock >= successor.expiresAt && !w.ends(successor):
 		return w.broken(3, "an expired pair is given out", "token %s", w.name(successor.jid))
 	case !r.retried && !s.back && req.clock >= presented.expiresAt:
@@ -177,7 +177,7 @@ func (w *world) checkDetection(s *state, f *flight, req request, r *result) *Vio
 		return nil
 	}
 	return w.broken(3, "a theft is not detected: "+string(cmp.Or(r.reason, "internal error")),
-		"the %s presents token %s, which the %s has used; it is rejected (%v) and the session goes on", req.by, w.nameOf(req.token), req.by.other(), r.err)
+		"the %s presents token %s, which the %s has used; it is rejected (%v) and the session stays alive", req.by, w.nameOf(req.token), req.by.other(), r.err)
 }
 
 // hasRevoked says whether one of the first calls of a request revoked.

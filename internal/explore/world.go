@@ -9,7 +9,7 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// party is somebody who presents tokens.
+// party is one who presents tokens.
 type party int8
 
 const (
@@ -534,7 +534,7 @@ func (w *world) apply(old *state, a action) (*state, *Violation) {
 		s.left[failovers]--
 		for _, u := range s.uses[s.durable.uses:] {
 			if u.handed {
-				return s, &Violation{Rule: "a pair is given out that the store may lose", Promise: 1, Detail: "the rotation to " + w.name(u.successor) + " was acknowledged by nobody, and its pair given out"}
+				return s, &Violation{Rule: "a pair is given out that the store may lose", Promise: 1, Detail: "the rotation to " + w.name(u.successor) + " was not acknowledged, and its pair given out"}
 			}
 		}
 		w.restore(s, s.durable)
@@ -665,7 +665,7 @@ func (w *world) isUsed(s *state, r request) (u usage, byOther bool) {
 }
 
 // noteLate notes that the owner presents a used token, without an idempotency
-// key, in a way that nobody can tell from a theft: it came after the current pair
+// key, in a way that cannot be told from a theft: it came after the current pair
 // was issued, and is no duplicate. The first read of the session counts.
 func (w *world) noteLate(s *state, f *flight, r request) {
 	if r.kind != renewal || r.by != owner || r.key != nobody || s.store == 0 || w.hasRead(f.node) {

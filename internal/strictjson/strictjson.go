@@ -17,8 +17,8 @@ import (
 // What can be wrong with an object.
 var (
 	ErrEncoding  = errors.New("is not valid Unicode")
-	ErrSyntax    = errors.New("is not one JSON object")
-	ErrDuplicate = errors.New("has a member twice, or one in another case")
+	ErrSyntax    = errors.New("is not a single JSON object")
+	ErrDuplicate = errors.New("has a duplicate member (ignoring case)")
 )
 
 // maxInteger is the largest integer that every JSON library reads exactly (RFC

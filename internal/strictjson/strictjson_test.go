@@ -105,7 +105,7 @@ func TestObjectRefuses(t *testing.T) {
 		{"a member twice, with others between", `{"a":1,"b":2,"a":null}`, strictjson.ErrDuplicate},
 		{"an empty name twice", `{"":1,"":2}`, strictjson.ErrDuplicate},
 		{"a name in upper case", `{"EXP":1}`, strictjson.ErrDuplicate},
-		{"a name in upper case besides", `{"exp":1,"Exp":1}`, strictjson.ErrDuplicate},
+		{"a name in upper case beside it", `{"exp":1,"Exp":1}`, strictjson.ErrDuplicate},
 		{"a name with a long s", "{\"\u017fub\":1}", strictjson.ErrDuplicate},
 		{"a name with a long s by an escape", `{"\u017fub":1}`, strictjson.ErrDuplicate},
 	} {
@@ -203,7 +203,7 @@ func FuzzObject(f *testing.F) {
 		for name, value := range members {
 			for _, asked := range names {
 				if name != asked && strings.EqualFold(name, asked) {
-					t.Errorf("a member %q besides %q", name, asked)
+					t.Errorf("a member %q in addition to %q", name, asked)
 				}
 			}
 			checkValue(t, value)
