@@ -1,10 +1,14 @@
 package storetest
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/jwtrenew/renew"
 )
 
 // callLog keeps the last calls of a case, for the message when it fails.
@@ -12,7 +16,30 @@ type callLog struct {
 	mu    sync.Mutex
 	calls []*call // the last ones, oldest first
 	count int
-	slow  *call // the slowest
+	slow  *call       // the slowest
+	busy  atomic.Bool // a race, or an outage, is under way
+
+	sessions map[rowKey]bool    // that calls were about, some
+	subjects map[[2]string]bool // of app and subject
+}
+
+func newCallLog() *callLog {
+	return &callLog{sessions: map[rowKey]bool{}, subjects: map[[2]string]bool{}}
+}
+
+// mention keeps which sessions and subjects a case is about, for a look at what
+// it leaves behind.
+func (l *callLog) mention(s renew.Session) {
+	const enough = 60
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := [2]string{s.AppID, s.Subject}
+	if len(l.subjects) < enough/2 {
+		l.subjects[of] = true
+	}
+	if l.subjects[of] && len(l.sessions) < enough || l.sessions[keyOf(s)] {
+		l.sessions[keyOf(s)] = true
+	}
 }
 
 // keptCalls is how many calls a failure shows.
@@ -62,19 +89,39 @@ func (l *callLog) end(c *call, result func() string, err error) {
 type caller struct {
 	number int
 	log    *callLog
+	once   bool // a call is not made again after an error that may be retried
 }
 
-// called makes a call and records it.
-func called[T any](h caller, method string, args func() string, call func() (T, error), show func(T) string) (T, error) {
-	c := h.log.begin(h.number, method, args)
-	value, err := call()
-	h.log.end(c, func() string { return show(value) }, err)
+// called makes a call and records it, and again after an error that may be retried
+// if nothing else is under way.
+func called[T any](ctx context.Context, h caller, method string, args func() string, call func() (T, error), show func(T) string) (value T, err error) {
+	for range patience {
+		c := h.log.begin(h.number, method, args)
+		value, err = call()
+		h.log.end(c, func() string { return show(value) }, err)
+		if err == nil || isNamed(err) || h.once || !h.log.quiet(ctx) {
+			break
+		}
+	}
 	return value, err
 }
 
+// plain returns a caller whose calls are made once.
+func (h caller) plain() caller {
+	h.once = true
+	return h
+}
+
+// quiet reports whether ctx is the case's own, and has not ended, and nothing but
+// one call is under way.
+func (l *callLog) quiet(ctx context.Context) bool {
+	_, own := ctx.(yielding)
+	return own && !l.busy.Load() && ctx.Err() == nil
+}
+
 // did is called for a method that returns nothing but an error.
-func did(h caller, method string, args func() string, call func() error) error {
-	_, err := called(h, method, args, func() (struct{}, error) { return struct{}{}, call() }, func(struct{}) string { return "nil" })
+func did(ctx context.Context, h caller, method string, args func() string, call func() error) error {
+	_, err := called(ctx, h, method, args, func() (struct{}, error) { return struct{}{}, call() }, func(struct{}) string { return "nil" })
 	return err
 }
 

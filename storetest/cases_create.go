@@ -16,6 +16,7 @@ var takenCases = []testCase[*tokens]{
 	{name: "free-in-another-app", run: takesIDOfOtherApp},
 	{name: "one-creator", run: oneCreator},
 	{name: "stampede", run: createStampede},
+	{name: "at-once", run: raceOf("CreateSession")},
 }
 
 // unknownCases test law T3.
@@ -58,9 +59,7 @@ func refusesTakenByRevoked(e *tokenEnv) {
 
 func refusesTakenByExpired(e *tokenEnv) {
 	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
-		*t = t.AddDate(-10, 0, 0)
-	}
+	justEnded(&s)
 	create(e, s)
 	refuses(e, "an expired session", otherThan(s))
 }
@@ -70,7 +69,7 @@ func takesIDOfOtherApp(e *tokenEnv) {
 	create(e, s)
 	other := otherThan(s)
 	other.AppID = e.app + "-other"
-	if err := e.a.CreateSession(e.ctx, other); err != nil {
+	if _, err := createSessionOp(other).settle(e, e.a, world{keyOf(other): other}); err != nil {
 		e.fatalf("expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
 	}
 	if got := read(e, e.b, s); got.TokenID != s.TokenID {

@@ -2,11 +2,13 @@ package storetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jwtrenew/renew"
 )
@@ -17,62 +19,45 @@ var outageCases = []testCase[*tokens]{
 	{name: "new-handles", run: outageNewHandles, serial: true},
 }
 
+// outage makes every call while the backing store is unreachable, each on sessions
+// of its own. Afterwards the same handles work again, and each session is as it
+// was, or as the whole call leaves it.
 func outage(e *tokenEnv) {
-	s := created(e)
-	e.cut(func() {
-		for i := range 2 {
-			for _, c := range outageCalls(e, e.handle(i), s) {
-				ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
-				judgeOutage(e, c.method, c.call(ctx))
-				cancel()
-			}
-		}
-	})
-}
-
-type outageCall struct {
-	method string
-	call   func(ctx context.Context) error
-}
-
-func outageCalls(e *tokenEnv, h *tokens, s renew.Session) []outageCall {
-	calls := []outageCall{
-		{"Session", func(ctx context.Context) error { _, err := h.Session(ctx, s.AppID, s.ID); return err }},
-		{"Session of an unknown ID", func(ctx context.Context) error { _, err := h.Session(ctx, s.AppID, newID()); return err }},
-		{"Rotate", func(ctx context.Context) error { return h.Rotate(ctx, s.TokenID, successor(s)) }},
-		{"Rotate from another token ID", func(ctx context.Context) error { return h.Rotate(ctx, newID(), successor(s)) }},
-		{"CreateSession", func(ctx context.Context) error { return h.CreateSession(ctx, newSession(e)) }},
-		{"RevokeSession", func(ctx context.Context) error { return h.RevokeSession(ctx, s.AppID, s.ID, revokedAt) }},
+	if e.outage == nil {
+		e.skip("the test of this store gives no WithOutage")
 	}
-	if _, ok := h.store.(renew.SubjectStore); ok {
-		by := asSubjects(e, h)
-		calls = append(calls,
-			outageCall{"SubjectSessions", func(ctx context.Context) error {
-				_, err := by.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
-				return err
-			}},
-			outageCall{"RevokeSubject", func(ctx context.Context) error {
-				_, err := by.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
+	var scenes []*scene
+	var ops []tokenOp
+	for i := range len(newScene(e, 1, plainValue.change).ops(e)) {
+		c := newScene(e, 1, plainValue.change)
+		scenes, ops = append(scenes, c), append(ops, c.ops(e)[i])
+	}
+	key := keyOf(scenes[0].s)
+	unknown := readOp(rowKey{e.app, newID()})
+	e.cut(func() {
+		for i, op := range append(slices.Clone(ops), unknown, rotateSessionOp(newID(), successor(scenes[0].s))) {
+			e.judgeOutage(namedCall{op.name, func(ctx context.Context) error { _, err := op.call(ctx, e.handle(i)); return err }})
+		}
+		if _, ok := e.a.store.(renew.Purger); ok {
+			e.judgeOutage(namedCall{"DeleteExpired", func(ctx context.Context) error {
+				_, err := asPurger(e, e.b).DeleteExpired(ctx, horizon(e), 1)
 				return err
 			}})
+		}
+	})
+	e.recovers(func(ctx context.Context, h *tokens) error { _, err := h.Session(ctx, key.app, key.id); return err })
+	for i, c := range scenes {
+		after := maps.Clone(c.world)
+		_, _ = ops[i].apply(after)
+		_, undone := c.differs(e, e.handle(i))
+		if _, done := after.differs(e, e.handle(i+1)); undone != "" && done != "" {
+			e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", ops[i].name, undone)
+		}
 	}
-	if _, ok := h.store.(renew.Purger); ok {
-		calls = append(calls, outageCall{"DeleteExpired", func(ctx context.Context) error {
-			_, err := asPurger(e, h).DeleteExpired(ctx, horizon, 1)
-			return err
-		}})
-	}
-	return calls
-}
-
-func judgeOutage(e *tokenEnv, method string, err error) {
-	if err == nil {
-		e.failf("expected an error of %s while the backing store is unreachable\nthe store returned nil", method)
-		return
-	}
-	for _, wrong := range []error{renew.ErrSessionNotFound, renew.ErrConflict, renew.ErrSessionExists} {
-		if errors.Is(err, wrong) {
-			e.failf("expected an error of its own of %s while the backing store is unreachable\nthe store returned %s: %q", method, errorName(wrong), err)
+	c := newScene(e, 1, plainValue.change)
+	for i := range ops { // and so do all methods, from the handles that have met it
+		if !c.do(e, e.handle(i), c.ops(e)[i]) {
+			return
 		}
 	}
 }
@@ -83,7 +68,7 @@ func outageNewHandles(e *tokenEnv) {
 	e.cut(func() {
 		ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
 		defer cancel()
-		_ = e.a.Rotate(ctx, s.TokenID, next) // every-method judges the answer
+		_ = e.a.Rotate(ctx, s.TokenID, next) // every-method judges the result
 	})
 	h := e.openHandle()
 	got := read(e, h, s)
@@ -99,29 +84,51 @@ var crashCases = []testCase[*tokens]{
 	{name: "in-the-middle-of-work", run: crashAtWork, serial: true},
 }
 
+// crashQuiet crashes the backend after a call of each method, and asks for all
+// that follows from it: the sessions, the lists, and what is left to delete.
 func crashQuiet(e *tokenEnv) {
 	e.needsCrash()
-	fresh, rotated, revoked := created(e), created(e), created(e)
-	next := successor(rotated)
-	rotate(e, e.a, rotated.TokenID, next)
-	next = read(e, e.a, next)
-	revoke(e, e.b, revoked, revokedAt)
-	revoked = read(e, e.b, revoked)
-	e.crashNow()
-	for _, c := range []struct {
-		what string
-		want renew.Session
-	}{{"CreateSession", fresh}, {"Rotate", next}, {"RevokeSession", revoked}} {
-		got, err := e.a.Session(e.ctx, c.want.AppID, c.want.ID)
-		if err != nil {
-			e.failf("expected a session to survive the crash, after %s had returned nil\nthe store returned the error %q", c.what, err)
-			continue
-		}
-		if diff := difference(c.want, got); diff != "" {
-			e.failf("expected what %s had returned nil for to survive the crash\nthe store has lost it: %s", c.what, diff)
+	c := newScene(e, 1, plainValue.change)
+	if !c.is(e, "the calls that made it") {
+		return
+	}
+	next, moved := successor(c.s), successor(c.neighbor)
+	moved.Subject += "-moved"
+	last := newSession(e)
+	last.Subject = c.s.Subject
+	key := keyOf(next)
+	ops := []tokenOp{
+		createSessionOp(last), rotateSessionOp(c.s.TokenID, next), rotateSessionOp(next.TokenID, next),
+		rotateSessionOp(c.neighbor.TokenID, moved), revokeSessionOp(key, revokedAt), revokeSessionOp(key, revokedAt.Add(time.Hour)),
+	}
+	if _, ok := e.a.store.(renew.SubjectStore); ok {
+		ops = append(ops, revokeSubjectOp(e.app, c.s.Subject, revokedAt))
+	}
+	for _, op := range ops {
+		c.step(e, op)
+		e.crashNow()
+		if !c.is(e, op.name+", which had returned nil, and a crash") {
+			return
 		}
 	}
-	wantError(e, "Rotate from a token ID that was spent before the crash", e.b.Rotate(e.ctx, rotated.TokenID, successor(rotated)), renew.ErrConflict)
+	wantError(e, "Rotate from a token ID that was used before the crash", e.b.Rotate(e.ctx, c.s.TokenID, successor(c.s)), renew.ErrConflict)
+	if _, ok := e.a.store.(renew.Purger); !ok {
+		return
+	}
+	drain(e)
+	first, second := longEnded(e), longEnded(e)
+	c.step(e, createSessionOp(first))
+	c.step(e, createSessionOp(second))
+	e.crashNow()
+	if n := purge(e, asPurger(e, e.a), horizon(e), 1); n != 1 {
+		e.failf("expected DeleteExpired with limit 1 to find one of the two ended sessions that were stored before the crash\nthe store returned %d", n)
+	}
+	e.crashNow()
+	if n := purge(e, asPurger(e, e.b), horizon(e), 10); n != 1 {
+		e.failf("expected DeleteExpired to find the one ended session that was left before the crash\nthe store returned %d", n)
+	}
+	c.world[keyOf(first)], c.world[keyOf(second)] = renew.Session{}, renew.Session{}
+	c.is(e, "DeleteExpired and a crash")
 }
 
 // crashAtWork crashes the backend while clients are at work, several times over

@@ -17,6 +17,8 @@ var exactCases = []testCase[*tokens]{
 	{name: "subjects", run: exactSubjects},
 	{name: "app-and-subject", run: exactAppSubjects},
 	{name: "unknown-names", run: unknownNames},
+	{name: "ulids", run: exactULIDs},
+	{name: "hashes", run: exactHashes},
 }
 
 // allExact stores a session for each name of each group, and checks that each
@@ -30,7 +32,7 @@ func allExact(e *tokenEnv, with func(name string) renew.Session) {
 			if _, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
 				e.failf("expected ErrSessionNotFound for %s, when only %s were stored\nthe store returned a session", named("name", name), nameAll(group[:len(sessions)]))
 			}
-			if err := e.a.CreateSession(e.ctx, s); err != nil {
+			if _, err := createSessionOp(s).settle(e, e.a, world{keyOf(s): s}); err != nil {
 				e.fatalf("expected CreateSession to store a session for %s, after %s\nthe store returned the error %q", named("name", name), nameAll(group[:len(sessions)]), err)
 			}
 			sessions = append(sessions, s)
@@ -63,7 +65,25 @@ func nameAll(names []string) string {
 	return strings.Join(texts, ", ")
 }
 
+// demandsULIDs reports whether the store rejects every ID that is no ULID, as the
+// comments on the fields of a session allow.
+func demandsULIDs(e *tokenEnv, set func(s *renew.Session, id string)) bool {
+	for _, plain := range []string{"plain", "another plain ID", newID() + "x"} {
+		s := newSession(e)
+		set(&s, plain)
+		if e.a.CreateSession(e.ctx, s) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func setID(s *renew.Session, id string) { s.ID = id }
+
 func exactSessionIDs(e *tokenEnv) {
+	if demandsULIDs(e, setID) {
+		e.skip("the store takes ULIDs only")
+	}
 	allExact(e, func(name string) renew.Session {
 		s := newSession(e)
 		s.ID = name
@@ -71,18 +91,62 @@ func exactSessionIDs(e *tokenEnv) {
 	})
 }
 
+// exactULIDs asks for names that are taken for the ID of a session.
+func exactULIDs(e *tokenEnv) {
+	s := created(e)
+	s.ID, s.TokenID = "0"+newID()[1:24]+"01", newID()
+	s.Subject = "subject-" + newID()
+	create(e, s)
+	for what, id := range lookalikes(s.ID) {
+		if got, err := e.a.Session(e.ctx, s.AppID, id); err == nil {
+			e.failf("expected no session for %s\nthe store returned %s", what, describe(got))
+		}
+		if err := e.b.RevokeSession(e.ctx, s.AppID, id, revokedAt); err == nil {
+			e.failf("expected renew.ErrSessionNotFound of RevokeSession with %s\nthe store returned nil", what)
+		}
+		next := successor(s)
+		next.ID = id
+		if err := e.a.Rotate(e.ctx, s.TokenID, next); err == nil {
+			e.failf("expected renew.ErrSessionNotFound of Rotate with %s\nthe store returned nil", what)
+		}
+		if store, ok := e.b.store.(renew.SubjectStore); ok {
+			if n, err := store.RevokeSubject(e.ctx, s.AppID, id, revokedAt); n != 0 {
+				e.failf("expected RevokeSubject of the unknown subject %q to revoke nothing\nthe store returned %d and the error %v", id, n, err)
+			}
+		}
+	}
+	unchanged(e, s, "calls with IDs like its own")
+}
+
+// exactHashes stores sessions whose IDs, subjects or both have the same 32-bit
+// hash, alone or after the app's ID.
+func exactHashes(e *tokenEnv) {
+	for _, before := range []string{"", e.app, e.app + ":"} {
+		for what, names := range collisions(before) {
+			a, b := newSession(e), newSession(e)
+			a.ID, b.ID = strings.TrimPrefix(names[0], before), strings.TrimPrefix(names[1], before)
+			a.Subject, b.Subject = a.ID, b.ID // of the same hash too
+			w := world{}
+			if !w.do(e, e.a, createSessionOp(a)) || !w.do(e, e.b, createSessionOp(b)) || !w.do(e, e.a, rotateSessionOp(a.TokenID, successor(a))) || !w.do(e, e.b, revokeSessionOp(keyOf(b), revokedAt)) {
+				e.failf("expected sessions to be told apart whose IDs have the same %s, after %q\nthe store did not", what, before)
+				return
+			}
+			c := newSession(e)
+			c.TokenID = a.ID
+			w.do(e, e.a, createSessionOp(c))
+			if err := e.b.Rotate(e.ctx, b.ID, successor(c)); err == nil {
+				e.failf("expected renew.ErrConflict of Rotate from a token ID with the same %s\nthe store returned nil", what)
+			}
+		}
+	}
+}
+
 func exactAppIDs(e *tokenEnv) {
 	id := newID()
 	allExact(e, func(name string) renew.Session {
 		s := newSession(e)
 		s.ID = id
-		if len(name) > 255-len(e.app) { // the case's own name takes some room
-			name = strings.ToValidUTF8(name[len(e.app):], "")
-		}
-		s.AppID = e.app + name
-		if strings.HasPrefix(name, " ") || strings.HasPrefix(name, "^") {
-			s.AppID = name + e.app
-		}
+		s.AppID = uniqueName(e.app, name)
 		return s
 	})
 }
@@ -91,13 +155,16 @@ func exactAppIDs(e *tokenEnv) {
 var separators = []string{"", ":", "/", "|", ".", "-", "_", "#", ",", ";", " ", "::", "\u00a0", `\`, "=", "~", "'"}
 
 func exactPairs(e *tokenEnv) {
+	if demandsULIDs(e, setID) {
+		e.skip("the store takes ULIDs only")
+	}
 	for _, separator := range separators {
 		s, t := newSession(e), newSession(e)
 		end := newID()
 		s.AppID, s.ID = e.app+separator+"x", "y"+separator+end
 		t.AppID, t.ID = e.app+separator+"x"+separator+"y", end
 		create(e, s)
-		if err := e.b.CreateSession(e.ctx, t); err != nil {
+		if _, err := createSessionOp(t).settle(e, e.b, world{keyOf(t): t}); err != nil {
 			e.fatalf("expected CreateSession to store %s beside %s\nthe store returned the error %q", describe(t), describe(s), err)
 		}
 		for _, want := range []renew.Session{s, t} {
@@ -109,21 +176,24 @@ func exactPairs(e *tokenEnv) {
 }
 
 func exactTokenIDs(e *tokenEnv) {
+	if demandsULIDs(e, func(s *renew.Session, id string) { s.TokenID = id }) {
+		e.skip("the store takes ULIDs only")
+	}
+	own := newID()[16:] // a store may demand that token IDs are unique
 	for _, group := range confusable {
 		for i, name := range group {
 			s := newSession(e)
-			s.TokenID = name
+			s.TokenID = uniqueName(own, name)
 			create(e, s)
 			for _, other := range slices.Concat(group[:i], group[i+1:]) {
 				wantError(e, fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
-					e.b.Rotate(e.ctx, other, successor(s)), renew.ErrConflict)
+					e.b.Rotate(e.ctx, uniqueName(own, other), successor(s)), renew.ErrConflict)
 			}
 			next := successor(s)
-			rotate(e, e.a, name, next)
-			got := read(e, e.b, s)
-			if got.TokenID != next.TokenID || got.PreviousTokenID != name && got.PreviousTokenID != "" {
+			rotate(e, e.a, s.TokenID, next)
+			if got := read(e, e.b, s); got.TokenID != next.TokenID || got.PreviousTokenID != s.TokenID {
 				e.fatalf("expected the session at %s, and %s before\nthe store has it at %s, and %s before",
-					named("token", next.TokenID), named("token", name), named("token", got.TokenID), named("token", got.PreviousTokenID))
+					named("token", next.TokenID), named("token", s.TokenID), named("token", got.TokenID), named("token", got.PreviousTokenID))
 			}
 		}
 	}
@@ -131,13 +201,14 @@ func exactTokenIDs(e *tokenEnv) {
 
 func exactSubjects(e *tokenEnv) {
 	h := asSubjects(e, e.b)
+	anyID := !demandsULIDs(e, setID)
 	for _, group := range confusable {
 		app := e.app + newID()
 		sessions := map[string]renew.Session{}
 		for i, name := range group {
 			s := newSession(e)
 			s.AppID, s.Subject = app, name
-			if i%2 == 1 { // IDs that continue the subject
+			if i%2 == 1 && anyID { // IDs that continue the subject
 				s.ID = ":" + name + "/" + s.ID
 				s.ID = strings.ToValidUTF8(s.ID[:min(len(s.ID), 255)], "")
 			}

@@ -1,10 +1,12 @@
 package storetest
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -12,52 +14,14 @@ import (
 
 // keepCases test law T1.
 var keepCases = []testCase[*tokens]{
-	{name: "every-field", run: keepsEveryField},
-	{name: "empty-fields", run: keepsEmptyFields},
-	{name: "revoked-from-the-start", run: keepsRevokedAt},
-	{name: "expired-ones-too", run: keepsExpired},
-	{name: "milliseconds", run: keepsMilliseconds},
-	{name: "finer-than-milliseconds", run: keepsFinerTimes},
-	{name: "zones", run: keepsInstants},
-	{name: "far-times", run: keepsFarTimes},
-	{name: "claims", run: keepsClaims},
-	{name: "long-fields", run: keepsLongFields},
-	{name: "audience", run: keepsAudience},
-	{name: "retry-proof", run: keepsIdempotencyKeyHash},
-	{name: "generation", run: keepsGeneration},
+	{name: "values", run: func(e *tokenEnv) { everyValue(e, createsValue) }},
+	{name: "by-its-own-clock", run: keepsPastTheEnd},
 }
 
-// keeps stores the session and compares what both handles return.
-func keeps(e *tokenEnv, what string, s renew.Session) {
-	if err := e.a.CreateSession(e.ctx, s); err != nil {
-		e.failf("expected CreateSession to store a session with %s\nthe store returned the error %q", what, err)
-		return
-	}
-	stored(e, s, "CreateSession with "+what)
-}
-
-func keepsEveryField(e *tokenEnv) { keeps(e, "every field set", newSession(e)) }
-
-func keepsEmptyFields(e *tokenEnv) {
-	s := newSession(e)
-	s.Audience, s.Claims, s.IdempotencyKeyHash = nil, nil, nil
-	s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
-	s.IP, s.UserAgent = "", ""
-	keeps(e, "all optional fields empty", s)
-}
-
-func keepsRevokedAt(e *tokenEnv) {
-	s := newSession(e)
-	s.RevokedAt = base.Add(90*time.Minute + 5*time.Millisecond)
-	keeps(e, "RevokedAt set", s)
-}
-
-func keepsExpired(e *tokenEnv) {
-	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
-		*t = t.AddDate(-10, 0, 0)
-	}
-	keeps(e, "all times in the past", s)
+// value is a session that some store does not keep.
+type value struct {
+	what   string
+	change func(s *renew.Session)
 }
 
 // sessionTimes are the fields of a session that are times.
@@ -66,27 +30,7 @@ func sessionTimes(s *renew.Session) []*time.Time {
 }
 
 // timeNames are their names.
-var timeNames = []string{"CreatedAt", "EndsAt", "RevokedAt", "IssuedAt", "NotBefore", "ExpiresAt"}
-
-func keepsMilliseconds(e *tokenEnv) {
-	for _, ms := range []int{0, 1, 10, 100, 499, 500, 501, 999} {
-		s := newSession(e)
-		for i, t := range sessionTimes(&s) {
-			*t = base.Truncate(time.Second).Add(time.Duration(i)*time.Hour + time.Duration(ms)*time.Millisecond)
-		}
-		keeps(e, fmt.Sprintf("times of %d ms after a second", ms), s)
-	}
-}
-
-func keepsFinerTimes(e *tokenEnv) {
-	for _, fine := range []time.Duration{time.Nanosecond, 999 * time.Nanosecond, 500 * time.Microsecond, 999999 * time.Nanosecond} {
-		s := newSession(e)
-		for i, t := range sessionTimes(&s) {
-			*t = base.Truncate(time.Second).Add(time.Duration(i)*time.Hour + 999*time.Millisecond + fine)
-		}
-		keeps(e, fmt.Sprintf("times of %v after a millisecond", fine), s)
-	}
-}
+var timeNames = []string{"CreatedAt", "EndsAt", "RevokedAt", "IssuedAt", "RefreshNotBefore", "RefreshExpiresAt"}
 
 // zones are east and west of Greenwich, one by half an hour, and one on the
 // other side of midnight. Their names are those of no zone.
@@ -96,106 +40,264 @@ var zones = []*time.Location{
 	time.FixedZone("far east", 14*3600),
 }
 
-func keepsInstants(e *tokenEnv) {
-	for _, zone := range zones {
-		s := newSession(e)
-		for i, t := range sessionTimes(&s) {
-			*t = base.Add(time.Duration(i) * time.Hour).In(zone)
+// timesAt sets all times to base, a fraction of a second and some hours apart.
+func timesAt(fraction time.Duration, zone *time.Location) func(*renew.Session) {
+	return func(s *renew.Session) {
+		for i, t := range sessionTimes(s) {
+			if t != &s.RevokedAt {
+				*t = base.Truncate(time.Second).Add(time.Duration(i)*time.Hour + fraction).In(zone)
+			}
+			if t == &s.CreatedAt { // lists are ordered by it, to the precision of the store
+				*t = t.Truncate(time.Millisecond)
+			}
 		}
-		keeps(e, "times in the zone "+zone.String(), s)
 	}
 }
 
-func keepsFarTimes(e *tokenEnv) {
+// justEnded makes a session one whose refresh token expired some minutes ago.
+func justEnded(s *renew.Session) {
+	now := time.Now().Truncate(time.Millisecond)
+	s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = now.Add(-3*time.Hour), now.Add(-2*time.Hour), now.Add(-2*time.Hour)
+	s.RefreshExpiresAt, s.EndsAt = now.Add(-endedAgo), time.Time{}
+}
+
+// endedAgo is how long ago the sessions of the suite have ended, if they have. A
+// store may delete a session by its own clock an hour after its end, or later.
+const endedAgo = 10 * time.Minute
+
+var awkwardClaims = []struct{ what, claims string }{
+	{"an integer of 2^53+1", `{"n":9007199254740993}`},
+	{"an integer of 30 digits", `{"n":123456789012345678901234567890}`},
+	{"a negative integer of 64 bits", `{"n":-9223372036854775808}`},
+	{"decimals of many digits", `{"pi":3.14159265358979323846264338327950288,"tenth":0.1}`},
+	{"a number with an exponent", `{"large":6.02214076e23,"small":1e-300}`},
+	{"a number beyond a float", `{"n":1e400}`},
+	{"true, false and null", `{"t":true,"f":false,"n":null}`},
+	{"empty values", `{"s":"","a":[],"o":{}}`},
+	{"no member", `{}`},
+	{"nested values", `{"a":[1,[2,[3,{"b":{"c":[{"d":null}]}}]]]}`},
+	{"numbers as strings", `{"n":"9007199254740993","b":"true"}`},
+	{"escapes", `{"s":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00"}`},
+	{"a null character", `{"s":"a\u0000b"}`},
+	{"HTML", `{"s":"<a href='x'>&amp;</a>"}`},
+	{"unicode", `{"ключ":"значение 値 😀 e\u0301 é"}`},
+	{"names that differ in case", `{"Role":1,"role":2,"ROLE":3}`},
+	{"names with dots, dollars and spaces", `{"a.b":1,"$set":{"a":1}," x ":2,"":3}`},
+	{"white space", " { \"a\" : [ 1 , 2 ] }\n"},
+	{"4 KiB", `{"s":"` + strings.Repeat("0123456789abcde ", 256) + `"}`},
+	{"16 KiB", `{"s":"` + strings.Repeat("0123456789abcde ", 1<<10)[:16<<10-8] + `"}`},
+	{"16 KiB of numbers", `{"n":[` + strings.TrimSuffix(strings.Repeat("9007199254740993,", 960), ",") + `]}`},
+}
+
+// values are sessions of which each must be kept, by each way to write it and
+// each way to read it.
+func values() []value {
+	list := []value{
+		{"every field set", func(*renew.Session) {}},
+		{"all optional fields empty", func(s *renew.Session) {
+			s.Audience, s.Claims, s.IdempotencyKeyHash = nil, nil, nil
+			s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
+			s.IP, s.UserAgent = "", ""
+		}},
+		{"an end that is just past", justEnded},
+		{"times that go back", func(s *renew.Session) {
+			for _, t := range []*time.Time{&s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt} {
+				*t = t.Add(-90 * time.Minute)
+			}
+		}},
+		{"an absolute end that comes first", func(s *renew.Session) { s.EndsAt = s.RefreshExpiresAt.Add(-time.Minute) }},
+		{"all times equal", func(s *renew.Session) {
+			s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = base, base, base
+			s.RefreshExpiresAt, s.EndsAt = base.Add(time.Millisecond), base.Add(time.Millisecond)
+		}},
+		{"another subject", func(s *renew.Session) { s.Subject = "another " + newID() }},
+		{"a subject of 255 bytes", func(s *renew.Session) { s.Subject = uniqueName(newID(), strings.Repeat("値", 85)) }},
+		{"a user agent of 1,024 bytes", func(s *renew.Session) { s.UserAgent = strings.Repeat("a", 1024) }},
+		{"a user agent of multi-byte characters", func(s *renew.Session) { s.UserAgent = strings.Repeat("😀", 256) }},
+		{"a user agent with quotes and spaces", func(s *renew.Session) { s.UserAgent = ` 'Robert"); DROP TABLE x;-- \%_` + "\u00a0 " }},
+		{"an IP address of 45 bytes", func(s *renew.Session) { s.IP = "2001:0db8:1111:2222:3333:4444:255.255.255.255" }},
+		{"an IPv4 address", func(s *renew.Session) { s.IP = "192.0.2.255" }},
+		{"4 KiB of audience", func(s *renew.Session) {
+			s.Audience = nil
+			for i := range 64 {
+				s.Audience = append(s.Audience, fmt.Sprintf("https://api-%02d.example.com/%s", i, strings.Repeat("x", 30)))
+			}
+		}},
+		{"a hash of zero bytes", func(s *renew.Session) { s.IdempotencyKeyHash = make([]byte, 32) }},
+	}
+	for _, c := range awkwardClaims {
+		list = append(list, value{"claims of " + c.what, func(s *renew.Session) { s.Claims = json.RawMessage(c.claims) }})
+	}
+	for _, ms := range []time.Duration{0, 1, 10, 100, 499, 500, 501, 999} {
+		list = append(list, value{fmt.Sprintf("times of %d ms after a second", ms), timesAt(ms*time.Millisecond, time.UTC)})
+	}
+	for _, fine := range []time.Duration{time.Nanosecond, 500 * time.Microsecond, 999999 * time.Nanosecond} {
+		list = append(list, value{fmt.Sprintf("times of %v after a millisecond", fine), timesAt(999*time.Millisecond+fine, time.UTC)})
+	}
+	for _, zone := range zones {
+		list = append(list, value{"times in the zone " + zone.String(), timesAt(5*time.Millisecond, zone)})
+	}
 	for _, t := range []time.Time{
 		time.Date(2038, time.January, 19, 3, 14, 8, 5e6, time.UTC),
 		time.Date(2106, time.February, 7, 6, 28, 16, 5e6, time.UTC),
 		time.Date(2300, time.December, 31, 23, 59, 59, 999e6, time.UTC),
 	} {
-		s := newSession(e)
-		s.EndsAt, s.RefreshExpiresAt = t, t
-		keeps(e, fmt.Sprintf("an end in the year %d", t.Year()), s)
+		list = append(list, value{fmt.Sprintf("an end in the year %d", t.Year()), func(s *renew.Session) { s.EndsAt, s.RefreshExpiresAt = t, t }})
 	}
-}
-
-func keepsClaims(e *tokenEnv) {
-	for _, c := range []struct{ what, claims string }{
-		{"an integer of 2^53+1", `{"n":9007199254740993}`},
-		{"an integer of 30 digits", `{"n":123456789012345678901234567890}`},
-		{"a negative integer of 64 bits", `{"n":-9223372036854775808}`},
-		{"decimals of many digits", `{"pi":3.14159265358979323846264338327950288,"tenth":0.1}`},
-		{"a number with an exponent", `{"large":6.02214076e23,"small":1e-300}`},
-		{"a number beyond a float", `{"n":1e400}`},
-		{"true, false and null", `{"t":true,"f":false,"n":null}`},
-		{"empty values", `{"s":"","a":[],"o":{}}`},
-		{"nested values", `{"a":[1,[2,[3,{"b":{"c":[{"d":null}]}}]]]}`},
-		{"numbers as strings", `{"n":"9007199254740993","b":"true"}`},
-		{"escapes", `{"s":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00"}`},
-		{"a null character", `{"s":"a\u0000b"}`},
-		{"HTML", `{"s":"<a href='x'>&amp;</a>"}`},
-		{"unicode", `{"ключ":"значение 値 😀 e\u0301 é"}`},
-		{"names that differ in case", `{"Role":1,"role":2,"ROLE":3}`},
-		{"names with dots, dollars and spaces", `{"a.b":1,"$set":{"a":1}," x ":2,"":3}`},
-		{"white space", " { \"a\" : [ 1 , 2 ] }\n"},
-		{"16 KiB", `{"s":"` + strings.Repeat("0123456789abcde ", 1<<10)[:16<<10-8] + `"}`},
-	} {
-		s := newSession(e)
-		s.Claims = json.RawMessage(c.claims)
-		keeps(e, "claims of "+c.what, s)
-	}
-}
-
-func keepsLongFields(e *tokenEnv) {
-	s := newSession(e)
-	s.Subject = strings.Repeat("値", 85) // 255 bytes
-	s.UserAgent = strings.Repeat("😀", 256)
-	s.IP = "2001:0db8:1111:2222:3333:4444:255.255.255.255"
-	s.Audience = nil
-	for i := range 64 {
-		s.Audience = append(s.Audience, fmt.Sprintf("https://api-%02d.example.com/%s", i, strings.Repeat("x", 30)))
-	}
-	keeps(e, "fields of their greatest length, of multi-byte characters", s)
-	s = newSession(e)
-	s.UserAgent = strings.Repeat("a", 1024)
-	keeps(e, "a user agent of 1,024 bytes", s)
-}
-
-func keepsAudience(e *tokenEnv) {
 	for _, audience := range [][]string{
-		{"one"},
-		{""},
-		{"b", "a", "b"},
-		{"a,b", "c d", "e;f", "g|h", "i\tj"},
-		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"},
-		{" padded ", "値", "😀"},
+		{"one"}, {""}, {"b", "a", "b"}, {"a,b", "c d", "e;f", "g|h", "i\tj"},
+		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"}, {" padded ", "値", "😀"},
 	} {
-		s := newSession(e)
-		s.Audience = audience
-		keeps(e, fmt.Sprintf("audience %q", audience), s)
+		list = append(list, value{fmt.Sprintf("audience %q", audience), func(s *renew.Session) { s.Audience = slices.Clone(audience) }})
 	}
-}
-
-func keepsIdempotencyKeyHash(e *tokenEnv) {
-	var b byte
-	for range 256 / 32 {
-		first := b
-		s := newSession(e)
-		s.IdempotencyKeyHash = nil
-		for range 32 {
-			s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, b)
-			b++
-		}
-		keeps(e, fmt.Sprintf("a retry proof of the bytes %#x to %#x", first, first+31), s)
+	for first := 0; first < 256; first += 32 {
+		list = append(list, value{fmt.Sprintf("a hash of the bytes from %#x", first), func(s *renew.Session) {
+			s.IdempotencyKeyHash = nil
+			for i := range 32 {
+				s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, byte(first+i))
+			}
+		}})
 	}
-	s := newSession(e)
-	s.IdempotencyKeyHash = bytes.Repeat([]byte{0}, 32)
-	keeps(e, "a retry proof of zero bytes", s)
-}
-
-func keepsGeneration(e *tokenEnv) {
 	for _, n := range []int64{0, 1, 1<<31 + 1, 1<<53 + 1, 1<<63 - 1} {
-		s := newSession(e)
-		s.Generation = n
-		keeps(e, fmt.Sprintf("generation %d", n), s)
+		list = append(list, value{fmt.Sprintf("generation %d", n), func(s *renew.Session) { s.Generation = n }})
+	}
+	return list
+}
+
+// everyValue runs f for each value, several at a time.
+func everyValue(e *tokenEnv, f func(e *tokenEnv, i int, v value)) {
+	list := values()
+	next := make(chan int)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for i := range next {
+				e.guard(func() { f(e, i, list[i]) })
+			}
+		})
+	}
+	for i := range list {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+}
+
+// sessionWith returns a new session with this value.
+func sessionWith(e *tokenEnv, v value) renew.Session {
+	s := newSession(e)
+	v.change(&s)
+	return s
+}
+
+func createsValue(e *tokenEnv, i int, v value) {
+	s := sessionWith(e, v)
+	w := world{}
+	ok := w.do(e, e.handle(i), createSessionOp(s))
+	revoked := sessionWith(e, v)
+	revoked.RevokedAt = base.Add(90*time.Minute + 5*time.Millisecond)
+	if ok = w.do(e, e.handle(i), createSessionOp(revoked)) && ok; !ok {
+		e.note(v)
+	}
+}
+
+// rotatesValue rotates to a value, and from it to the next, and writes each once
+// more as it is.
+func rotatesValue(e *tokenEnv, i int, v value) {
+	s := newSession(e)
+	w := world{}
+	w.do(e, e.a, createSessionOp(s))
+	list := values()
+	for n, v := range []value{v, list[(i*7+3)%len(list)], {"every field set", func(*renew.Session) {}}} {
+		next := successor(s)
+		v.change(&next)
+		ok := w.do(e, e.handle(i+n), rotateSessionOp(s.TokenID, next))
+		once := next.Clone()
+		once.UserAgent, once.IdempotencyKeyHash = "written once more", nil
+		ok = ok && w.do(e, e.handle(i+n), rotateSessionOp(next.TokenID, once))
+		if ok = ok && w.do(e, e.handle(i+n+1), rotateSessionOp(next.TokenID, next)); !ok {
+			e.note(v)
+		}
+		s = next
+	}
+}
+
+// revokesValue revokes a session with a value, once it was renewed.
+func revokesValue(e *tokenEnv, i int, v value) {
+	w := world{}
+	s := sessionWith(e, v)
+	w.do(e, e.a, createSessionOp(s))
+	renewed := sessionWith(e, v)
+	w.do(e, e.b, createSessionOp(renewed))
+	next := successor(renewed)
+	v.change(&next)
+	w.do(e, e.a, rotateSessionOp(renewed.TokenID, next))
+	for n, key := range []rowKey{keyOf(s), keyOf(next)} {
+		ok := w.do(e, e.handle(i+n), revokeSessionOp(key, revokedAt.In(zones[i%len(zones)])))
+		if ok = ok && w.do(e, e.handle(i+n+1), revokeSessionOp(key, revokedAt.Add(time.Hour))); !ok {
+			e.note(v)
+		}
+	}
+}
+
+// revokesSubjectOfValue revokes sessions with a value by their subject.
+func revokesSubjectOfValue(e *tokenEnv, i int, v value) {
+	asSubjects(e, e.a)
+	w := world{}
+	s := sessionWith(e, v)
+	other := sessionWith(e, v)
+	other.Subject = s.Subject
+	kept := sessionWith(e, v)
+	kept.Subject = s.Subject
+	for n, session := range []renew.Session{s, other, kept} {
+		w.do(e, e.handle(n), createSessionOp(session))
+	}
+	twin := twinOf(e, s)
+	w[keyOf(twin)] = twin
+	next := successor(other)
+	v.change(&next)
+	next.Subject = s.Subject
+	w.do(e, e.a, rotateSessionOp(other.TokenID, next))
+	ok := w.do(e, e.handle(i), revokeSubjectOp(e.app, s.Subject, revokedAt.In(zones[i%len(zones)]), kept.ID, newID(), swapCase(next.ID)))
+	if ok = ok && w.do(e, e.handle(i+1), revokeSubjectOp(e.app, s.Subject, revokedAt.Add(time.Hour))); !ok {
+		e.note(v)
+	}
+}
+
+// keepsPastTheEnd reads sessions when they have ended by the clock, and some that
+// would have if they had not been renewed.
+func keepsPastTheEnd(e *tokenEnv) {
+	soon := time.Now().Add(400 * time.Millisecond).Truncate(time.Millisecond)
+	w := world{}
+	var renewed []renew.Session
+	for i, end := range []func(s *renew.Session){
+		func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = soon, time.Time{} },
+		func(s *renew.Session) { s.RefreshExpiresAt = soon },
+		func(s *renew.Session) { s.EndsAt = soon },
+	} {
+		ended, next := newSession(e), newSession(e)
+		end(&ended)
+		end(&next)
+		w.do(e, e.handle(i), createSessionOp(ended))
+		w.do(e, e.handle(i), createSessionOp(next))
+		renewed = append(renewed, next)
+	}
+	for i, s := range renewed {
+		next := successor(s)
+		next.RefreshExpiresAt, next.EndsAt = base, base.Add(time.Hour)
+		w.do(e, e.handle(i), rotateSessionOp(s.TokenID, next))
+	}
+	timer := time.NewTimer(time.Until(soon.Add(1200 * time.Millisecond)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.ctx.Done():
+	}
+	w.is(e, "their ends, which were a second ago, or would have been without a Rotate")
+	for key := range maps.Clone(w) {
+		s := w[key]
+		next := successor(s)
+		next.RefreshExpiresAt, next.EndsAt = base, time.Time{}
+		w.do(e, e.b, rotateSessionOp(s.TokenID, next))
 	}
 }

@@ -133,7 +133,10 @@ func keepsApps(e *keyEnv) {
 		app.ID = updated.app.ID
 		updated.is(e, "CreateApp")
 		updated.do(e, e.a, updateOp(app))
-		made.do(e, e.b, updateOp(func() renew.App { a := newApp(e); a.ID = made.app.ID; return a }()))
+		plain, invalid := newApp(e), app
+		plain.ID, invalid.ID, invalid.AuthTTL = made.app.ID, made.app.ID, -time.Second
+		made.do(e, e.b, updateOp(plain))
+		made.do(e, e.a, updateOp(invalid))
 	}
 }
 
@@ -308,6 +311,11 @@ func takenKeyIDs(e *keyEnv) {
 		p.do(e, e.handle(i), publishOp(p.app.ID, namesake(e, key)))
 	}
 	p.twinIs(e, "calls with key IDs that are taken")
+	only := createTenant(e, e.b, newApp(e))
+	first := newKey(e)
+	only.do(e, e.a, rotateOp(only.app.ID, first, e.now))
+	only.do(e, e.b, rotateOp(only.app.ID, namesake(e, first), e.now))
+	only.do(e, e.a, publishOp(only.app.ID, namesake(e, first)))
 }
 
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
@@ -593,7 +601,7 @@ func manyAppKeys(e *keyEnv) {
 			}
 		}
 	})
-	t.app.KeyHashes = slices.Concat(append(slices.Clone(hashes), t.app.KeyHashes)...)
+	t.app.KeyHashes = slices.Concat(append(hashes, t.app.KeyHashes)...)
 	t.is(e, "many AddAppKeys at once")
 }
 
@@ -829,7 +837,7 @@ func deletesExpiredKeys(e *keyEnv) {
 	needsAdmin(e)
 	// A store may keep a key for minutes longer: servers whose clocks differ, and
 	// caches, sign with it after its replacement.
-	start, before := e.now.Add(-20*time.Minute), e.now.Add(-time.Minute)
+	start, before := e.now.Add(-30*time.Minute), e.now.Add(-time.Minute)
 	if _, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil {
 		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
 	}

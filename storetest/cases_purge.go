@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -16,18 +18,19 @@ var purgeCases = []testCase[*tokens]{
 	{name: "counts", run: purgeCounts, serial: true},
 	{name: "leaves-no-trace", run: purgeLeavesNoTrace, serial: true},
 	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations, serial: true},
+	{name: "many-apps", run: purgesManyApps, serial: true},
 }
 
-// horizon is before everything in the suite but what law T11 is tested with.
-var horizon = time.Date(2001, time.September, 9, 1, 46, 40, 0, time.UTC)
+// horizon is the time before which law T11 deletes: some minutes ago.
+func horizon(e *tokenEnv) time.Time { return e.now.Add(-2 * time.Minute) }
 
-// longEnded returns a session that ended before the horizon.
+// longEnded returns a session that ended some minutes before the horizon.
 func longEnded(e *tokenEnv) renew.Session {
 	s := newSession(e)
-	s.CreatedAt = horizon.Add(-48 * time.Hour)
-	s.IssuedAt, s.RefreshNotBefore = horizon.Add(-25*time.Hour), horizon.Add(-25*time.Hour)
-	s.RefreshExpiresAt = horizon.Add(-24 * time.Hour)
-	s.EndsAt = time.Time{}
+	h := horizon(e)
+	s.CreatedAt = h.Add(-48 * time.Hour)
+	s.IssuedAt, s.RefreshNotBefore = h.Add(-3*time.Hour), h.Add(-3*time.Hour)
+	s.RefreshExpiresAt, s.EndsAt = h.Add(-endedAgo), time.Time{}
 	return s
 }
 
@@ -36,7 +39,7 @@ func drain(e *tokenEnv) *purger {
 	h := asPurger(e, e.a)
 	const batch, batches = 1000, 1000
 	for range batches {
-		n, err := h.DeleteExpired(e.ctx, horizon.Add(time.Hour), batch)
+		n, err := h.DeleteExpired(e.ctx, horizon(e), batch)
 		if err != nil {
 			e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
 		}
@@ -72,18 +75,18 @@ func purgesOnlyEnded(e *tokenEnv) {
 		change    func(s *renew.Session)
 		isDeleted bool
 	}{
-		{"whose refresh token expired a day before", func(*renew.Session) {}, true},
-		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(-ms) }, true},
-		{"whose refresh token expires at that time", func(s *renew.Session) { s.RefreshExpiresAt = horizon }, false},
-		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(ms) }, false},
-		{"whose refresh token expires an hour after", func(s *renew.Session) { s.RefreshExpiresAt = horizon.Add(time.Hour) }, false},
-		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon.Add(time.Hour), horizon.Add(-ms) }, true},
-		{"whose life ends at that time", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon, horizon }, false},
-		{"whose life goes on and whose refresh token expired", func(s *renew.Session) { s.EndsAt = horizon.Add(time.Hour) }, true},
+		{"whose refresh token expired some minutes before", func(*renew.Session) {}, true},
+		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(-ms) }, true},
+		{"whose refresh token expires at that time", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e) }, false},
+		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(ms) }, false},
+		{"whose refresh token expires an hour after", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(time.Hour) }, false},
+		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e).Add(time.Hour), horizon(e).Add(-ms) }, true},
+		{"whose life ends at that time", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e), horizon(e) }, false},
+		{"whose life goes on and whose refresh token expired", func(s *renew.Session) { s.EndsAt = horizon(e).Add(time.Hour) }, true},
 		{"that is revoked and has not ended", func(s *renew.Session) {
-			s.RefreshExpiresAt, s.RevokedAt = horizon.Add(time.Hour), horizon.Add(-time.Hour)
+			s.RefreshExpiresAt, s.RevokedAt = horizon(e).Add(time.Hour), horizon(e).Add(-time.Hour)
 		}, false},
-		{"that is revoked and has ended", func(s *renew.Session) { s.RevokedAt = horizon.Add(-26 * time.Hour) }, true},
+		{"that is revoked and has ended", func(s *renew.Session) { s.RevokedAt = horizon(e).Add(-26 * time.Hour) }, true},
 		{"that ends in years", func(s *renew.Session) { s.RefreshExpiresAt = base }, false},
 	} {
 		for _, zone := range append(zones, time.UTC) {
@@ -91,12 +94,12 @@ func purgesOnlyEnded(e *tokenEnv) {
 			s := longEnded(e)
 			c.change(&s)
 			create(e, s)
-			n := purge(e, h, horizon.In(zone), 10)
+			n := purge(e, h, horizon(e).In(zone), 10)
 			switch isGone := gone(e, s); {
 			case isGone && !c.isDeleted:
-				e.failf("expected DeleteExpired before %s to leave a session %s\nthe store has deleted it", clock(horizon.In(zone)), c.what)
+				e.failf("expected DeleteExpired before %s to leave a session %s\nthe store has deleted it", clock(horizon(e).In(zone)), c.what)
 			case !isGone && c.isDeleted:
-				e.failf("expected DeleteExpired before %s to delete a session %s\nthe store still has it, and returned %d", clock(horizon.In(zone)), c.what, n)
+				e.failf("expected DeleteExpired before %s to delete a session %s\nthe store still has it, and returned %d", clock(horizon(e).In(zone)), c.what, n)
 			}
 		}
 	}
@@ -126,7 +129,7 @@ func purgesAtMostLimit(e *tokenEnv) {
 	for _, limit := range []int{1, 2, 5, 7} {
 		h := drain(e)
 		sessions := ended(e, 2*limit+1)
-		n := purge(e, h, horizon, limit)
+		n := purge(e, h, horizon(e), limit)
 		if got := countGone(e, sessions); got > limit || n > limit {
 			e.failf("expected DeleteExpired with limit %d to delete no more of %d sessions\nthe store has deleted %d, and returned %d", limit, len(sessions), got, n)
 		}
@@ -138,7 +141,7 @@ func purgesNothing(e *tokenEnv) {
 	h := drain(e)
 	sessions := ended(e, 3)
 	for _, limit := range []int{0, -1, -1 << 31} {
-		n := purge(e, h, horizon, limit)
+		n := purge(e, h, horizon(e), limit)
 		if got := countGone(e, sessions); got > 0 || n != 0 {
 			e.failf("expected DeleteExpired with limit %d to delete nothing, and return 0\nthe store has deleted %d sessions, and returned %d", limit, got, n)
 		}
@@ -151,7 +154,7 @@ func purgeCounts(e *tokenEnv) {
 	sessions := ended(e, 7)
 	for call, want := range []int{3, 3, 1, 0} {
 		before := countGone(e, sessions)
-		n := purge(e, h, horizon, 3)
+		n := purge(e, h, horizon(e), 3)
 		if got := countGone(e, sessions) - before; n != got || n != want {
 			e.failf("expected DeleteExpired with limit 3 to delete and return %d of 7 sessions in call %d\nthe store has deleted %d, and returned %d", want, call+1, got, n)
 		}
@@ -162,20 +165,20 @@ func purgeLeavesNoTrace(e *tokenEnv) {
 	h := drain(e)
 	s := longEnded(e)
 	create(e, s)
-	purge(e, h, horizon, 10)
+	purge(e, h, horizon(e), 10)
 	if !gone(e, s) {
-		e.fatalf("expected DeleteExpired to delete a session that ended a day before\nthe store still has it")
+		e.fatalf("expected DeleteExpired to delete a session that ended some minutes before\nthe store still has it")
 	}
-	wantError(e, "RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon), renew.ErrSessionNotFound)
+	wantError(e, "RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon(e)), renew.ErrSessionNotFound)
 	wantError(e, "Rotate of a session that DeleteExpired has deleted", e.a.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrSessionNotFound, renew.ErrConflict)
 	if list, ok := e.b.store.(renew.SubjectStore); ok {
-		if n, err := list.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon); n != 0 || err != nil {
+		if n, err := list.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon(e)); n != 0 || err != nil {
 			e.failf("expected RevokeSubject to find nothing of a session that DeleteExpired has deleted\nthe store returned %d and the error %v", n, err)
 		}
 	}
 	again := newSession(e)
 	again.ID, again.Subject = s.ID, s.Subject
-	if err := e.a.CreateSession(e.ctx, again); err != nil {
+	if _, err := createSessionOp(again).settle(e, e.a, world{keyOf(again): again}); err != nil {
 		e.failf("expected CreateSession to take the ID of a session that was deleted\nthe store returned the error %q", err)
 	}
 }
@@ -192,7 +195,7 @@ func purgeAgainstRotations(e *tokenEnv) {
 		}
 		e.race(len(sessions)+1, func(i int) {
 			if i == len(sessions) {
-				_, _ = h.DeleteExpired(e.ctx, horizon, len(sessions))
+				_, _ = h.DeleteExpired(e.ctx, horizon(e), len(sessions))
 				return
 			}
 			errs[i] = e.handle(i).Rotate(e.ctx, sessions[i].TokenID, next[i])
@@ -204,4 +207,49 @@ func purgeAgainstRotations(e *tokenEnv) {
 		}
 	}
 	drain(e)
+}
+
+// purgesManyApps deletes the ended sessions of many apps, each beside a live one
+// of its subject and a live twin, with one call and with several.
+func purgesManyApps(e *tokenEnv) {
+	const apps = 101
+	for _, limit := range []int{math.MaxInt, 1000, 40} {
+		h := drain(e)
+		gone := createMany(e, apps, func(i int) renew.Session {
+			s := longEnded(e)
+			s.AppID, s.Subject = fmt.Sprintf("%s-%d-%d", e.app, limit, i), "subject"
+			if i%7 == 3 {
+				s.RevokedAt = s.IssuedAt
+			}
+			return s
+		})
+		stay := createMany(e, 2*apps, func(i int) renew.Session {
+			s := newSession(e)
+			s.AppID, s.Subject = gone[i/2].AppID, "subject"
+			if i%2 == 1 {
+				s.AppID, s.ID = gone[i/2].AppID+"-twin", gone[i/2].ID
+			}
+			return s
+		})
+		deleted := 0
+		for n := limit; n >= limit; deleted += n {
+			n = purge(e, h, horizon(e), limit)
+		}
+		if deleted != apps {
+			e.failf("expected DeleteExpired with limit %d to delete the ended sessions of %d apps, and to return fewer than limit only when none is left\nthe store returned %d in all", limit, apps, deleted)
+		}
+		w := world{}
+		for i := range gone[:20] {
+			w[keyOf(gone[i])] = renew.Session{}
+			w[keyOf(stay[2*i])], w[keyOf(stay[2*i+1])] = stay[2*i], stay[2*i+1]
+		}
+		if !w.is(e, "DeleteExpired of ended sessions beside them") {
+			return
+		}
+		for i, s := range gone[:3] { // the ID is free again
+			s.RefreshExpiresAt, s.RevokedAt = base, time.Time{}
+			w.do(e, e.handle(i), createSessionOp(s))
+			w.do(e, e.handle(i+1), rotateSessionOp(s.TokenID, successor(s)))
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 // revokeCases test law T7.
 var revokeCases = []testCase[*tokens]{
+	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesValue) }},
 	{name: "sets-the-time", run: revokeSetsTime},
 	{name: "whatever-the-token", run: revokesAnyState},
 	{name: "never-rotated", run: revokedNeverRotates},
@@ -17,6 +18,7 @@ var revokeCases = []testCase[*tokens]{
 	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace},
 	{name: "against-rotations", run: revokeAgainstRotations},
 	{name: "stampede", run: revokeStampede},
+	{name: "at-once", run: raceOf("RevokeSession")},
 }
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)
@@ -48,9 +50,7 @@ func revokesAnyState(e *tokenEnv) {
 		e.failf("expected RevokeSession to revoke a rotated session\nthe store has it live")
 	}
 	expired := newSession(e)
-	for _, t := range []*time.Time{&expired.CreatedAt, &expired.IssuedAt, &expired.RefreshNotBefore, &expired.RefreshExpiresAt, &expired.EndsAt} {
-		*t = t.AddDate(-10, 0, 0)
-	}
+	justEnded(&expired)
 	create(e, expired)
 	revoke(e, e.a, expired, revokedAt)
 	if read(e, e.b, expired).RevokedAt.IsZero() {

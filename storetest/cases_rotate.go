@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/jwtrenew/renew"
 )
 
@@ -19,6 +21,8 @@ var rotateCases = []testCase[*tokens]{
 	{name: "session-of-another-app", run: rotatesOtherApp},
 	{name: "touches-no-other-session", run: touchesNoOther},
 	{name: "expired-session", run: rotatesExpired},
+	{name: "values", run: func(e *tokenEnv) { everyValue(e, rotatesValue) }},
+	{name: "any-order", run: anySessions},
 }
 
 func replacesEveryField(e *tokenEnv) {
@@ -45,31 +49,19 @@ func emptiesFields(e *tokenEnv) {
 // wrongFroms are values of from that are near to the current token ID and not
 // equal to it.
 func wrongFroms(s renew.Session) map[string]string {
-	last := len(s.TokenID) - 1
-	return map[string]string{
-		"an unrelated token ID":                    newID(),
-		"the previous token ID":                    s.PreviousTokenID,
-		"an empty token ID":                        "",
-		"the current token ID in lower case":       strings.ToLower(s.TokenID),
-		"the current token ID without its end":     s.TokenID[:last],
-		"the current token ID but for its end":     s.TokenID[:last] + flip(s.TokenID[last:]),
-		"the current token ID but for its start":   flip(s.TokenID[:1]) + s.TokenID[1:],
-		"the current token ID and a character":     s.TokenID + "0",
-		"the current token ID and a space":         s.TokenID + " ",
-		"the current token ID after a space":       " " + s.TokenID,
-		"a pattern for every token ID":             "%",
-		"a condition that is true in SQL":          "' OR '1'='1",
-		"the session's ID":                         s.ID,
-		"the current token ID and a null and more": s.TokenID + "\x00" + "0",
-	}
+	list := lookalikes(s.TokenID)
+	list["the previous token ID"] = s.PreviousTokenID
+	list["the session's ID"] = s.ID
+	list["the current token ID and a null and more"] = s.TokenID + "\x00" + "0"
+	return list
 }
 
 func fromAnotherToken(e *tokenEnv) {
 	s := created(e)
 	for what, from := range wrongFroms(s) {
 		err := e.b.Rotate(e.ctx, from, successor(s))
-		if strings.ContainsRune(from, 0) && err != nil && !errors.Is(err, renew.ErrSessionNotFound) {
-			// A database may refuse to look for a text that it cannot store.
+		if _, ulidErr := ulid.ParseStrict(from); (ulidErr != nil || strings.ContainsRune(from, 0)) && err != nil && !isNamed(err) {
+			// A store may reject what is no ULID, or what it cannot store.
 			unchanged(e, s, "Rotate from "+what)
 			continue
 		}
@@ -103,8 +95,8 @@ func rotatesOtherApp(e *tokenEnv) {
 
 func touchesNoOther(e *tokenEnv) {
 	s := created(e)
-	twin := s.Clone() // in another app, with the same IDs
-	twin.AppID = e.app + "-twin"
+	twin := s.Clone()                                   // in another app, with the same IDs
+	twin.AppID, twin.TokenID = e.app+"-second", newID() // the same token ID has twinOf
 	create(e, twin)
 	sibling := newSession(e) // of the same subject
 	sibling.Subject = s.Subject
@@ -119,9 +111,7 @@ func touchesNoOther(e *tokenEnv) {
 
 func rotatesExpired(e *tokenEnv) {
 	s := newSession(e)
-	for _, t := range []*time.Time{&s.CreatedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt, &s.EndsAt} {
-		*t = t.AddDate(-10, 0, 0)
-	}
+	justEnded(&s)
 	create(e, s)
 	next := successor(s)
 	rotate(e, e.b, s.TokenID, next)
@@ -137,6 +127,7 @@ var winnerCases = []testCase[*tokens]{
 	{name: "stampede", run: rotateStampede},
 	{name: "one-winner-a-generation", run: oneWinnerAGeneration},
 	{name: "linearizable", run: winnersLinearizable},
+	{name: "at-once", run: raceOf("Rotate")},
 }
 
 func secondIsRefused(e *tokenEnv) {

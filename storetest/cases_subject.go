@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,14 +19,20 @@ var listCases = []testCase[*tokens]{
 	{name: "newest-first", run: listsNewestFirst},
 	{name: "many", run: listsMany},
 	{name: "as-sessions-change", run: listsAsSessionsChange},
+	{name: "logins-at-once", run: loginsAtOnce},
+	{name: "at-once", run: raceOf("SubjectSessions")},
 }
 
 // revokeSubjectCases test law S2.
 var revokeSubjectCases = []testCase[*tokens]{
+	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesSubjectOfValue) }},
 	{name: "all-and-only", run: revokesAllAndOnly},
 	{name: "keeps-the-first-time", run: revokeSubjectKeepsTime},
 	{name: "nobody", run: revokesNobody},
 	{name: "against-rotations", run: revokeSubjectAgainstRotations},
+	{name: "many", run: revokesMany},
+	{name: "counts-once", run: countsOnce},
+	{name: "at-once", run: raceOf("RevokeSubject")},
 }
 
 // list returns the IDs of the subject's sessions at a time, and checks that the
@@ -154,15 +161,23 @@ func listsNewestFirst(e *tokenEnv) {
 }
 
 func listsMany(e *tokenEnv) {
-	const many = 150
-	var want []renew.Session
-	for i := range many {
+	asSubjects(e, e.a)
+	plainly(e, plainValue)
+	want := createMany(e, many, func(i int) renew.Session {
 		s := of(e, "subject", time.Duration(i)*time.Second)
-		create(e, s)
-		want = append(want, s)
-	}
+		s.Claims = json.RawMessage(awkwardClaims[i%len(awkwardClaims)].claims)
+		return s
+	})
 	slices.Reverse(want)
-	lists(e, "newest first", base, e.app, "subject", want...)
+	if e.listLimit > 0 {
+		want = want[:e.listLimit]
+	}
+	got := list(e, e.app, "subject", base)
+	if diff := listDifference(want, got); len(got) != len(want) {
+		e.failf("expected SubjectSessions to return %d sessions of %d\nthe store returned %d; a store that bounds the list says so with WithListLimit", len(want), many, len(got))
+	} else if diff != "" {
+		e.failf("expected SubjectSessions to return %d sessions, newest first, each as it is stored\nthe store returned another list: %s", len(want), excerpt([]byte(diff)))
+	}
 }
 
 func listsAsSessionsChange(e *tokenEnv) {
@@ -181,6 +196,13 @@ func listsAsSessionsChange(e *tokenEnv) {
 	later.RefreshExpiresAt, later.EndsAt = s.RefreshExpiresAt.Add(1000*time.Hour), time.Time{}
 	rotate(e, e.b, s.TokenID, later)
 	lists(e, "one that was renewed to end later", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
+
+	rejected, taken := successor(later), otherThan(later)
+	rejected.Subject, taken.Subject = "another subject", "another subject"
+	wantError(e, "Rotate from another token ID", e.a.Rotate(e.ctx, newID(), rejected), renew.ErrConflict)
+	wantError(e, "CreateSession with a taken ID", e.b.CreateSession(e.ctx, taken), renew.ErrSessionExists)
+	lists(e, "one, for a rejected Rotate and a rejected CreateSession move nothing", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
+	lists(e, "none of the subject of a rejected call", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "another subject")
 
 	moved := successor(later)
 	moved.Subject = "another subject"
@@ -201,7 +223,7 @@ func revokeSubject(e *tokenEnv, h *tokens, app, subject string, at time.Time) in
 
 func revokesAllAndOnly(e *tokenEnv) {
 	mine := []renew.Session{of(e, "subject", 0), of(e, "subject", time.Second), of(e, "subject", time.Minute)}
-	mine[1].RefreshExpiresAt = base.AddDate(-10, 0, 0)
+	justEnded(&mine[1])
 	mine[2].EndsAt = time.Time{}
 	others := []renew.Session{of(e, "subject-other", 0), of(e, "subjec", 0), of(e, "subject", 0)}
 	others[2].AppID += "-other"

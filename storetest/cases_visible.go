@@ -19,6 +19,8 @@ var visibleCases = []testCase[*tokens]{
 	{name: "revocation-shows-at-once", run: revocationShows},
 	{name: "rotation-from-what-another-wrote", run: rotatesWhatAnotherWrote},
 	{name: "linearizable", run: allLinearizable},
+	{name: "torn-reads", run: noTornReads},
+	{name: "at-once", run: raceOf("Session")},
 }
 
 func rotationShows(e *tokenEnv) {

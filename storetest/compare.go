@@ -32,8 +32,8 @@ func difference(want, got renew.Session) string {
 	d.text("TokenID", want.TokenID, got.TokenID)
 	d.text("PreviousTokenID", want.PreviousTokenID, got.PreviousTokenID)
 	d.time("IssuedAt", want.IssuedAt, got.IssuedAt)
-	d.time("NotBefore", want.RefreshNotBefore, got.RefreshNotBefore)
-	d.time("ExpiresAt", want.RefreshExpiresAt, got.RefreshExpiresAt)
+	d.time("RefreshNotBefore", want.RefreshNotBefore, got.RefreshNotBefore)
+	d.time("RefreshExpiresAt", want.RefreshExpiresAt, got.RefreshExpiresAt)
 	d.check("IdempotencyKeyHash", bytes.Equal(want.IdempotencyKeyHash, got.IdempotencyKeyHash), fmt.Sprintf("%x", want.IdempotencyKeyHash), fmt.Sprintf("%x", got.IdempotencyKeyHash))
 	d.text("IP", want.IP, got.IP)
 	d.text("UserAgent", want.UserAgent, got.UserAgent)
@@ -60,7 +60,8 @@ func (d *differences) time(field string, want, got time.Time) {
 func notUTC(s renew.Session) string {
 	var d differences
 	for i, t := range sessionTimes(&s) {
-		d.check(timeNames[i], t.Location() == time.UTC, "in UTC", "in the zone "+t.Location().String())
+		_, offset := t.Zone() // another Location of offset zero will do
+		d.check(timeNames[i], offset == 0, "in UTC", "in the zone "+t.Location().String())
 	}
 	return strings.Join(d, "; ")
 }

@@ -38,7 +38,7 @@ func newKeySuite(open func(tb testing.TB) renew.KeyStore, c config) *suite[*keys
 	return &suite[*keys]{
 		laws:   keyLaws(),
 		open:   func(tb testing.TB) *keys { return &keys{store: open(tb)} },
-		watch:  func(h *keys, number int, log *callLog) *keys { return &keys{h.store, caller{number, log}} },
+		watch:  func(h *keys, number int, log *callLog) *keys { return &keys{h.store, caller{number: number, log: log}} },
 		config: c,
 	}
 }
@@ -54,7 +54,7 @@ type keys struct {
 var errNoKey = errors.New("neither a key nor an error")
 
 func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
-	return called(h.caller, "App", func() string { return named("app", id) },
+	return called(ctx, h.caller, "App", func() string { return named("app", id) },
 		func() (renew.App, error) { return h.store.App(ctx, id) },
 		func(app renew.App) string {
 			return fmt.Sprintf("app %q with %d key hashes", app.ID, len(app.KeyHashes))
@@ -62,7 +62,7 @@ func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
 }
 
 func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
-	return called(h.caller, "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
+	return called(ctx, h.caller, "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
 		k, err := h.store.SigningKey(ctx, appID)
 		if err == nil && k == nil {
 			err = errNoKey
@@ -72,7 +72,7 @@ func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey,
 }
 
 func (h *keys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	return called(h.caller, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
+	return called(ctx, h.caller, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
 		k, err := h.store.VerificationKey(ctx, appID, keyID)
 		if err == nil && k == nil {
 			err = errNoKey
@@ -88,7 +88,7 @@ func (h *keys) lists() bool {
 }
 
 func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-	return called(h.caller, "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
+	return called(ctx, h.caller, "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
 		list, err := h.store.(renew.KeyLister).VerificationKeys(ctx, appID)
 		for _, k := range list {
 			if k == nil {
@@ -107,8 +107,8 @@ func keyIDs(list []*renew.VerificationKey) (ids []string) {
 }
 
 // admin makes a call of the store's KeyAdmin.
-func (h *keys) admin(method string, args string, call func(renew.KeyAdmin) error) error {
-	return did(h.caller, method, func() string { return args }, func() error { return call(h.store.(renew.KeyAdmin)) })
+func (h *keys) admin(ctx context.Context, method string, args string, call func(renew.KeyAdmin) error) error {
+	return did(ctx, h.plain(), method, func() string { return args }, func() error { return call(h.store.(renew.KeyAdmin)) })
 }
 
 // needsAdmin ends a case that has to fill the store.
@@ -131,48 +131,48 @@ var errInvalid = errors.New("an error of its own")
 
 func createOp(app renew.App) keyOp {
 	return keyOp{"CreateApp", func(ctx context.Context, h *keys) error {
-		return h.admin("CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
+		return h.admin(ctx, "CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
 	}, func(*tenant) error { return renew.ErrAppExists }}
 }
 
 func updateOp(app renew.App) keyOp {
 	return keyOp{"UpdateApp", func(ctx context.Context, h *keys) error {
-		return h.admin("UpdateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) })
+		return h.admin(ctx, "UpdateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) })
 	}, func(t *tenant) error { return t.update(app) }}
 }
 
 func addOp(appID string, hash renew.AppKeyHash) keyOp {
 	return keyOp{"AddAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin("AddAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
+		return h.admin(ctx, "AddAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
 	}, func(t *tenant) error { return t.addAppKey(hash) }}
 }
 
 func removeOp(appID string, hash renew.AppKeyHash) keyOp {
 	return keyOp{"RemoveAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin("RemoveAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
+		return h.admin(ctx, "RemoveAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
 	}, func(t *tenant) error { return t.removeAppKey(hash) }}
 }
 
 func publishOp(appID string, key *renew.SigningKey) keyOp {
 	return keyOp{"PublishSigningKey", func(ctx context.Context, h *keys) error {
-		return h.admin("PublishSigningKey", fmt.Sprintf("app %q, key %s", appID, key.KeyID()), func(a renew.KeyAdmin) error { return a.PublishSigningKey(ctx, appID, key) })
+		return h.admin(ctx, "PublishSigningKey", fmt.Sprintf("app %q, key %s", appID, key.KeyID()), func(a renew.KeyAdmin) error { return a.PublishSigningKey(ctx, appID, key) })
 	}, func(t *tenant) error { return t.publish(key) }}
 }
 
 func rotateOp(appID string, key *renew.SigningKey, now time.Time) keyOp {
 	return keyOp{"RotateSigningKey", func(ctx context.Context, h *keys) error {
-		return h.admin("RotateSigningKey", fmt.Sprintf("app %q, key %s, at %s", appID, key.KeyID(), clock(now)), func(a renew.KeyAdmin) error { return a.RotateSigningKey(ctx, appID, key, now) })
+		return h.admin(ctx, "RotateSigningKey", fmt.Sprintf("app %q, key %s, at %s", appID, key.KeyID(), clock(now)), func(a renew.KeyAdmin) error { return a.RotateSigningKey(ctx, appID, key, now) })
 	}, func(t *tenant) error { return t.rotate(key, now) }}
 }
 
 func revokeOp(appID, keyID string, at time.Time) keyOp {
 	return keyOp{"RevokeKey", func(ctx context.Context, h *keys) error {
-		return h.admin("RevokeKey", fmt.Sprintf("app %q, key %q, at %s", appID, keyID, clock(at)), func(a renew.KeyAdmin) error { return a.RevokeKey(ctx, appID, keyID, at) })
+		return h.admin(ctx, "RevokeKey", fmt.Sprintf("app %q, key %q, at %s", appID, keyID, clock(at)), func(a renew.KeyAdmin) error { return a.RevokeKey(ctx, appID, keyID, at) })
 	}, func(t *tenant) error { return t.revoke(keyID, at) }}
 }
 
 func (h *keys) deleteExpiredKeys(ctx context.Context, before time.Time) (int, error) {
-	return called(h.caller, "DeleteExpiredKeys", func() string { return "before " + clock(before) },
+	return called(ctx, h.caller, "DeleteExpiredKeys", func() string { return "before " + clock(before) },
 		func() (int, error) { return h.store.(renew.KeyAdmin).DeleteExpiredKeys(ctx, before) },
 		func(n int) string { return fmt.Sprint(n) })
 }

@@ -15,9 +15,9 @@ func tokenLaws() []law[*tokens] {
 		{"T9", "the store and its caller share no memory: changing what was passed or returned changes no stored session", sharingCases},
 		{"T10", "IDs and subjects are opaque and exact: case, trailing spaces, quotes, %, unicode, 255 bytes; no two are confused, and none is interpreted as SQL or a pattern", exactCases},
 		{"T11", "DeleteExpired removes only sessions that had ended before the given time, at most limit", purgeCases},
-		{"T12", "an outage is an error of its own, never ErrSessionNotFound or ErrConflict", outageCases},
+		{"T12", "an outage is a separate error, never ErrSessionNotFound or ErrConflict", outageCases},
 		{"T13", "durable stores: an acknowledged write survives a kill of the process and of the database; so does an acknowledgement of what was already so (already revoked, already at that token ID)", crashCases},
 		{"S1", "SubjectSessions returns the subject's sessions that are live at the given time, each as Session returns it, newest first, and no others", listCases},
-		{"S2", "RevokeSubject revokes every session of the subject that is not revoked yet, expired ones too, and no others; it returns how many these were", revokeSubjectCases},
+		{"S2", "RevokeSubject revokes every session of the subject that is not revoked yet, expired ones too, apart from those to keep, and no others; it returns how many these were", revokeSubjectCases},
 	}
 }

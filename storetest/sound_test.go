@@ -22,8 +22,6 @@ type backing struct {
 	onCrash func() // what a crash does to the table; nil: nothing
 }
 
-type rowKey struct{ app, id string }
-
 var errUnreachable = errors.New("connection refused")
 
 func newBacking() *backing { return &backing{rows: map[rowKey]renew.Session{}} }
@@ -74,8 +72,6 @@ func normal(s renew.Session) renew.Session {
 	}
 	return s
 }
-
-func keyOf(s renew.Session) rowKey { return rowKey{s.AppID, s.ID} }
 
 func (s sound) CreateSession(ctx context.Context, session renew.Session) error {
 	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
@@ -194,7 +190,7 @@ type patched struct {
 	rotate          func(ctx context.Context, from string, next renew.Session) error
 	revoke          func(ctx context.Context, appID, sessionID string, at time.Time) error
 	subjectSessions func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error)
-	revokeSubject   func(ctx context.Context, appID, subject string, at time.Time) (int, error)
+	revokeSubject   func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error)
 	deleteExpired   func(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
@@ -235,7 +231,7 @@ func (p *patched) SubjectSessions(ctx context.Context, appID, subject string, at
 
 func (p *patched) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	if p.revokeSubject != nil {
-		return p.revokeSubject(ctx, appID, subject, at)
+		return p.revokeSubject(ctx, appID, subject, at, keep...)
 	}
 	return p.sound.RevokeSubject(ctx, appID, subject, at, keep...)
 }

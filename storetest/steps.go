@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // a mistake that stores make
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -130,6 +130,8 @@ func (e *env[H]) cut(f func()) {
 	var restore func()
 	e.hook(func(tb testing.TB) { restore = e.outage(tb) })
 	defer e.hook(func(testing.TB) { restore() })
+	e.log.busy.Store(true)
+	defer e.log.busy.Store(false)
 	f()
 }
 
@@ -147,10 +149,10 @@ func (e *env[H]) judgeOutage(c namedCall) {
 
 // recovers waits until both handles that have met an outage work again.
 func (e *env[H]) recovers(call func(ctx context.Context, h H) error) {
-	const limit = 8 * time.Second
+	limit := e.scaled(e.recovery)
 	for i := range 2 {
 		var err error
-		for end := time.Now().Add(e.scaled(limit)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 			ctx, cancel := context.WithTimeout(e.ctx, e.scaled(outageLimit))
 			err = call(ctx, e.handle(i))
 			cancel()
@@ -159,7 +161,7 @@ func (e *env[H]) recovers(call func(ctx context.Context, h H) error) {
 			}
 		}
 		if err != nil {
-			e.fatalf("expected a handle that has met an outage to work again when the outage is over, within %v\nthe store returned the error %q", e.scaled(limit), err)
+			e.fatalf("expected a handle that has met an outage to work again when the outage is over, within %v\nthe store returned the error %q", limit, err)
 		}
 	}
 }
@@ -186,7 +188,7 @@ type meeting struct {
 }
 
 func newMeeting(clients int) *meeting {
-	return &meeting{clients: int32(clients), arrived: make([]atomic.Int32, 4096)} //nolint:gosec // a few
+	return &meeting{clients: int32(clients), arrived: make([]atomic.Int32, 4096)}
 } //nolint:gosec // a handful
 
 func (m *meeting) meet() {
@@ -295,8 +297,8 @@ func flip(digit string) string {
 var hashes = map[string]func(text []byte) uint32{
 	"CRC-32":        crc32.ChecksumIEEE,
 	"Adler-32":      adler32.Checksum,
-	"FNV-1 hash":    func(text []byte) uint32 { h := fnv.New32(); _, _ = h.Write(text); return h.Sum32() },
-	"FNV-1a hash":   func(text []byte) uint32 { h := fnv.New32a(); _, _ = h.Write(text); return h.Sum32() },
+	"FNV-1 hash":    func(text []byte) uint32 { h := fnv.New32(); h.Write(text); return h.Sum32() },
+	"FNV-1a hash":   func(text []byte) uint32 { h := fnv.New32a(); h.Write(text); return h.Sum32() },
 	"start of MD5":  func(text []byte) uint32 { sum := md5.Sum(text); return binary.BigEndian.Uint32(sum[:]) }, //nolint:gosec // stores do this
 	"start of SHA2": func(text []byte) uint32 { sum := sha256.Sum256(text); return binary.BigEndian.Uint32(sum[:]) },
 	"31-hash": func(text []byte) (h uint32) {

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jwtrenew/renew"
 )
 
 // seedVariable names the environment variable that repeats a run's random
@@ -22,9 +24,10 @@ import (
 const seedVariable = "RENEW_STORETEST_SEED"
 
 // Limits on a store of ordinary speed, before [WithSlowness]: of one call, of the
-// context of a case, and of a case whose store does not heed its context.
+// time until handles work again after an outage, of the context of a case, and of a case whose store does not heed its context.
 const (
 	callLimit     = 10 * time.Second
+	recoveryLimit = 8 * time.Second
 	contextLimit  = 30 * time.Second
 	watchdogLimit = 45 * time.Second
 )
@@ -39,16 +42,18 @@ const raceBudget = 300 * time.Millisecond
 type Option func(*config)
 
 type config struct {
-	slowness float64
-	outage   func(testing.TB) (restore func())
-	crash    func(testing.TB)
-	apps     []string
-	seed     uint64
-	effort   float64       // of the cases that look for races; 1 is all of it
-	budget   time.Duration // for which such a case goes on, once it has done its rounds
-	call     time.Duration
-	context  time.Duration
-	watchdog time.Duration
+	slowness  float64
+	outage    func(testing.TB) (restore func())
+	crash     func(testing.TB)
+	apps      []string
+	listLimit int
+	seed      uint64
+	effort    float64       // of the cases that look for races; 1 is all of it
+	budget    time.Duration // for which such a case goes on, once it has done its rounds
+	call      time.Duration
+	recovery  time.Duration // after an outage
+	context   time.Duration
+	watchdog  time.Duration
 }
 
 // WithSlowness multiplies all time limits by factor, for a backend that is slow
@@ -78,8 +83,15 @@ func WithCrash(crash func(tb testing.TB)) Option {
 	return func(c *config) { c.crash = crash }
 }
 
+// WithListLimit says how many of a subject's sessions SubjectSessions returns at
+// most, the newest ones, for a store whose documentation says so. Default: no
+// limit.
+func WithListLimit(n int) Option {
+	return func(c *config) { c.listLimit = n }
+}
+
 func newConfig(opts []Option) config {
-	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
+	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, recovery: recoveryLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -201,7 +213,7 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 	defer close(aborted)
 	e := &env[H]{
 		config:  s.config,
-		log:     &callLog{},
+		log:     newCallLog(),
 		ctx:     yielding{limited},
 		hooks:   make(chan func(testing.TB)),
 		aborted: aborted,
@@ -245,7 +257,7 @@ func (s *suite[H]) await(tb testing.TB, e *env[H], done <-chan struct{}) result 
 				return e.result(s)
 			}
 		case <-watchdog.C:
-			e.failf("expected the case to end\ntime-out: it has not for %v: %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.watchdog), e.log)
+			e.failf("expected the case to end\ntime-out: it has not for %v\na store that is slow or far away declares it with WithSlowness", s.scaled(s.watchdog))
 			return e.result(s)
 		}
 	}
@@ -266,12 +278,15 @@ type env[H any] struct {
 	app     string
 	now     time.Time // a minute before the case began
 	log     *callLog
+	twins   []renew.Session // of sessions that the case has created
 	law     string
 	seed    uint64
 	suite   *suite[H]
 	hooks   chan func(testing.TB)
 	aborted chan struct{}
 	handles int
+
+	told, lost atomic.Int64 // results of calls
 
 	mu       sync.Mutex
 	failures []failure
@@ -343,6 +358,27 @@ func (e *env[H]) breaks(law, format string, args ...any) {
 	}
 }
 
+// note adds to the last failure of which value it came.
+func (e *env[H]) note(v value) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(e.failures); n > 0 {
+		e.failures[n-1].text = "with " + v.what + ": " + e.failures[n-1].text
+	}
+}
+
+// tooUnclear counts calls that were done and whose error did not tell so, and
+// reports whether these are more than the others.
+func (e *env[H]) tooUnclear(lost bool) bool {
+	const few = 10
+	if !lost {
+		e.told.Add(1)
+		return false
+	}
+	lostSoFar := e.lost.Add(1)
+	return lostSoFar > few && lostSoFar > e.told.Load()
+}
+
 func (e *env[H]) failed() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -398,6 +434,8 @@ func (y yielding) Done() <-chan struct{} {
 // race calls f n times at once and returns when all calls have returned. If one
 // has failed, the case ends.
 func (e *env[H]) race(n int, f func(i int)) {
+	e.log.busy.Store(true)
+	defer e.log.busy.Store(false)
 	var finished sync.WaitGroup
 	var ready, running atomic.Int64
 	start := make(chan struct{})

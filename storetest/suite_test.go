@@ -126,11 +126,13 @@ func (h hanging) Rotate(ctx context.Context, _ string, _ renew.Session) error {
 }
 
 func TestAStoreThatHangs(t *testing.T) {
-	quick := func(c *config) { c.context, c.watchdog = 20*time.Millisecond, 200*time.Millisecond }
+	quick := func(c *config) {
+		c.call, c.context, c.watchdog = 100*time.Millisecond, 20*time.Millisecond, 5*time.Second
+	}
 	wantFailure(t, tryCase(t, hanging{sound{newBacking()}, false}, "T4", "replaces-every-field", quick),
-		"expected the case to end", `handle 2: Rotate(from "`, "(has not returned)")
+		"expected every call to return", "time-out: this call has not returned for 100ms", `handle 2: Rotate(from "`, "(has not returned)", "WithSlowness")
 	wantFailure(t, tryCase(t, hanging{sound{newBacking()}, true}, "T4", "replaces-every-field", quick),
-		`the store returned the error "context deadline exceeded"`)
+		`the store returned the error "context deadline exceeded"`, "the case met its time limit of 20ms; the slowest call was", "Rotate(", "WithSlowness")
 	slow := func(c *config) {
 		quick(c)
 		WithSlowness(1000)(c)

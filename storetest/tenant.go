@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"crypto"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -284,15 +286,25 @@ func (t *tenant) do(e *keyEnv, h *keys, op keyOp) {
 // newApp returns an app of the case with every field set.
 func newApp(e *keyEnv) renew.App {
 	return renew.App{
-		ID:        e.app + "-" + newID(),
-		Issuer:    "issuer of " + e.app,
-		KeyHashes: []renew.AppKeyHash{newKeyHash(), newKeyHash()},
-		AuthTTL:   61e9, AuthNotBefore: 2e9, RefreshTTL: 3601e9, RefreshNotBefore: 30e9, SessionTTL: 86401e9, MaxSessions: 7,
+		ID:            e.app + "-" + newID(),
+		Issuer:        "issuer of " + e.app,
+		FormerIssuers: []string{"first issuer of " + e.app, "an issuer of " + e.app},
+		KeyHashes:     []renew.AppKeyHash{newKeyHash(), newKeyHash()},
+		AuthTTL:       61e9, AuthNotBefore: 2e9, RefreshTTL: 3601e9, RefreshNotBefore: 30e9, SessionTTL: 86401e9, MaxSessions: 7,
 	}
 }
 
+// newKeyHash returns a hash of either scheme.
 func newKeyHash() renew.AppKeyHash {
-	_, hash := renew.NewAppKey()
+	key, hash := renew.NewAppKey()
+	if hash.String()[len(hash.String())-1]%2 == 0 {
+		return hash
+	}
+	digest := sha512.Sum512([]byte(key))
+	hash, err := renew.ParseAppKeyHash("sha512:" + hex.EncodeToString(digest[:]))
+	if err != nil {
+		panic(err)
+	}
 	return hash
 }
 
@@ -402,6 +414,7 @@ func (p *pair) ops(e *keyEnv) []keyOp {
 	changed.Issuer, changed.AuthTTL, changed.AuthNotBefore, changed.RefreshTTL = "changed "+newID(), 3600e9, 0, 7201e9
 	changed.RefreshNotBefore, changed.SessionTTL, changed.MaxSessions = 0, 0, 0
 	changed.KeyHashes = []renew.AppKeyHash{newKeyHash()}
+	changed.FormerIssuers = []string{p.app.Issuer}
 	invalid := changed
 	invalid.AuthTTL = -1
 	again := p.app

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,18 +32,69 @@ import (
 // A handle that is no [renew.SubjectStore] or [renew.Purger] has the laws about
 // them skipped.
 //
-// The backing store may hold other sessions, and several runs may share it, but
-// for one thing: law T11 deletes every session that ended before the year 2002.
+// The backing store may hold other sessions. One run at a time: law T11
+// deletes every session that ended more than three minutes ago, and counts.
 func TestTokenStore(t *testing.T, open func(tb testing.TB) renew.TokenStore, opts ...Option) {
 	newTokenSuite(open, newConfig(opts)).test(t)
 }
 
 func newTokenSuite(open func(tb testing.TB) renew.TokenStore, c config) *suite[*tokens] {
 	return &suite[*tokens]{
-		laws:   tokenLaws(),
-		open:   func(tb testing.TB) *tokens { return &tokens{store: open(tb)} },
-		watch:  func(h *tokens, number int, log *callLog) *tokens { return &tokens{h.store, caller{number, log}} },
+		laws: tokenLaws(),
+		open: func(tb testing.TB) *tokens { return &tokens{store: open(tb)} },
+		watch: func(h *tokens, number int, log *callLog) *tokens {
+			return &tokens{h.store, caller{number: number, log: log}}
+		},
+		audit:  auditTokens,
 		config: c,
+	}
+}
+
+// auditTokens looks at what a case has left behind: the twins must be as they were
+// created, and each list of a subject must be what is stored.
+func auditTokens(e *tokenEnv) {
+	if e.failed() {
+		return
+	}
+	defer func() { e.twins = nil }()
+	w := world{}
+	for _, twin := range e.twins {
+		w[keyOf(twin)] = twin
+	}
+	if len(e.twins) > 0 {
+		if _, diff := w.differs(e, e.a); diff != "" {
+			plainly(e, plainValue)
+		}
+	}
+	if !w.is(e, "calls that were about another app, with sessions of the same IDs and subjects") {
+		return
+	}
+	store, ok := e.a.store.(renew.SubjectStore)
+	if !ok {
+		return
+	}
+	stored := world{}
+	for key := range e.log.sessions {
+		if got, err := steadily(e.ctx, func() (renew.Session, error) { return e.a.Session(e.ctx, key.app, key.id) }); err == nil {
+			stored[key] = got
+		}
+	}
+	for of := range e.log.subjects {
+		got, err := steadily(e.ctx, func() ([]renew.Session, error) {
+			return (&subjects{store, e.b}).SubjectSessions(e.ctx, of[0], of[1], base)
+		})
+		if err != nil {
+			e.breaks("S1", "expected SubjectSessions to return the sessions of %s after the case\nthe store returned the error %q", named("subject", of[1]), err)
+			return
+		}
+		got = slices.DeleteFunc(got, func(s renew.Session) bool {
+			_, known := stored[keyOf(s)]
+			return !known && s.Subject == of[1] && s.AppID == of[0]
+		})
+		if diff := listDifference(stored.list(of[0], of[1], base), got); diff != "" && e.listLimit == 0 {
+			e.breaks("S1", "expected SubjectSessions of %s to return what is stored, when the case is over\nthe store returned another list: %s", named("subject", of[1]), diff)
+			return
+		}
 	}
 }
 
@@ -54,22 +106,27 @@ type tokens struct {
 	caller
 }
 
+// plain returns the handle with calls that are made once.
+func (h *tokens) plain() *tokens { return &tokens{h.store, h.caller.plain()} }
+
 func (h *tokens) CreateSession(ctx context.Context, s renew.Session) error {
-	return did(h.caller, "CreateSession", func() string { return describe(s) }, func() error { return h.store.CreateSession(ctx, s) })
+	h.log.mention(s)
+	return did(ctx, h.caller, "CreateSession", func() string { return describe(s) }, func() error { return h.store.CreateSession(ctx, s) })
 }
 
 func (h *tokens) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	return called(h.caller, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) },
+	return called(ctx, h.caller, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) },
 		func() (renew.Session, error) { return h.store.Session(ctx, appID, sessionID) }, describe)
 }
 
 func (h *tokens) Rotate(ctx context.Context, from string, next renew.Session) error {
-	return did(h.caller, "Rotate", func() string { return named("from", from) + ", " + describe(next) },
+	h.log.mention(next)
+	return did(ctx, h.caller, "Rotate", func() string { return named("from", from) + ", " + describe(next) },
 		func() error { return h.store.Rotate(ctx, from, next) })
 }
 
 func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	return did(h.caller, "RevokeSession", func() string { return named("app", appID) + ", " + named("session", sessionID) + ", at " + clock(at) },
+	return did(ctx, h.caller, "RevokeSession", func() string { return named("app", appID) + ", " + named("session", sessionID) + ", at " + clock(at) },
 		func() error { return h.store.RevokeSession(ctx, appID, sessionID, at) })
 }
 
@@ -80,13 +137,13 @@ type subjects struct {
 }
 
 func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-	return called(h.caller, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
+	return called(ctx, h.caller, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
 		func() ([]renew.Session, error) { return h.store.SubjectSessions(ctx, appID, subject, at) },
 		func(list []renew.Session) string { return fmt.Sprintf("%d sessions", len(list)) })
 }
 
 func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	return called(h.caller, "RevokeSubject", func() string {
+	return called(ctx, h.caller, "RevokeSubject", func() string {
 		return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) + fmt.Sprintf(", keep %d", len(keep))
 	}, func() (int, error) { return h.store.RevokeSubject(ctx, appID, subject, at, keep...) }, strconv.Itoa)
 }
@@ -98,7 +155,7 @@ type purger struct {
 }
 
 func (h *purger) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
-	return called(h.caller, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) },
+	return called(ctx, h.caller, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) },
 		func() (int, error) { return h.store.DeleteExpired(ctx, before, limit) }, strconv.Itoa)
 }
 
@@ -184,8 +241,12 @@ func successor(s renew.Session) renew.Session {
 
 // create stores a session through the first handle.
 func create(e *tokenEnv, s renew.Session) {
-	if err := e.a.CreateSession(e.ctx, s); err != nil {
+	if _, err := createSessionOp(s).settle(e, e.a, world{keyOf(s): s}); err != nil {
 		e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
+	}
+	const enough = 20
+	if s.AppID == e.app && len(e.twins) < enough && e.law != "T11" {
+		e.twins = append(e.twins, twinOf(e, s))
 	}
 }
 
@@ -198,7 +259,7 @@ func created(e *tokenEnv) renew.Session {
 
 // read returns the session of the same app and ID through h.
 func read(e *tokenEnv, h *tokens, s renew.Session) renew.Session {
-	got, err := h.Session(e.ctx, s.AppID, s.ID)
+	got, err := steadily(e.ctx, func() (renew.Session, error) { return h.Session(e.ctx, s.AppID, s.ID) })
 	if err != nil {
 		e.fatalf("expected Session to return the session that was stored\nthe store returned the error %q", err)
 	}
@@ -207,14 +268,14 @@ func read(e *tokenEnv, h *tokens, s renew.Session) renew.Session {
 
 // rotate replaces the session at token ID from by next.
 func rotate(e *tokenEnv, h *tokens, from string, next renew.Session) {
-	if err := h.Rotate(e.ctx, from, next); err != nil {
+	if _, err := rotateSessionOp(from, next).settle(e, h, world{keyOf(next): next}); err != nil {
 		e.fatalf("expected Rotate from the current token ID to return nil\nthe store returned the error %q", err)
 	}
 }
 
 // revoke revokes the session.
 func revoke(e *tokenEnv, h *tokens, s renew.Session, at time.Time) {
-	if err := h.RevokeSession(e.ctx, s.AppID, s.ID, at); err != nil {
+	if _, err := steadily(e.ctx, func() (struct{}, error) { return struct{}{}, h.RevokeSession(e.ctx, s.AppID, s.ID, at) }); err != nil {
 		e.fatalf("expected RevokeSession of a stored session to return nil\nthe store returned the error %q", err)
 	}
 }

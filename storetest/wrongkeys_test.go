@@ -18,7 +18,6 @@ import (
 type wrongKeyStore struct {
 	name  string
 	law   string
-	also  []string // laws that it breaks as well
 	store func(s soundKeys) *patchedKeys
 }
 
@@ -45,7 +44,7 @@ func afterVerify(f func(s soundKeys, keyID string, k *renew.VerificationKey, err
 	}
 }
 
-// instead returns a store of which one kind of change is made in another way.
+// onUpdate returns a store of which one kind of change is made in another way.
 func onUpdate(f func(s soundKeys, t *tenant, app renew.App) error) func(soundKeys) *patchedKeys {
 	return func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, update: func(ctx context.Context, app renew.App) error {
@@ -144,10 +143,11 @@ func appFields() (list []wrongKeyStore) {
 		"RefreshNotBefore": func(a *renew.App) { a.RefreshNotBefore = 0 },
 		"SessionTTL":       func(a *renew.App) { a.SessionTTL = 0 },
 		"MaxSessions":      func(a *renew.App) { a.MaxSessions = 0 },
+		"FormerIssuers":    func(a *renew.App) { a.FormerIssuers = nil },
 	} {
 		list = append(list,
-			wrongKeyStore{"forgets " + name, "K1", []string{"*"}, appChanged(forget)},
-			wrongKeyStore{"forgets " + name + " of an update", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+			wrongKeyStore{"forgets " + name, "K1", appChanged(forget)},
+			wrongKeyStore{"forgets " + name + " of an update", "K1", onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
 				if err := t.update(app); err != nil {
 					return err
 				}
@@ -160,36 +160,36 @@ func appFields() (list []wrongKeyStore) {
 }
 
 var wrongApps = []wrongKeyStore{
-	{"keeps minutes", "K1", []string{"*"}, appChanged(func(a *renew.App) { a.RefreshTTL = a.RefreshTTL.Truncate(time.Minute) })},
-	{"puts the default in place of zero", "K1", []string{"*"}, appChanged(func(a *renew.App) {
+	{"keeps minutes", "K1", appChanged(func(a *renew.App) { a.RefreshTTL = a.RefreshTTL.Truncate(time.Minute) })},
+	{"puts the default in place of zero", "K1", appChanged(func(a *renew.App) {
 		if a.RefreshTTL == 0 {
 			a.RefreshTTL = renew.DefaultRefreshTTL
 		}
 	})},
-	{"has milliseconds in 32 bits", "K1", nil, appChanged(func(a *renew.App) { a.AuthTTL = time.Duration(int32(a.AuthTTL.Milliseconds())) * time.Millisecond })},
-	{"has seconds in 32 bits", "K1", nil, appChanged(func(a *renew.App) { a.RefreshTTL = time.Duration(int32(a.RefreshTTL/time.Second)) * time.Second })},
-	{"trims the issuer", "K1", []string{"K8"}, appChanged(func(a *renew.App) { a.Issuer = strings.TrimSpace(a.Issuer) })},
-	{"cuts the issuer", "K1", []string{"K8"}, appChanged(func(a *renew.App) { a.Issuer = a.Issuer[:min(len(a.Issuer), 191)] })},
-	{"has MaxSessions in 16 bits", "K1", nil, appChanged(func(a *renew.App) { a.MaxSessions = int(int16(a.MaxSessions)) })},
-	{"takes over the hashes of an update", "K7", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+	{"has milliseconds in 32 bits", "K1", appChanged(func(a *renew.App) { a.AuthTTL = time.Duration(int32(a.AuthTTL.Milliseconds())) * time.Millisecond })},
+	{"has seconds in 32 bits", "K1", appChanged(func(a *renew.App) { a.RefreshTTL = time.Duration(int32(a.RefreshTTL/time.Second)) * time.Second })},
+	{"trims the issuer", "K1", appChanged(func(a *renew.App) { a.Issuer = strings.TrimSpace(a.Issuer) })},
+	{"cuts the issuer", "K1", appChanged(func(a *renew.App) { a.Issuer = a.Issuer[:min(len(a.Issuer), 191)] })},
+	{"has MaxSessions in 16 bits", "K1", appChanged(func(a *renew.App) { a.MaxSessions = int(int16(a.MaxSessions)) })},
+	{"takes over the hashes of an update", "K7", onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
 		if err := t.update(app); err != nil {
 			return err
 		}
 		t.app.KeyHashes = slices.Clone(app.KeyHashes)
 		return nil
 	})},
-	{"takes an invalid update", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+	{"takes an invalid update", "K1", onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
 		app.KeyHashes = t.app.KeyHashes
 		t.app = app
 		return nil
 	})},
-	{"updates only what is not zero", "K1", []string{"*"}, onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+	{"updates only what is not zero", "K1", onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
 		if app.SessionTTL == 0 {
 			app.SessionTTL = t.app.SessionTTL
 		}
 		return t.update(app)
 	})},
-	{"caches the app", "K1", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"caches the app", "K1", func(s soundKeys) *patchedKeys {
 		var cache sync.Map
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			if app, ok := cache.Load(appID); ok && ctx.Err() == nil {
@@ -205,7 +205,7 @@ var wrongApps = []wrongKeyStore{
 			return app, err
 		}}
 	}},
-	{"creates an app again", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"creates an app again", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
 			if err := s.on(ctx, app.ID, func(t *tenant) error { t.app = app; return nil }); err == nil {
 				return nil
@@ -213,7 +213,7 @@ var wrongApps = []wrongKeyStore{
 			return s.CreateApp(ctx, app)
 		}}
 	}},
-	{"says nil for a taken app ID", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"says nil for a taken app ID", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
 			if err := s.CreateApp(ctx, app); !errors.Is(err, renew.ErrAppExists) {
 				return err
@@ -221,7 +221,7 @@ var wrongApps = []wrongKeyStore{
 			return nil
 		}}
 	}},
-	{"has its own error for a taken app ID", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"has its own error for a taken app ID", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
 			if err := s.CreateApp(ctx, app); !errors.Is(err, renew.ErrAppExists) {
 				return err
@@ -229,7 +229,7 @@ var wrongApps = []wrongKeyStore{
 			return errors.New("app exists")
 		}}
 	}},
-	{"looks before it creates an app", "K2", []string{"K11"}, func(s soundKeys) *patchedKeys {
+	{"looks before it creates an app", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, create: func(ctx context.Context, app renew.App) error {
 			if _, err := s.App(ctx, app.ID); err == nil {
 				return renew.ErrAppExists
@@ -242,7 +242,7 @@ var wrongApps = []wrongKeyStore{
 			return nil
 		}}
 	}},
-	{"creates an app in UpdateApp", "K2", nil, func(s soundKeys) *patchedKeys {
+	{"creates an app in UpdateApp", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, update: func(ctx context.Context, app renew.App) error {
 			if err := s.UpdateApp(ctx, app); !errors.Is(err, renew.ErrAppNotFound) {
 				return err
@@ -250,7 +250,7 @@ var wrongApps = []wrongKeyStore{
 			return s.CreateApp(ctx, app)
 		}}
 	}},
-	{"says nil for an app key of an unknown app", "K2", nil, func(s soundKeys) *patchedKeys {
+	{"says nil for an app key of an unknown app", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, add: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			if err := s.AddAppKey(ctx, appID, hash); !errors.Is(err, renew.ErrAppNotFound) {
 				return err
@@ -258,7 +258,7 @@ var wrongApps = []wrongKeyStore{
 			return nil
 		}}
 	}},
-	{"returns a zero app for an unknown one", "K2", []string{"K8"}, func(s soundKeys) *patchedKeys {
+	{"returns a zero app for an unknown one", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
 			if errors.Is(err, renew.ErrAppNotFound) {
@@ -267,7 +267,7 @@ var wrongApps = []wrongKeyStore{
 			return app, err
 		}}
 	}},
-	{"returns the driver's error for an unknown app", "K2", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"returns the driver's error for an unknown app", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
 			if errors.Is(err, renew.ErrAppNotFound) {
@@ -276,7 +276,7 @@ var wrongApps = []wrongKeyStore{
 			return app, err
 		}}
 	}},
-	{"lists no keys of an unknown app", "K2", nil, func(s soundKeys) *patchedKeys {
+	{"lists no keys of an unknown app", "K2", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 			list, err := s.VerificationKeys(ctx, appID)
 			if errors.Is(err, renew.ErrAppNotFound) {
@@ -285,29 +285,40 @@ var wrongApps = []wrongKeyStore{
 			return list, err
 		}}
 	}},
-	{"loses one of two app keys", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"loses one of two app keys", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		p.add = func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return rmw(ctx, appID, func(t *tenant) error { return t.addAppKey(hash) })
 		}
 	})},
-	{"lets in with an update what was removed meanwhile", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"lets in with an update what was removed meanwhile", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		p.update = func(ctx context.Context, app renew.App) error {
 			return rmw(ctx, app.ID, func(t *tenant) error { return t.update(app) })
 		}
 	})},
-	{"lets in with a removal what was removed meanwhile", "K7", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"lets in with a removal what was removed meanwhile", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		p.remove = func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return rmw(ctx, appID, func(t *tenant) error { return t.removeAppKey(hash) })
 		}
 	})},
-	{"has room for one app key", "K7", []string{"*"}, appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(1, len(a.KeyHashes))] })},
-	{"has room for ten app keys", "K7", []string{"*"}, appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(10, len(a.KeyHashes))] })},
-	{"does not remove an app key", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"has room for 256 bits of a hash", "K7", appChanged(func(a *renew.App) {
+		for i, hash := range a.KeyHashes {
+			if digest, ok := strings.CutPrefix(hash.String(), "sha512:"); ok {
+				a.KeyHashes[i] = keyHashes("sha256:" + digest[:64])[0]
+			}
+		}
+	})},
+	{"sorts former issuers", "K1", appChanged(func(a *renew.App) {
+		a.FormerIssuers = slices.Sorted(slices.Values(a.FormerIssuers))
+	})},
+	{"has room for one former issuer", "K1", appChanged(func(a *renew.App) { a.FormerIssuers = a.FormerIssuers[:min(1, len(a.FormerIssuers))] })},
+	{"has room for one app key", "K7", appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(1, len(a.KeyHashes))] })},
+	{"has room for ten app keys", "K7", appChanged(func(a *renew.App) { a.KeyHashes = a.KeyHashes[:min(10, len(a.KeyHashes))] })},
+	{"does not remove an app key", "K7", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return s.on(ctx, appID, func(t *tenant) error { return t.clone().removeAppKey(hash) })
 		}}
 	}},
-	{"removes all app keys", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"removes all app keys", "K7", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return s.on(ctx, appID, func(t *tenant) error {
 				err := t.removeAppKey(hash)
@@ -316,7 +327,7 @@ var wrongApps = []wrongKeyStore{
 			})
 		}}
 	}},
-	{"removes an app key of every app", "K3", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"removes an app key of every app", "K3", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			err := s.RemoveAppKey(ctx, appID, hash)
 			s.locked(func() {
@@ -327,12 +338,12 @@ var wrongApps = []wrongKeyStore{
 			return err
 		}}
 	}},
-	{"keeps an app key twice", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"keeps an app key twice", "K7", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, add: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return s.on(ctx, appID, func(t *tenant) error { t.app.KeyHashes = append(slices.Clone(t.app.KeyHashes), hash); return nil })
 		}}
 	}},
-	{"says nil for an unknown app key", "K7", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"says nil for an unknown app key", "K7", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			if err := s.RemoveAppKey(ctx, appID, hash); !errors.Is(err, renew.ErrKeyNotFound) {
 				return err
@@ -340,10 +351,10 @@ var wrongApps = []wrongKeyStore{
 			return nil
 		}}
 	}},
-	{"ignores the case of app IDs", "K8", []string{"*"}, foldedApps(strings.ToLower)},
-	{"ignores trailing spaces of app IDs", "K8", []string{"*"}, foldedApps(func(s string) string { return strings.TrimRight(s, " ") })},
-	{"decodes app IDs", "K8", []string{"*"}, foldedApps(strings.NewReplacer("O", "0", "I", "1", "L", "1").Replace)},
-	{"hands out its hashes", "K10", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"ignores the case of app IDs", "K8", foldedApps(strings.ToLower)},
+	{"ignores trailing spaces of app IDs", "K8", foldedApps(func(s string) string { return strings.TrimRight(s, " ") })},
+	{"decodes app IDs", "K8", foldedApps(strings.NewReplacer("O", "0", "I", "1", "L", "1").Replace)},
+	{"hands out its hashes", "K10", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (app renew.App, err error) {
 			err = s.on(ctx, appID, func(t *tenant) error { app = t.app; return nil })
 			return app, err
@@ -352,13 +363,13 @@ var wrongApps = []wrongKeyStore{
 }
 
 var wrongKeys = []wrongKeyStore{
-	{"returns the driver's error for an unknown key", "K3", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"returns the driver's error for an unknown key", "K3", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if errors.Is(err, renew.ErrKeyNotFound) {
 			err = sql.ErrNoRows
 		}
 		return k, err
 	})},
-	{"finds keys by their ID alone", "K3", []string{"*"}, afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"finds keys by their ID alone", "K3", afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		s.locked(func() {
 			for _, t := range s.apps {
 				if other, has := t.keys[keyID]; errors.Is(err, renew.ErrKeyNotFound) && has {
@@ -368,7 +379,7 @@ var wrongKeys = []wrongKeyStore{
 		})
 		return k, err
 	})},
-	{"ignores the case of key IDs", "K3", []string{"*"}, afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"ignores the case of key IDs", "K3", afterVerify(func(s soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		s.locked(func() {
 			for _, t := range s.apps {
 				if other, has := t.keys[strings.ToUpper(keyID)]; errors.Is(err, renew.ErrKeyNotFound) && has {
@@ -378,14 +389,14 @@ var wrongKeys = []wrongKeyStore{
 		})
 		return k, err
 	})},
-	{"revokes a key in every app", "K3", []string{"*"}, onRevoke(func(s soundKeys, t *tenant, keyID string, at time.Time) error {
+	{"revokes a key in every app", "K3", onRevoke(func(s soundKeys, t *tenant, keyID string, at time.Time) error {
 		err := t.revoke(keyID, at)
 		for _, other := range s.apps {
 			_ = other.revoke(keyID, at)
 		}
 		return err
 	})},
-	{"signs with the first key for ever", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"signs with the first key for ever", "K4", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
 			if key, err = s.SigningKey(ctx, appID); err != nil {
 				return key, err
@@ -396,7 +407,7 @@ var wrongKeys = []wrongKeyStore{
 			})
 		}}
 	}},
-	{"signs with the key of the greatest ID", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"signs with the key of the greatest ID", "K4", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
 			if key, err = s.SigningKey(ctx, appID); err != nil {
 				return key, err
@@ -407,7 +418,7 @@ var wrongKeys = []wrongKeyStore{
 			})
 		}}
 	}},
-	{"caches the signing key", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"caches the signing key", "K4", func(s soundKeys) *patchedKeys {
 		var cache sync.Map
 		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (*renew.SigningKey, error) {
 			if key, ok := cache.Load(appID); ok && ctx.Err() == nil {
@@ -420,32 +431,32 @@ var wrongKeys = []wrongKeyStore{
 			return key, err
 		}}
 	}},
-	{"returns another public key under the ID", "K4", []string{"*"}, afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"returns another public key under the ID", "K4", afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if err != nil {
 			return nil, err
 		}
 		other, _ := renew.GenerateSigningKey(renew.ES256)
 		return renew.NewVerificationKey(keyID, renew.ES256, other.VerificationKey().Public())
 	})},
-	{"returns every RSA key as RS256", "K4", nil, afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"returns every RSA key as RS256", "K4", afterVerify(func(_ soundKeys, keyID string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if err == nil && k.Algorithm() == renew.PS512 {
 			return renew.NewVerificationKey(keyID, renew.RS256, k.Public())
 		}
 		return k, err
 	})},
-	{"takes a taken key ID", "K4", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"takes a taken key ID", "K4", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		if k, taken := t.keys[key.KeyID()]; taken && !k.revoked && key.KeyID() != t.active {
 			delete(t.keys, key.KeyID())
 		}
 		return t.rotate(key, now)
 	})},
-	{"has its own error for a taken key ID", "K4", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"has its own error for a taken key ID", "K4", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		if err := t.rotate(key, now); err == nil || !isNamed(err) {
 			return err
 		}
 		return errors.New("duplicate key")
 	})},
-	{"has no active key while it rotates", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"has no active key while it rotates", "K4", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
 			s.keep(key)
 			var active string
@@ -462,14 +473,14 @@ var wrongKeys = []wrongKeyStore{
 			return s.on(ctx, appID, func(t *tenant) error { t.active = active; return t.rotate(key, now) })
 		}}
 	}},
-	{"rotates in two steps", "K4", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"rotates in two steps", "K4", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		s := p.allKeys.(soundKeys)
 		p.rotate = func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
 			s.keep(key)
 			return rmw(ctx, appID, func(t *tenant) error { return t.rotate(key, now) })
 		}
 	})},
-	{"lets two servers make the first key", "K4", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"lets two servers make the first key", "K4", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
 			s.keep(key)
 			return s.on(ctx, appID, func(t *tenant) error {
@@ -481,7 +492,7 @@ var wrongKeys = []wrongKeyStore{
 			})
 		}}
 	}},
-	{"deletes the replaced key", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"deletes the replaced key", "K5", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		old := t.active
 		if err := t.rotate(key, now); err != nil {
 			return err
@@ -489,41 +500,41 @@ var wrongKeys = []wrongKeyStore{
 		delete(t.keys, old)
 		return nil
 	})},
-	{"has no end for a replaced key", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"has no end for a replaced key", "K5", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if err == nil {
 			k = k.Until(time.Time{})
 		}
 		return k, err
 	})},
-	{"ends a replaced key at the lifetime of now", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"ends a replaced key at the lifetime of now", "K5", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		var p renew.SigningPeriod
 		p.Count(t.app)
 		t.period = p
 		return t.rotate(key, now)
 	})},
-	{"ends a replaced key after an auth token's life", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"ends a replaced key after an auth token's life", "K5", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if err == nil && !k.End().IsZero() {
 			k = k.Until(k.End().Add(-time.Hour))
 		}
 		return k, err
 	})},
-	{"forgets what an earlier key has signed", "K5", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"forgets what an earlier key has signed", "K5", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		t.period.SignedUntil = time.Time{}
 		return t.rotate(key, now)
 	})},
-	{"gives the active key an end", "K5", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"gives the active key an end", "K5", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if err == nil && k.End().IsZero() {
 			k = k.Until(time.Now().AddDate(1, 0, 0))
 		}
 		return k, err
 	})},
-	{"says not found of a revoked key", "K6", []string{"*"}, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"says not found of a revoked key", "K6", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if errors.Is(err, renew.ErrKeyRevoked) {
 			err = renew.ErrKeyNotFound
 		}
 		return k, err
 	})},
-	{"verifies with a revoked key", "K6", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"verifies with a revoked key", "K6", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
 			if key, err = s.VerificationKey(ctx, appID, keyID); !errors.Is(err, renew.ErrKeyRevoked) {
 				return key, err
@@ -531,7 +542,7 @@ var wrongKeys = []wrongKeyStore{
 			return key, s.on(ctx, appID, func(t *tenant) error { key = t.keys[keyID].key; return nil })
 		}}
 	}},
-	{"caches verification keys", "K6", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"caches verification keys", "K6", func(s soundKeys) *patchedKeys {
 		var cache sync.Map
 		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
 			if k, ok := cache.Load([2]string{appID, keyID}); ok && ctx.Err() == nil {
@@ -544,14 +555,14 @@ var wrongKeys = []wrongKeyStore{
 			return k, err
 		}}
 	}},
-	{"signs with a revoked key", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+	{"signs with a revoked key", "K6", onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
 		if _, known := t.keys[keyID]; !known {
 			return renew.ErrKeyNotFound
 		}
 		t.setKey(keyID, func(k *keyState) { k.revoked, k.expires = true, at })
 		return nil
 	})},
-	{"revokes all replaced keys as well", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+	{"revokes all replaced keys as well", "K6", onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
 		err := t.revoke(keyID, at)
 		for id, k := range t.keys {
 			if err == nil && !k.until.IsZero() {
@@ -560,26 +571,26 @@ var wrongKeys = []wrongKeyStore{
 		}
 		return err
 	})},
-	{"cannot revoke a published key", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+	{"cannot revoke a published key", "K6", onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
 		if t.isPublished(keyID) {
 			return renew.ErrKeyNotFound
 		}
 		return t.revoke(keyID, at)
 	})},
-	{"does not find a revoked key to revoke", "K6", []string{"*"}, onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
+	{"does not find a revoked key to revoke", "K6", onRevoke(func(_ soundKeys, t *tenant, keyID string, at time.Time) error {
 		if t.keys[keyID].revoked {
 			return renew.ErrKeyNotFound
 		}
 		return t.revoke(keyID, at)
 	})},
-	{"undoes a revocation with a rotation", "K6", []string{"*"}, between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"undoes a revocation with a rotation", "K6", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		s := p.allKeys.(soundKeys)
 		p.publish = func(ctx context.Context, appID string, key *renew.SigningKey) error {
 			s.keep(key)
 			return rmw(ctx, appID, func(t *tenant) error { return t.publish(key) })
 		}
 	})},
-	{"lists revoked keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"lists revoked keys", "K12", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
 			if list, err = s.VerificationKeys(ctx, appID); err != nil {
 				return list, err
@@ -594,26 +605,26 @@ var wrongKeys = []wrongKeyStore{
 			})
 		}}
 	}},
-	{"lists three keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"lists three keys", "K12", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 			list, err := s.VerificationKeys(ctx, appID)
 			return list[:min(3, len(list))], err
 		}}
 	}},
-	{"lists ten keys", "K12", nil, func(s soundKeys) *patchedKeys {
+	{"lists ten keys", "K12", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 			list, err := s.VerificationKeys(ctx, appID)
 			return list[:min(10, len(list))], err
 		}}
 	}},
-	{"lists the active key last", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"lists the active key last", "K12", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 			list, err := s.VerificationKeys(ctx, appID)
 			slices.Reverse(list)
 			return list, err
 		}}
 	}},
-	{"does not list published keys", "K12", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"does not list published keys", "K12", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
 			list, err = s.VerificationKeys(ctx, appID)
 			return slices.DeleteFunc(list, func(k *renew.VerificationKey) bool {
@@ -623,14 +634,14 @@ var wrongKeys = []wrongKeyStore{
 			}), err
 		}}
 	}},
-	{"signs with a published key", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+	{"signs with a published key", "K14", onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
 		err := t.publish(key)
 		if err == nil && t.active != "" {
 			t.active = key.KeyID()
 		}
 		return err
 	})},
-	{"verifies with no published key", "K14", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"verifies with no published key", "K14", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
 			err = s.on(ctx, appID, func(t *tenant) error {
 				if t.isPublished(keyID) {
@@ -642,42 +653,42 @@ var wrongKeys = []wrongKeyStore{
 			return key, err
 		}}
 	}},
-	{"cannot rotate to a published key", "K14", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"cannot rotate to a published key", "K14", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		if t.isPublished(key.KeyID()) {
 			return renew.ErrKeyExists
 		}
 		return t.rotate(key, now)
 	})},
-	{"publishes over a published key", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+	{"publishes over a published key", "K14", onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
 		if t.isPublished(key.KeyID()) {
 			delete(t.keys, key.KeyID())
 		}
 		return t.publish(key)
 	})},
-	{"rotates to another key of a published ID", "K14", []string{"*"}, onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+	{"rotates to another key of a published ID", "K14", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
 		if t.isPublished(key.KeyID()) {
 			delete(t.keys, key.KeyID())
 		}
 		return t.rotate(key, now)
 	})},
-	{"publishes a revoked key again", "K14", []string{"*"}, onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
+	{"publishes a revoked key again", "K14", onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
 		if t.keys[key.KeyID()].revoked {
 			delete(t.keys, key.KeyID())
 		}
 		return t.publish(key)
 	})},
-	{"deletes no keys", "K15", nil, func(s soundKeys) *patchedKeys {
+	{"deletes no keys", "K15", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
 			_, err := s.DeleteExpiredKeys(ctx, time.Time{})
 			return 0, err
 		}}
 	}},
-	{"deletes keys at their end", "K15", nil, func(s soundKeys) *patchedKeys {
+	{"deletes keys at their end", "K15", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
 			return s.DeleteExpiredKeys(ctx, before.Add(200*time.Second))
 		}}
 	}},
-	{"deletes published keys", "K15", nil, func(s soundKeys) *patchedKeys {
+	{"deletes published keys", "K15", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
 			n, err := s.DeleteExpiredKeys(ctx, before)
 			s.locked(func() {
@@ -688,7 +699,7 @@ var wrongKeys = []wrongKeyStore{
 			return n, err
 		}}
 	}},
-	{"deletes keys of one app", "K15", nil, func(s soundKeys) *patchedKeys {
+	{"deletes keys of one app", "K15", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (n int, err error) {
 			if _, err := s.DeleteExpiredKeys(ctx, time.Time{}); err != nil {
 				return 0, err
@@ -709,22 +720,22 @@ var wrongKeys = []wrongKeyStore{
 			return n, nil
 		}}
 	}},
-	{"ignores a done context", "K9", nil, func(s soundKeys) *patchedKeys {
+	{"ignores a done context", "K9", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			return s.App(context.WithoutCancel(ctx), appID)
 		}}
 	}},
-	{"ignores a done context when it verifies", "K9", nil, func(s soundKeys) *patchedKeys {
+	{"ignores a done context when it verifies", "K9", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, verify: func(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
 			return s.VerificationKey(context.WithoutCancel(ctx), appID, keyID)
 		}}
 	}},
-	{"ignores a done context when it revokes", "K9", nil, func(s soundKeys) *patchedKeys {
+	{"ignores a done context when it revokes", "K9", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
 			return s.RevokeKey(context.WithoutCancel(ctx), appID, keyID, at)
 		}}
 	}},
-	{"leaves half a rotation when the context ends", "K9", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"leaves half a rotation when the context ends", "K9", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -740,7 +751,7 @@ var wrongKeys = []wrongKeyStore{
 			return errors.Join(ctx.Err(), s.on(free, appID, func(t *tenant) error { t.active = before.active; return nil }))
 		}}
 	}},
-	{"says key exists when the context ends after the write", "K9", nil, func(s soundKeys) *patchedKeys {
+	{"says key exists when the context ends after the write", "K9", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, publish: func(ctx context.Context, appID string, key *renew.SigningKey) error {
 			err := s.PublishSigningKey(ctx, appID, key)
 			if err == nil && ctx.Err() != nil {
@@ -749,7 +760,7 @@ var wrongKeys = []wrongKeyStore{
 			return err
 		}}
 	}},
-	{"says unknown app on an outage", "K11", nil, func(s soundKeys) *patchedKeys {
+	{"says unknown app on an outage", "K11", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
 			if errors.Is(err, errUnreachable) {
@@ -758,13 +769,13 @@ var wrongKeys = []wrongKeyStore{
 			return app, err
 		}}
 	}},
-	{"says unknown key on an outage", "K11", nil, afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
+	{"says unknown key on an outage", "K11", afterVerify(func(_ soundKeys, _ string, k *renew.VerificationKey, err error) (*renew.VerificationKey, error) {
 		if errors.Is(err, errUnreachable) {
 			err = renew.ErrKeyNotFound
 		}
 		return k, err
 	})},
-	{"drops the error of a revocation on an outage", "K11", nil, func(s soundKeys) *patchedKeys {
+	{"drops the error of a revocation on an outage", "K11", func(s soundKeys) *patchedKeys {
 		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
 			err := s.RevokeKey(ctx, appID, keyID, at)
 			if errors.Is(err, errUnreachable) {
@@ -773,7 +784,7 @@ var wrongKeys = []wrongKeyStore{
 			return err
 		}}
 	}},
-	{"is dead after an outage", "K11", []string{"*"}, func(s soundKeys) *patchedKeys {
+	{"is dead after an outage", "K11", func(s soundKeys) *patchedKeys {
 		dead := false
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
@@ -783,20 +794,20 @@ var wrongKeys = []wrongKeyStore{
 			return app, err
 		}}
 	}},
-	{"forgets revocations in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+	{"forgets revocations in a crash", "K13", afterCrash(func(t *tenant) {
 		for id := range t.keys {
 			t.setKey(id, func(k *keyState) { k.revoked = false })
 		}
 	})},
-	{"forgets published keys in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+	{"forgets published keys in a crash", "K13", afterCrash(func(t *tenant) {
 		maps.DeleteFunc(t.keys, func(id string, _ keyState) bool { return t.isPublished(id) })
 	})},
-	{"forgets the ends of keys in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) {
+	{"forgets the ends of keys in a crash", "K13", afterCrash(func(t *tenant) {
 		for id := range t.keys {
 			t.setKey(id, func(k *keyState) { k.until = time.Time{} })
 		}
 	})},
-	{"forgets app keys that were added in a crash", "K13", []string{"*"}, afterCrash(func(t *tenant) { t.app.KeyHashes = t.app.KeyHashes[:min(2, len(t.app.KeyHashes))] })},
+	{"forgets app keys that were added in a crash", "K13", afterCrash(func(t *tenant) { t.app.KeyHashes = t.app.KeyHashes[:min(2, len(t.app.KeyHashes))] })},
 }
 
 // TestWrongKeyStores is TestWrongStores for key stores.
@@ -813,7 +824,7 @@ func TestWrongKeyStores(t *testing.T) {
 			c := newConfig(s.options())
 			c.readSeed(t)
 			store := w.store(s)
-			prove(t, newKeySuite(func(testing.TB) renew.KeyStore { return store }, c), w.law, w.also)
+			prove(t, newKeySuite(func(testing.TB) renew.KeyStore { return store }, c), w.law)
 		})
 	}
 	t.Logf("%d wrong key stores", len(names))

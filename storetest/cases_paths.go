@@ -1,0 +1,429 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// anySessions makes calls of every method in random order, through both handles,
+// about a few sessions of two apps that share IDs, token IDs and subjects.
+func anySessions(e *tokenEnv) {
+	random := e.random()
+	list := values()
+	for round := range e.rounds(3) {
+		c := newScene(e, round%3, func(*renew.Session) {})
+		apps, subjects := []string{e.app, e.app + "-twin"}, []string{c.s.Subject, c.s.Subject + "-other"}
+		for range 60 {
+			key := rowKey{apps[random.IntN(2)], []string{c.s.ID, c.neighbor.ID}[random.IntN(2)]}
+			s := c.world[key]
+			if !c.has(key) {
+				s = newSession(e)
+			}
+			next := successor(s)
+			next.AppID, next.ID, next.RevokedAt = key.app, key.id, time.Time{}
+			list[random.IntN(len(list))].change(&next)
+			next.Subject = subjects[random.IntN(2)]
+			at := revokedAt.Add(time.Duration(random.IntN(1e6)) * time.Millisecond)
+			var op tokenOp
+			switch n := random.IntN(20); {
+			case n < 10:
+				op = rotateSessionOp(s.TokenID, next)
+			case n < 11:
+				op = rotateSessionOp(s.TokenID, s)
+			case n < 13: // from a token ID that is not, or no longer, the current one
+				op = rotateSessionOp([]string{s.PreviousTokenID, newID(), c.s.TokenID, c.world[rowKey{apps[0], key.id}].TokenID}[random.IntN(4)], next)
+			case n < 15:
+				op = createSessionOp(next)
+			case n < 16:
+				op = revokeSessionOp(key, at)
+			case n < 17:
+				fresh := newSession(e)
+				fresh.AppID, fresh.Subject = key.app, next.Subject
+				op = createSessionOp(fresh)
+			default:
+				op = readOp(key)
+				if _, ok := e.a.store.(renew.SubjectStore); ok && n == 17 {
+					op = revokeSubjectOp(key.app, next.Subject, at, c.s.ID)
+				}
+			}
+			if !c.do(e, e.handle(random.IntN(2)), op) {
+				return
+			}
+			if s := c.world[key]; !s.RevokedAt.IsZero() && random.IntN(2) == 0 { // others take the place
+				fresh := newSession(e)
+				fresh.Subject = subjects[0]
+				if key.id == c.s.ID {
+					c.s = fresh
+				} else {
+					c.neighbor = fresh
+				}
+				c.do(e, e.a, createSessionOp(fresh))
+				twin := twinOf(e, fresh)
+				c.world[keyOf(twin)] = twin
+			}
+		}
+	}
+}
+
+// raceOf returns a case that makes two calls at the same moment, of which one is
+// of this method: each pair, on one session and on neighbors of one subject, at
+// generation 0 and later, with every value.
+func raceOf(methods ...string) func(e *tokenEnv) {
+	return func(e *tokenEnv) {
+		about := func(op tokenOp) bool { return slices.Contains(methods, op.name) }
+		random := e.random()
+		list := values()
+		first := newScene(e, 0, func(*renew.Session) {}).ops(e)
+		end := time.Now().Add(3 * e.budget)
+		for pass := 0; pass < 1 || pass < 100 && time.Now().Before(end); pass++ {
+			for i := range first {
+				for j := i; j < len(first); j++ {
+					if !about(first[i]) && !about(first[j]) || !oneStep(first[i], first[j]) || random.Float64() > e.effort {
+						continue
+					}
+					raceTwo(e, list[random.IntN(len(list))], pass%2*2, i, j)
+				}
+			}
+		}
+	}
+}
+
+// oneStep reports whether two calls must do what they do one after the other.
+// Reads alone need not; and a call that is about several sessions may take a step
+// for each, and may find them before they move to another subject.
+func oneStep(a, b tokenOp) bool {
+	reads := func(op tokenOp) bool { return op.name == "Session" || op.name == "SubjectSessions" }
+	several := func(op tokenOp) bool { return op.name == "RevokeSubject" || op.name == "SubjectSessions" }
+	switch {
+	case reads(a) && reads(b), several(a) && several(b):
+		return false
+	case several(a) && b.moves, several(b) && a.moves:
+		return false
+	}
+	return true
+}
+
+func raceTwo(e *tokenEnv, v value, generations, i, j int) {
+	const together = 3
+	var scenes [together]*scene
+	var ops [together][2]tokenOp
+	var results [together][2]string
+	var errs [together][2]error
+	for n := range scenes {
+		scenes[n] = newScene(e, generations, v.change)
+		all := scenes[n].ops(e)
+		ops[n] = [2]tokenOp{all[i], all[j]}
+	}
+	m := newMeeting(2)
+	e.race(2, func(who int) {
+		for n := range scenes {
+			m.meet()
+			results[n][who], errs[n][who] = ops[n][who].call(e.ctx, e.handle(who+n))
+		}
+	})
+	for n, c := range scenes {
+		explainsTwo(e, c, v, ops[n], results[n], errs[n])
+	}
+}
+
+// explainsTwo checks that two calls at once did what they do one after the other.
+func explainsTwo(e *tokenEnv, c *scene, v value, ops [2]tokenOp, results [2]string, errs [2]error) {
+	diff := "no order allows these results"
+	for _, order := range [][2]int{{0, 1}, {1, 0}} {
+		for skipped := range 4 { // calls with an unclear error that did not happen
+			after := maps.Clone(c.world)
+			fits := true
+			for _, who := range order {
+				isUnclear := errs[who] != nil && !isNamed(errs[who])
+				if skipped&(1<<who) != 0 {
+					fits = fits && isUnclear
+					continue
+				}
+				want, wantErr := ops[who].apply(after)
+				fits = fits && (isUnclear || matches(errs[who], wantErr) && (errs[who] != nil || results[who] == want))
+			}
+			if !fits {
+				continue
+			}
+			_, a := after.differs(e, e.a)
+			_, b := after.differs(e, e.b)
+			if a+b == "" {
+				return
+			}
+			diff = a + b
+		}
+	}
+	plainly(e, v)
+	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s",
+		ops[0].name, ops[1].name, outcome(results[0], errs[0]), outcome(results[1], errs[1]), diff)
+}
+
+// interrupted makes each call with contexts that end while it is under way.
+func interrupted(e *tokenEnv) {
+	plainly(e, plainValue)
+	n := len(newScene(e, 0, plainValue.change).ops(e))
+	for i := range n {
+		for _, interruption := range e.interruptions() {
+			c := newScene(e, i%2, func(*renew.Session) {})
+			op := c.ops(e)[i]
+			ctx, cancel := interruption(e.ctx)
+			got, err := op.call(ctx, e.handle(i))
+			cancel()
+			after := maps.Clone(c.world)
+			want, wantErr := op.apply(after)
+			_, undone := c.differs(e, e.a)
+			_, done := after.differs(e, e.b)
+			switch {
+			case err == nil && (wantErr != nil || got != want || done != ""):
+				e.failf("expected the whole effect of %s, which returned %s although its context ended during the call\nthe store has it otherwise: %s", op.name, outcome(got, err), done)
+			case err != nil && isNamed(err) && !matches(err, wantErr):
+				e.failf("expected %s or the context's error of %s when its context ends during the call\nthe store returned %q", outcome(want, wantErr), op.name, err)
+			case undone != "" && done != "" && op.name != "RevokeSubject":
+				e.failf("expected all of %s or nothing, whose context ended during the call and which returned %s\nthe store has neither: %s", op.name, outcome(got, err), undone)
+			}
+		}
+	}
+	if _, ok := e.a.store.(renew.SubjectStore); ok {
+		interruptedSubject(e)
+	}
+}
+
+// interruptedSubject ends the context while RevokeSubject is at work on many
+// sessions: some may be revoked, and their number is returned beside the error.
+func interruptedSubject(e *tokenEnv) {
+	for _, interruption := range e.interruptions() {
+		const many = 12
+		subject := "subject-" + newID()
+		var all []renew.Session
+		for i := range many {
+			s := of(e, subject, time.Duration(i)*time.Second)
+			create(e, s)
+			all = append(all, s)
+		}
+		ctx, cancel := interruption(e.ctx)
+		n, err := asSubjects(e, e.a).RevokeSubject(ctx, e.app, subject, revokedAt)
+		cancel()
+		revoked := 0
+		for _, s := range all {
+			if !read(e, e.b, s).RevokedAt.IsZero() {
+				revoked++
+			}
+		}
+		switch {
+		case err == nil && (revoked != many || n != many):
+			e.fatalf("expected RevokeSubject to revoke all %d sessions, or to return an error when its context ends during the call\nthe store returned %d and nil, and has %d revoked", many, n, revoked)
+		case err != nil && n > revoked:
+			e.fatalf("expected the number of sessions that were revoked before the error\nthe store returned %d and the error %q, and has %d revoked", n, err, revoked)
+		}
+	}
+}
+
+// noTornReads writes a session of which every field tells the generation, and
+// reads it at the same moments, alone and in a list.
+func noTornReads(e *tokenEnv) {
+	plainly(e, plainValue)
+	plainly(e, value{"tags", func(s *renew.Session) { *s = tagged(*s, s.Generation) }})
+	for range e.rounds(2) {
+		s := tagged(newSession(e), 0)
+		create(e, s)
+		m := newMeeting(2)
+		appID, id, subject := s.AppID, s.ID, s.Subject
+		var left atomic.Int32
+		left.Store(1)
+		end := time.Now().Add(3 * e.budget)
+		e.race(2, func(who int) {
+			if who == 0 {
+				defer left.Store(0)
+				for n := int64(1); n < 6 || n < 50_000 && time.Now().Before(end); n++ {
+					m.meet()
+					next := tagged(successor(s), n)
+					if e.a.store.Rotate(e.ctx, s.TokenID, next) == nil {
+						s = next
+					} else if got, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
+						s = got
+					}
+				}
+				return
+			}
+			for reads := 0; left.Load() > 0 && e.ctx.Err() == nil; reads++ {
+				if reads%3 == 0 {
+					m.meet()
+				}
+				readsWhole(e, e.b, appID, id, subject, reads)
+			}
+		})
+	}
+}
+
+func readsWhole(e *tokenEnv, h *tokens, appID, id, subject string, reads int) {
+	store, ok := h.store.(renew.SubjectStore)
+	if !ok || reads%2 == 0 {
+		if got, err := h.store.Session(e.ctx, appID, id); err == nil {
+			wantWhole(e, "Session", got)
+		}
+		return
+	}
+	list, err := store.SubjectSessions(e.ctx, appID, subject, base)
+	if err == nil && len(list) != 1 {
+		e.breaks("S1", "expected the one session of a subject while it is renewed\nthe store returned %d", len(list))
+		panic(stop{})
+	}
+	for _, got := range list {
+		wantWhole(e, "SubjectSessions", got)
+	}
+}
+
+// tagged returns s with the generation in every field that a rotation may change.
+func tagged(s renew.Session, n int64) renew.Session {
+	text := fmt.Sprint(n)
+	at := time.Duration(n) * time.Millisecond
+	s.Generation, s.TokenID = n, s.ID[:16]+fmt.Sprintf("%010d", n)
+	s.Audience, s.Claims = []string{text}, []byte(`{"n":`+text+`}`)
+	s.IssuedAt, s.RefreshNotBefore = base.Add(at), base.Add(at)
+	s.RefreshExpiresAt, s.EndsAt = base.Add(time.Hour+at), base.Add(2*time.Hour+at)
+	s.IdempotencyKeyHash = []byte(fmt.Sprintf("%032d", n))
+	s.IP, s.UserAgent, s.PreviousTokenID = "192.0.2."+text, text, s.ID[:16]+fmt.Sprintf("%010d", n-1)
+	return s
+}
+
+func wantWhole(e *tokenEnv, method string, got renew.Session) {
+	want := tagged(got.Clone(), got.Generation)
+	if diff := difference(want, got); diff != "" {
+		e.fatalf("expected a session as one Rotate wrote it\nthe store returned from %s fields of two: at generation %d, %s", method, got.Generation, diff)
+	}
+}
+
+// loginsAtOnce lets many sessions of one subject begin, and others of it move,
+// end and be refused at the same time.
+func loginsAtOnce(e *tokenEnv) {
+	asSubjects(e, e.a)
+	plainly(e, plainValue)
+	const clients = 6
+	for round := range e.rounds(30) {
+		subject := fmt.Sprintf("subject-%d-%s", round, newID())
+		w := world{}
+		was := of(e, subject, 0)
+		if round%2 == 1 {
+			create(e, was)
+			w[keyOf(was)] = was
+		}
+		fresh := make([]renew.Session, clients)
+		errs := make([]error, clients)
+		for i := range fresh {
+			fresh[i] = of(e, subject, time.Duration(i)*time.Second)
+		}
+		moved := successor(was)
+		moved.Subject += "-moved"
+		var movedErr error
+		e.race(clients+1, func(i int) {
+			if i == clients {
+				movedErr = e.handle(round).Rotate(e.ctx, was.TokenID, moved)
+				return
+			}
+			errs[i] = e.handle(i).CreateSession(e.ctx, fresh[i])
+		})
+		if errors.Join(append(errs, movedErr)...) != nil {
+			for i, err := range append(errs, movedErr) { // what happened is what is stored
+				s := append(slices.Clone(fresh), moved)[i]
+				if got, readErr := e.a.Session(e.ctx, s.AppID, s.ID); err != nil && readErr == nil {
+					w[keyOf(s)] = got
+				}
+			}
+		}
+		for i, err := range errs {
+			if err == nil {
+				w[keyOf(fresh[i])] = fresh[i]
+			}
+		}
+		if movedErr == nil {
+			w[keyOf(moved)] = moved
+		}
+		if !w.is(e, "several logins of one subject at the same moment") {
+			return
+		}
+	}
+}
+
+// countsOnce lets RevokeSubjects and RevokeSessions of one subject run at once:
+// each session is revoked by one of them, and counted by that one.
+func countsOnce(e *tokenEnv) {
+	asSubjects(e, e.a)
+	plainly(e, plainValue)
+	const sessions, revokers = 6, 3
+	for round := range e.rounds(40) {
+		subject := fmt.Sprintf("subject-%d-%s", round, newID())
+		all := make([]renew.Session, sessions)
+		for i := range all {
+			all[i] = of(e, subject, time.Duration(i)*time.Second)
+			create(e, all[i])
+		}
+		at := func(i int) time.Time { return revokedAt.Add(time.Duration(i) * time.Minute) }
+		counts := make([]int, revokers)
+		errs := make([]error, revokers)
+		e.race(revokers+1, func(i int) {
+			if i == revokers {
+				_ = e.handle(round).RevokeSession(e.ctx, e.app, all[round%sessions].ID, at(i)) // the stored time tells
+				return
+			}
+			counts[i], errs[i] = asSubjects(e, e.handle(i)).RevokeSubject(e.ctx, e.app, subject, at(i))
+		})
+		byTime := map[int64]int{}
+		for _, s := range all {
+			byTime[read(e, e.b, s).RevokedAt.UnixMilli()]++
+		}
+		for i, err := range errs {
+			if err == nil && counts[i] != byTime[at(i).UnixMilli()] {
+				e.fatalf("expected each of %d RevokeSubjects at once to return how many sessions it revoked (round %d)\nthe store returned %d for one, and has %d sessions revoked at its time", revokers, round, counts[i], byTime[at(i).UnixMilli()])
+			}
+		}
+	}
+}
+
+// many is above the sizes of pages that are common: 1,000 in one.
+const many = 1001
+
+// createMany stores sessions of one subject, several at a time.
+func createMany(e *tokenEnv, n int, session func(i int) renew.Session) []renew.Session {
+	all := make([]renew.Session, n)
+	var next atomic.Int32
+	e.race(16, func(who int) {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			all[i] = session(i)
+			if _, err := createSessionOp(all[i]).settle(e, e.handle(who), world{keyOf(all[i]): all[i]}); err != nil {
+				e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
+			}
+		}
+	})
+	return all
+}
+
+func revokesMany(e *tokenEnv) {
+	asSubjects(e, e.a)
+	plainly(e, plainValue)
+	all := createMany(e, many, func(i int) renew.Session { return of(e, "subject", time.Duration(i)*time.Second) })
+	keep := []string{all[3].ID, all[500].ID, newID()}
+	for len(keep) < 300 { // most of which are of nobody
+		keep = append(keep, newID())
+	}
+	n, err := asSubjects(e, e.a).RevokeSubject(e.ctx, e.app, "subject", revokedAt, keep...)
+	if err != nil || n != many-2 {
+		e.failf("expected RevokeSubject to revoke and return %d of %d sessions, all but two to keep\nthe store returned %d and the error %v", many-2, many, n, err)
+	}
+	e.race(16, func(who int) {
+		for i := who; i < many; i += 16 {
+			s := all[i]
+			if s.RevokedAt = revokedAt; slices.Contains(keep, s.ID) {
+				s.RevokedAt = time.Time{}
+			}
+			if diff := difference(s, read(e, e.handle(i), s)); diff != "" {
+				e.fatalf("expected RevokeSubject to revoke all %d sessions of a subject but those to keep\nthe store has one otherwise: %s", many, diff)
+			}
+		}
+	})
+}

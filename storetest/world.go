@@ -1,0 +1,417 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// world is what a store must hold of some sessions, after all that was done. A
+// zero session is one that must not be there.
+type world map[rowKey]renew.Session
+
+type rowKey struct{ app, id string }
+
+func keyOf(s renew.Session) rowKey { return rowKey{s.AppID, s.ID} }
+
+func (w world) has(key rowKey) bool { return w[key].ID != "" }
+
+// tokenOp is a call of a store, and what it must do: apply changes the world as
+// the laws say. Both return what the call returns beside its error.
+type tokenOp struct {
+	name  string
+	moves bool // the session to another subject
+	call  func(ctx context.Context, h *tokens) (string, error)
+	apply func(w world) (string, error)
+}
+
+func createSessionOp(s renew.Session) tokenOp {
+	return tokenOp{name: "CreateSession", call: func(ctx context.Context, h *tokens) (string, error) {
+		return "", h.plain().CreateSession(ctx, s)
+	}, apply: func(w world) (string, error) {
+		if w.has(keyOf(s)) {
+			return "", renew.ErrSessionExists
+		}
+		w[keyOf(s)] = s.Clone()
+		return "", nil
+	}}
+}
+
+func rotateSessionOp(from string, next renew.Session) tokenOp {
+	return tokenOp{name: "Rotate", call: func(ctx context.Context, h *tokens) (string, error) {
+		return "", h.plain().Rotate(ctx, from, next)
+	}, apply: func(w world) (string, error) {
+		switch s := w[keyOf(next)]; {
+		case s.ID == "":
+			return "", renew.ErrSessionNotFound
+		case s.TokenID != from || !s.RevokedAt.IsZero():
+			return "", renew.ErrConflict
+		}
+		w[keyOf(next)] = next.Clone()
+		return "", nil
+	}}
+}
+
+func revokeSessionOp(key rowKey, at time.Time) tokenOp {
+	return tokenOp{name: "RevokeSession", call: func(ctx context.Context, h *tokens) (string, error) {
+		return "", h.plain().RevokeSession(ctx, key.app, key.id, at)
+	}, apply: func(w world) (string, error) {
+		s := w[key]
+		if s.ID == "" {
+			return "", renew.ErrSessionNotFound
+		}
+		if s.RevokedAt.IsZero() {
+			s.RevokedAt = at
+			w[key] = s
+		}
+		return "", nil
+	}}
+}
+
+func revokeSubjectOp(app, subject string, at time.Time, keep ...string) tokenOp {
+	return tokenOp{name: "RevokeSubject", call: func(ctx context.Context, h *tokens) (string, error) {
+		n, err := (&subjects{h.store.(renew.SubjectStore), h.plain()}).RevokeSubject(ctx, app, subject, at, keep...)
+		return fmt.Sprintf("%d revoked", n), err
+	}, apply: func(w world) (string, error) {
+		n := 0
+		for key, s := range w {
+			if s.AppID == app && s.Subject == subject && s.RevokedAt.IsZero() && !slices.Contains(keep, s.ID) {
+				s.RevokedAt = at
+				w[key] = s
+				n++
+			}
+		}
+		return fmt.Sprintf("%d revoked", n), nil
+	}}
+}
+
+func readOp(key rowKey) tokenOp {
+	state := func(s renew.Session) string {
+		return fmt.Sprintf("at %s, revoked %s", s.TokenID, clock(s.RevokedAt.UTC()))
+	}
+	return tokenOp{name: "Session", call: func(ctx context.Context, h *tokens) (string, error) {
+		s, err := h.Session(ctx, key.app, key.id)
+		if err != nil {
+			return "", err
+		}
+		return state(s), nil
+	}, apply: func(w world) (string, error) {
+		if !w.has(key) {
+			return "", renew.ErrSessionNotFound
+		}
+		return state(w[key]), nil
+	}}
+}
+
+func listOp(app, subject string, at time.Time) tokenOp {
+	state := func(list []renew.Session) string {
+		var b strings.Builder
+		for _, s := range list {
+			fmt.Fprintf(&b, "%s at %s, ", s.ID, s.TokenID)
+		}
+		return b.String()
+	}
+	return tokenOp{name: "SubjectSessions", call: func(ctx context.Context, h *tokens) (string, error) {
+		list, err := (&subjects{h.store.(renew.SubjectStore), h}).SubjectSessions(ctx, app, subject, at)
+		return state(list), err
+	}, apply: func(w world) (string, error) { return state(w.list(app, subject, at)), nil }}
+}
+
+// list returns the sessions that SubjectSessions must return.
+func (w world) list(app, subject string, at time.Time) (list []renew.Session) {
+	for _, s := range w {
+		if s.AppID == app && s.Subject == subject && s.Live(at) {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, func(a, b renew.Session) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(b.ID, a.ID))
+	})
+	return list
+}
+
+// differs compares the world with what a handle shows: each session, and each
+// list of a subject's sessions when all are live, and at the moments when one
+// ends. It returns the law that is broken, empty for that of the case, and how.
+func (w world) differs(e *tokenEnv, h *tokens) (law, diff string) {
+	if law, diff := w.sessionsDiffer(e, h); diff != "" {
+		return law, diff
+	}
+	return w.listsDiffer(e, h)
+}
+
+func (w world) sessionsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
+	for _, key := range slices.SortedFunc(maps.Keys(w), func(a, b rowKey) int { return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.id, b.id)) }) {
+		got, err := steadily(e.ctx, func() (renew.Session, error) { return h.Session(e.ctx, key.app, key.id) })
+		switch want := w[key]; {
+		case !w.has(key) && errors.Is(err, renew.ErrSessionNotFound):
+		case !w.has(key) && err == nil:
+			return "", fmt.Sprintf("there is a session %q of app %q, which must not be there", key.id, key.app)
+		case !w.has(key):
+			return "T3", fmt.Sprintf("Session returns the error %q for a session that is not there", err)
+		case err != nil:
+			return "", fmt.Sprintf("Session returns the error %q for %s", err, describe(want))
+		default:
+			if diff := difference(want, got); diff != "" {
+				return "", describe(want) + ": " + diff
+			}
+			if zoned := notUTC(got); zoned != "" {
+				return "T1", zoned
+			}
+		}
+	}
+	return "", ""
+}
+
+func (w world) listsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
+	store, ok := h.store.(renew.SubjectStore)
+	if !ok || e.listLimit > 0 && len(w) > e.listLimit {
+		return "", ""
+	}
+	asked := map[string]bool{}
+	for key, s := range w {
+		if !w.has(key) {
+			continue
+		}
+		end := s.End().Truncate(time.Millisecond)
+		moments := []time.Time{base, end.Add(-2 * time.Millisecond)}
+		if h.number%2 == 0 {
+			moments = []time.Time{end.Add(time.Millisecond)}
+		}
+		for _, at := range moments {
+			id := fmt.Sprintf("%q %q %d", s.AppID, s.Subject, at.UnixNano())
+			if asked[id] {
+				continue
+			}
+			asked[id] = true
+			got, err := steadily(e.ctx, func() ([]renew.Session, error) {
+				return (&subjects{store, h}).SubjectSessions(e.ctx, s.AppID, s.Subject, at)
+			})
+			if err != nil {
+				return "S1", fmt.Sprintf("SubjectSessions returns the error %q", err)
+			}
+			if diff := listDifference(w.list(s.AppID, s.Subject, at), got); diff != "" {
+				return "S1", fmt.Sprintf("SubjectSessions at %s, %s: an index that lags, or a replica, needs a consistent read", clock(at), diff)
+			}
+		}
+	}
+	return "", ""
+}
+
+func listDifference(want, got []renew.Session) string {
+	if !slices.Equal(ids(want), ids(got)) {
+		return fmt.Sprintf("the list is %q, expected %q", ids(got), ids(want))
+	}
+	for i := range want {
+		if diff := difference(want[i], got[i]); diff != "" {
+			return "in the list, " + describe(want[i]) + ": " + diff
+		}
+		if zoned := notUTC(got[i]); zoned != "" {
+			return "in the list, " + zoned
+		}
+	}
+	return ""
+}
+
+// is checks that both handles show the world as it must be.
+func (w world) is(e *tokenEnv, after string) bool { return w.isAs(e, e.law, after) }
+
+// isAs does too, and blames this law unless another is about what differs. T11
+// and T13 are about all that follows from a deletion, or from a write.
+func (w world) isAs(e *tokenEnv, blamed, after string) bool {
+	for _, h := range []*tokens{e.a, e.b} {
+		if law, diff := w.differs(e, h); diff != "" {
+			if blamed == "T11" || blamed == "T13" {
+				law = blamed
+			}
+			e.breaks(cmp.Or(law, blamed), "expected handle %d to show what must be stored after %s\nthe store has it otherwise: %s", h.number, after, diff)
+			return false
+		}
+	}
+	return true
+}
+
+// settle makes a call, and again after an error that does not tell its outcome,
+// until the store is as it must be after the call, or returns a named error.
+func (op tokenOp) settle(e *tokenEnv, h *tokens, after world) (result string, err error) {
+	for range patience {
+		if result, err = op.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
+			break
+		}
+		if after == nil {
+			continue
+		}
+		if _, diff := after.sessionsDiffer(e, h); diff == "" {
+			if e.tooUnclear(true) {
+				e.fatalf("expected nil of %s at least every other time\nthe store has done it, and returned the error %q", op.name, err)
+			}
+			return unclear, nil
+		}
+	}
+	e.tooUnclear(false)
+	return result, err
+}
+
+// unclear is the result of a call that was done, and whose result was lost.
+const unclear = "unclear"
+
+// do makes a call and checks its result; the store is to be as the world is then.
+func (w world) do(e *tokenEnv, h *tokens, op tokenOp) bool {
+	after := maps.Clone(w)
+	want, wantErr := op.apply(after)
+	expected := after
+	if wantErr != nil {
+		expected = nil
+	}
+	got, err := op.settle(e, h, expected)
+	if op.name == "Rotate" && errors.Is(wantErr, renew.ErrSessionNotFound) && errors.Is(err, renew.ErrConflict) {
+		err = wantErr
+	}
+	if !matches(err, wantErr) || err == nil && got != want && got != unclear {
+		law := lawsOf[op.name].result
+		if wantErr == nil && err != nil && !isNamed(err) {
+			law = lawsOf[op.name].effect
+		}
+		e.breaks(law, "expected %s of %s\nthe store returned %s", outcome(want, wantErr), op.name, outcome(got, err))
+		return false
+	}
+	maps.Copy(w, after)
+	return w.isAs(e, lawsOf[op.name].effect, op.name)
+}
+
+// lawsOf are the laws about the result and the effect of a call alone.
+var lawsOf = map[string]struct{ result, effect string }{
+	"CreateSession":   {"T2", "T1"},
+	"Session":         {"T6", "T6"},
+	"Rotate":          {"T4", "T4"},
+	"RevokeSession":   {"T7", "T7"},
+	"SubjectSessions": {"S1", "S1"},
+	"RevokeSubject":   {"S2", "S2"},
+}
+
+// plainly makes one call after another, each of which must do what it does, before
+// a case asks for more than that: a failure is then of the law about that call.
+func plainly(e *tokenEnv, v value) {
+	w := world{}
+	s := sessionWith(e, v)
+	next := successor(s)
+	v.change(&next)
+	last := successor(next)
+	for i, op := range []tokenOp{createSessionOp(s), rotateSessionOp(s.TokenID, next), rotateSessionOp(next.TokenID, last), revokeSessionOp(keyOf(s), revokedAt), createSessionOp(newSession(e))} {
+		if !w.do(e, e.handle(i), op) {
+			panic(stop{})
+		}
+	}
+	if _, ok := e.a.store.(renew.SubjectStore); ok && !w.do(e, e.b, revokeSubjectOp(e.app, s.Subject, revokedAt)) {
+		panic(stop{})
+	}
+}
+
+var plainValue = value{"every field set", func(*renew.Session) {}}
+
+func outcome(result string, err error) string {
+	switch {
+	case err != nil && isNamed(err):
+		return errorName(err)
+	case err != nil:
+		return fmt.Sprintf("the error %q", err)
+	}
+	return cmp.Or(result, "nil")
+}
+
+// scene is a session of two, of one subject, with a twin of another app and
+// calls that are about them.
+type scene struct {
+	world
+	s, neighbor renew.Session
+	twin        renew.Session
+}
+
+// newScene stores the sessions; generations says how often they were renewed.
+func newScene(e *tokenEnv, generations int, change func(*renew.Session)) *scene {
+	c := &scene{world: world{}, s: newSession(e), neighbor: newSession(e)}
+	change(&c.s)
+	c.s.RevokedAt, c.s.PreviousTokenID, c.s.Generation = time.Time{}, "", 0
+	c.neighbor.Subject = c.s.Subject
+	for _, s := range []*renew.Session{&c.s, &c.neighbor} {
+		c.step(e, createSessionOp(*s))
+		for range generations {
+			next := successor(*s)
+			c.step(e, rotateSessionOp(s.TokenID, next))
+			*s = next
+		}
+	}
+	c.twin = twinOf(e, c.s)
+	c.world[keyOf(c.twin)] = c.twin
+	return c
+}
+
+// step makes a call that must succeed.
+func (c *scene) step(e *tokenEnv, op tokenOp) {
+	after := maps.Clone(c.world)
+	_, _ = op.apply(after)
+	if _, err := op.settle(e, e.a, after); err != nil {
+		e.fatalf("expected nil of %s\nthe store returned the error %q", op.name, err)
+	}
+	c.world = after
+}
+
+// ops returns calls about the scene, of every method.
+func (c *scene) ops(e *tokenEnv) []tokenOp {
+	s, n, key := c.s, c.neighbor, keyOf(c.s)
+	again := otherThan(s)
+	fresh, second := newSession(e), newSession(e)
+	fresh.Subject, second.Subject = s.Subject, s.Subject
+	moved, earlier, same := successor(s), successor(s), s.Clone()
+	moved.Subject += "-moved"
+	earlier.IssuedAt, earlier.RefreshNotBefore, earlier.RefreshExpiresAt = s.IssuedAt.Add(-30*time.Minute), s.RefreshNotBefore.Add(-30*time.Minute), s.RefreshExpiresAt.Add(-30*time.Minute)
+	same.UserAgent += ", written once more"
+	moves := rotateSessionOp(s.TokenID, moved)
+	moves.moves = true
+	ops := []tokenOp{
+		createSessionOp(fresh), createSessionOp(second), createSessionOp(again), createSessionOp(s),
+		rotateSessionOp(s.TokenID, successor(s)), rotateSessionOp(s.TokenID, successor(s)), rotateSessionOp(s.TokenID, same),
+		moves, rotateSessionOp(s.TokenID, earlier),
+		rotateSessionOp(cmp.Or(s.PreviousTokenID, newID()), successor(s)), rotateSessionOp(n.TokenID, successor(s)),
+		rotateSessionOp(n.TokenID, successor(n)), rotateSessionOp(n.TokenID, n),
+		revokeSessionOp(key, revokedAt), revokeSessionOp(key, revokedAt.Add(time.Minute)), revokeSessionOp(keyOf(n), revokedAt),
+		readOp(key),
+	}
+	if _, ok := e.a.store.(renew.SubjectStore); ok {
+		ops = append(ops,
+			listOp(s.AppID, s.Subject, s.IssuedAt),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(time.Hour)),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(2*time.Hour), n.ID),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(3*time.Hour), s.ID, newID()),
+		)
+	}
+	return ops
+}
+
+// twinOf stores a session of another app that has the IDs and the subject of s,
+// as it was created, and returns it. A store may demand that token IDs are unique.
+func twinOf(e *tokenEnv, s renew.Session) renew.Session {
+	twin := s.Clone()
+	twin.AppID, twin.RevokedAt = e.app+"-twin", time.Time{}
+	twin.RefreshExpiresAt, twin.EndsAt = base.Add(48*time.Hour), time.Time{}
+	if err := createTwin(e, twin); err != nil {
+		twin.TokenID, twin.PreviousTokenID = newID(), newID()
+		if err := createTwin(e, twin); err != nil {
+			e.breaks("T2", "expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
+			panic(stop{})
+		}
+	}
+	return twin
+}
+
+func createTwin(e *tokenEnv, twin renew.Session) error {
+	_, err := createSessionOp(twin).settle(e, e.b, world{keyOf(twin): twin})
+	return err
+}
