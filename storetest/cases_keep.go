@@ -145,8 +145,12 @@ func values() []value {
 		list = append(list, value{fmt.Sprintf("an end in the year %d", t.Year()), func(s *renew.Session) { s.EndsAt, s.RefreshExpiresAt = t, t }})
 	}
 	for _, audience := range [][]string{
-		{"one"}, {""}, {"b", "a", "b"}, {"a,b", "c d", "e;f", "g|h", "i\tj"},
-		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"}, {" padded ", "値", "😀"},
+		{"one"},
+		{""},
+		{"b", "a", "b"},
+		{"a,b", "c d", "e;f", "g|h", "i\tj"},
+		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"},
+		{" padded ", "値", "😀"},
 	} {
 		list = append(list, value{fmt.Sprintf("audience %q", audience), func(s *renew.Session) { s.Audience = slices.Clone(audience) }})
 	}

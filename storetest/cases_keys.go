@@ -61,9 +61,9 @@ func keyLaws() []law[*keys] {
 			{name: "ends-during-a-call", run: keysInterrupted},
 		}},
 		{"K10", "the store and its caller share no memory: changing what was passed or returned changes no stored app", []testCase[*keys]{
-			{name: "key-hashes", run: sharesNoHashes},
+			{name: "slices", run: sharesNoSlices},
 		}},
-		{"K11", "an outage is an error of its own, never one that the laws name, and what was stored is there after it", []testCase[*keys]{
+		{"K11", "an outage is a separate error, never one that the laws name, and what was stored is there after it", []testCase[*keys]{
 			{name: "every-method", run: keysOutage, serial: true},
 		}},
 		{"K12", "VerificationKeys returns every key that still verifies, the published ones too, the active one first, and no other", []testCase[*keys]{
@@ -708,31 +708,49 @@ func keysInterrupted(e *keyEnv) {
 	}
 }
 
-func sharesNoHashes(e *keyEnv) {
+func sharesNoSlices(e *keyEnv) {
 	app := newApp(e)
 	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
 		app = someApp(e).app
 	}
 	t := &tenant{app: app, keys: map[string]keyState{}, seen: true}
 	if _, ok := e.a.store.(renew.KeyAdmin); ok {
-		t = createTenant(e, e.a, app)
-		spoil(app.KeyHashes)
-		t.is(e, "a change to the slice that CreateApp was given")
+		given := cloneApp(app)
+		t = createTenant(e, e.a, given)
+		t.app = cloneApp(app)
+		spoil(given)
+		t.isAs(e, "K10", "a change to the slices that CreateApp was given")
+		given = cloneApp(app)
+		t.do(e, e.b, updateOp(given))
+		t.app = cloneApp(app)
+		spoil(given)
+		t.isAs(e, "K10", "a change to the slices that UpdateApp was given")
 	}
 	got, err := e.a.App(e.ctx, app.ID)
 	if err != nil {
 		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
 	}
-	t.app.KeyHashes = slices.Clone(got.KeyHashes)
-	spoil(got.KeyHashes)
-	if now, err := e.a.App(e.ctx, app.ID); err != nil || !sameHashes(now.KeyHashes, t.app.KeyHashes) {
-		e.failf("expected App to return what it did before a change to the slice that it had returned\nthe store returned something else, or the error %v", err)
+	want := cloneApp(got)
+	spoil(got)
+	now, err := e.a.App(e.ctx, app.ID)
+	if err != nil || !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
+		e.failf("expected App to return what it did before a change to the slices that it had returned\nthe store returned something else, or the error %v", err)
 	}
 }
 
-func spoil(hashes []renew.AppKeyHash) {
-	for i := range hashes {
-		hashes[i] = newKeyHash()
+// cloneApp returns an app that shares no memory with app.
+func cloneApp(app renew.App) renew.App {
+	app.KeyHashes = slices.Clone(app.KeyHashes)
+	app.FormerIssuers = slices.Clone(app.FormerIssuers)
+	return app
+}
+
+func spoil(app renew.App) {
+	for i := range app.KeyHashes {
+		app.KeyHashes[i] = newKeyHash()
+	}
+	for i := range app.FormerIssuers {
+		app.FormerIssuers[i] += "."
 	}
 }
 

@@ -96,7 +96,7 @@
 //	     that ends during a call leaves a whole change or none
 //	K10  the store and its caller share no memory: changing what was passed or
 //	     returned changes no stored app
-//	K11  an outage is an error of its own, never one that the laws name, and what
+//	K11  an outage is a separate error, never one that the laws name, and what
 //	     was stored is there after it
 //	K12  VerificationKeys returns every key that still verifies, the published
 //	     ones too, the active one first, and no other

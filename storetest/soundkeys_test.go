@@ -78,8 +78,7 @@ func newSoundKeys() soundKeys { return soundKeys{newKeyBacking(), &sync.Map{}} }
 
 func (s soundKeys) App(ctx context.Context, appID string) (app renew.App, err error) {
 	err = s.on(ctx, appID, func(t *tenant) error {
-		app = t.app
-		app.KeyHashes = slices.Clone(app.KeyHashes)
+		app = cloneApp(t.app)
 		return nil
 	})
 	return app, err
@@ -145,7 +144,7 @@ func (s soundKeys) CreateApp(ctx context.Context, app renew.App) error {
 	if err := app.Validate(); err != nil {
 		return err
 	}
-	app.KeyHashes = slices.Clone(app.KeyHashes)
+	app = cloneApp(app)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.apps[app.ID] != nil {

@@ -1,7 +1,10 @@
 package storetest
 
 import (
+	"encoding/json"
+	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/jwtrenew/renew"
 )
@@ -12,6 +15,19 @@ const (
 	stampedeSessions = 32
 	stampedeBatches  = 400
 )
+
+// rarePaths are what the clients would put in a session's place: a store may take
+// another path for some of it. Every batch is of one kind, so that none is seldom
+// met.
+var rarePaths = []value{
+	{"what most renewals write", func(*renew.Session) {}},
+	{"16 KiB of claims", func(s *renew.Session) { s.Claims = json.RawMessage(`{"s":"` + strings.Repeat("x", 16<<10-8) + `"}`) }},
+	{"another subject", func(s *renew.Session) { s.Subject = "another subject" }},
+	{"a late generation", func(s *renew.Session) { s.Generation += 1000 }},
+	{"empty fields", func(s *renew.Session) {
+		s.Audience, s.Claims, s.IdempotencyKeyHash, s.EndsAt = nil, nil, nil, time.Time{}
+	}},
+}
 
 // herd is a batch of sessions, each with what the clients would put in its place
 // and the errors they got.
@@ -25,14 +41,14 @@ type herd struct {
 // nearly at the same moment as can be: a gap between a comparison and a write is
 // hit in the end, even if it is of nanoseconds. The calls are not recorded,
 // since that would keep the clients apart.
-func stampede(e *tokenEnv, prepare func() (was renew.Session, contenders []renew.Session),
+func stampede(e *tokenEnv, prepare func(v value) (was renew.Session, contenders []renew.Session),
 	act func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error,
 	judge func(was renew.Session, contenders []renew.Session, errs []error),
 ) {
-	for range e.roundsUpTo(1, stampedeBatches, 5*e.budget) {
+	for batch := range e.roundsUpTo(len(rarePaths), stampedeBatches, 5*e.budget) {
 		var all herd
 		for i := range all.was {
-			all.was[i], all.contenders[i] = prepare()
+			all.was[i], all.contenders[i] = prepare(rarePaths[batch%len(rarePaths)])
 		}
 		var arrived [stampedeSessions]atomic.Int32
 		e.race(stampedeClients, func(who int) {
@@ -58,10 +74,10 @@ func meet(arrived *atomic.Int32) {
 }
 
 func rotateStampede(e *tokenEnv) {
-	stampede(e, func() (renew.Session, []renew.Session) {
+	stampede(e, func(v value) (renew.Session, []renew.Session) {
 		s := newSession(e)
 		create(e, s)
-		return s, successors(s)
+		return s, successors(s, v)
 	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
 		return h.Rotate(e.ctx, was.TokenID, contenders[who])
 	}, func(was renew.Session, contenders []renew.Session, errs []error) {
@@ -69,18 +85,19 @@ func rotateStampede(e *tokenEnv) {
 	})
 }
 
-func successors(s renew.Session) []renew.Session {
+func successors(s renew.Session, v value) []renew.Session {
 	list := make([]renew.Session, stampedeClients)
 	for i := range list {
 		list[i] = successor(s)
+		v.change(&list[i])
 	}
 	return list
 }
 
 func createStampede(e *tokenEnv) {
-	stampede(e, func() (renew.Session, []renew.Session) {
+	stampede(e, func(v value) (renew.Session, []renew.Session) {
 		s := newSession(e)
-		contenders := successors(s)
+		contenders := successors(s, v)
 		for i := range contenders {
 			contenders[i].Subject = "of client " + contenders[i].TokenID
 		}
@@ -96,10 +113,10 @@ func createStampede(e *tokenEnv) {
 // rotate.
 func revokeStampede(e *tokenEnv) {
 	revokes := func(who int) bool { return who < 2 }
-	stampede(e, func() (renew.Session, []renew.Session) {
+	stampede(e, func(v value) (renew.Session, []renew.Session) {
 		s := newSession(e)
 		create(e, s)
-		return s, successors(s)
+		return s, successors(s, v)
 	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
 		if revokes(who) {
 			return h.RevokeSession(e.ctx, was.AppID, was.ID, revokedAt)

@@ -36,7 +36,7 @@ type keyState struct {
 func (t *tenant) clone() *tenant {
 	c := *t
 	c.keys = maps.Clone(t.keys)
-	c.app.KeyHashes = slices.Clone(t.app.KeyHashes)
+	c.app = cloneApp(t.app)
 	return &c
 }
 
@@ -44,8 +44,9 @@ func (t *tenant) update(app renew.App) error {
 	if app.Validate() != nil {
 		return errInvalid
 	}
-	app.KeyHashes = t.app.KeyHashes
-	t.app = app
+	updated := cloneApp(app)
+	updated.KeyHashes = t.app.KeyHashes
+	t.app = updated
 	if t.active != "" {
 		t.period.Count(app)
 	}

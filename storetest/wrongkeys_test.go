@@ -360,6 +360,23 @@ var wrongApps = []wrongKeyStore{
 			return app, err
 		}}
 	}},
+	{"hands out its former issuers", "K10", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (app renew.App, err error) {
+			err = s.on(ctx, appID, func(t *tenant) error {
+				app = t.app
+				app.KeyHashes = slices.Clone(app.KeyHashes)
+				return nil
+			})
+			return app, err
+		}}
+	}},
+	{"keeps the former issuers that it was given", "K10", onUpdate(func(_ soundKeys, t *tenant, app renew.App) error {
+		if err := t.update(app); err != nil {
+			return err
+		}
+		t.app.FormerIssuers = app.FormerIssuers
+		return nil
+	})},
 }
 
 var wrongKeys = []wrongKeyStore{
@@ -820,11 +837,13 @@ func TestWrongKeyStores(t *testing.T) {
 		names[w.name] = true
 		t.Run(strings.ReplaceAll(w.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
-			s := newSoundKeys()
-			c := newConfig(s.options())
-			c.readSeed(t)
-			store := w.store(s)
-			prove(t, newKeySuite(func(testing.TB) renew.KeyStore { return store }, c), w.law)
+			prove(t, w.law, func() *suite[*keys] {
+				s := newSoundKeys()
+				c := newConfig(s.options())
+				c.readSeed(t)
+				store := w.store(s)
+				return newKeySuite(func(testing.TB) renew.KeyStore { return store }, c)
+			})
 		})
 	}
 	t.Logf("%d wrong key stores", len(names))
