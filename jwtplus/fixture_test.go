@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -148,7 +149,7 @@ func newServer(tb testing.TB, s stores, tokens renew.TokenStore) *httptest.Serve
 	tb.Helper()
 	r, err := renew.New(s.keys, tokens, renew.WithClock(atFixtureClock))
 	require.NoError(tb, err)
-	server := httptest.NewServer(httpadapter.New(r))
+	server := httptest.NewServer(httpadapter.New(r, httpadapter.WithLogger(slog.New(slog.DiscardHandler))))
 	tb.Cleanup(server.Close)
 	return server
 }

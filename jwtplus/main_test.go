@@ -142,7 +142,11 @@ type oldDatabase struct {
 // case, as MariaDB's do by default.
 func newOldDatabase(tb testing.TB) *oldDatabase {
 	tb.Helper()
-	s := mariaDB.Server(tb)
+	return newOldDatabaseOn(tb, mariaDB.Server(tb))
+}
+
+func newOldDatabaseOn(tb testing.TB, s *dbtest.Server) *oldDatabase {
+	tb.Helper()
 	name := s.NewDatabase(tb)
 	db, err := sql.Open(s.Driver(), s.DSN(name))
 	require.NoError(tb, err)

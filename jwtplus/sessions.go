@@ -88,9 +88,11 @@ func (im *importer) putSessions(ctx context.Context) error {
 	return tokenTable.batches(ctx, im.tx, im.opts.BatchSize, func(batch []row) error {
 		outcomes, err := im.putBatch(ctx, batch)
 		for i, r := range batch {
-			if outcomes[i] != nil {
-				im.tally(r, outcomes[i])
+			o := outcomes[i]
+			if o == nil || err != nil && o.rejected != nil && o.rejected.reason == ReasonStore {
+				continue // unknown: it may be the error, too, that the store did not keep it
 			}
+			im.tally(r, o)
 		}
 		im.progress(StageSessions, im.report.Sessions.Read, total)
 		return err
