@@ -508,7 +508,7 @@ func (im *importer) putKeysOf(ctx context.Context, a *importedApp) error {
 	if usable == 0 {
 		im.line(Line{
 			Table: TableApps, ID: a.app.ID, AppID: a.app.ID, Reason: ReasonNoKey, Taken: true,
-			Detail: "no signing key of it can be taken over: give it one before anybody logs in",
+			Detail: "no signing key of it can be taken over: give it one, or no login works",
 		})
 	}
 	return im.revokeKeys(ctx, a)
