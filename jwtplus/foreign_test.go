@@ -195,7 +195,7 @@ func TestForeignKeysAndApps(t *testing.T) {
 		"the halves exchanged":          {record{"private_key": key["public_key"], "public_key": key["private_key"]}, jwtplus.ReasonMalformedKey},
 		"an algorithm of another curve": {record{"key_algo": "ES384"}, jwtplus.ReasonMalformedKey},
 		"an algorithm of another kind":  {record{"key_algo": "HS256"}, jwtplus.ReasonMalformedKey},
-		"an algorithm that is none":     {record{"key_algo": ""}, jwtplus.ReasonMalformedKey},
+		"an empty algorithm":            {record{"key_algo": ""}, jwtplus.ReasonMalformedKey},
 	}
 	appCases := map[string]struct {
 		change record

@@ -170,7 +170,7 @@ func TestHandlerRejects(t *testing.T) {
 		"too long":                        {"sign", with(`"x":"` + strings.Repeat("x", 129<<10) + `"`), nil},
 		"nothing that is required":        {"sign", "{}", []string{"sub", "aud", "ip", "useragent"}},
 		"an audience that is an array":    {"sign", `{"sub":"u","aud":["a"],"ip":"192.0.2.1","useragent":"t"}`, []string{"aud"}},
-		"an address that is none":         {"sign", `{"sub":"u","aud":"a","ip":"localhost","useragent":"t"}`, []string{"ip"}},
+		"a host for an address":           {"sign", `{"sub":"u","aud":"a","ip":"localhost","useragent":"t"}`, []string{"ip"}},
 		"a subject in another case":       {"sign", `{"Sub":"u","aud":"a","ip":"192.0.2.1","useragent":"t"}`, []string{"sub", "Sub"}},
 		"a second subject":                {"sign", with(`"SUB":"admin"`), []string{"SUB"}},
 		"claims of over 16 KiB":           {"sign", with(`"x":"` + strings.Repeat("x", 17<<10) + `"`), []string{"claims"}},
@@ -179,7 +179,7 @@ func TestHandlerRejects(t *testing.T) {
 		"a renewal without an address":    {"renew", `{"refresh_token":"x","ip":"x","useragent":"t"}`, []string{"ip"}},
 		"a verification without a token":  {"verify", `{"token":""}`, []string{"token"}},
 		"a logout of a number":            {"logout", `{"token":1}`, []string{"token"}},
-		"a list of no subject":                {"get-session", `{}`, []string{"sub"}},
+		"a list of no subject":            {"get-session", `{}`, []string{"sub"}},
 		"get-session, an unexpected type": {"get-session", `{"sub":null}`, []string{"sub"}},
 	}
 	for _, name := range []string{"exp", "iss", "iat", "nbf", "jid", "sid", "jti", "type", "EXP", "Iss"} {
@@ -217,7 +217,7 @@ func TestHandlerAccess(t *testing.T) {
 		"a wrong app key":         {generatedApp, strings.Repeat("x", 128)},
 		"another app's key":       {generatedApp, another},
 		"an unknown app":          {generatedID(1), another},
-		"an app ID that is none":  {"x", another},
+		"a malformed app ID":      {"x", another},
 		"an app key that is dead": {"01M894QFNY8ETZWYCY46JKVPWW", f.deadAppKeys["01M894QFNY8ETZWYCY46JKVPWW"][0]},
 	} {
 		status, body := post(t, f.URL+"/app/"+c.appID+"/sign", c.key, json.RawMessage(login))

@@ -514,8 +514,8 @@ func (im *importer) putKeysOf(ctx context.Context, a *importedApp) error {
 	return im.revokeKeys(ctx, a)
 }
 
-// activeKey returns the place of the active key among those of the app: -1 if there
-// is none, and one past the end if it is none of them.
+// activeKey returns the place of the active key among those of the app: -1 if the
+// app has no active key, and one past the end if that is not among them.
 func (im *importer) activeKey(ctx context.Context, a *importedApp) (int, error) {
 	active, err := im.target.SigningKey(ctx, a.app.ID)
 	switch {

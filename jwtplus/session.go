@@ -30,7 +30,7 @@ func isID(id string) bool {
 type candidate struct {
 	session renew.Session
 	notes   []rejection // what is reported of a session that is taken over
-	odd     bool        // a store need not keep it: the subject or the audience is none that a login can have
+	odd     bool        // a store need not keep it: no login can have its subject or its audience
 }
 
 // newCandidate reads a row of the tokens. key is the verification key of the row's
@@ -98,8 +98,8 @@ func readTimes(r row) (times, *rejection) {
 }
 
 // readAuthToken returns the members of the auth token's payload, if the key has
-// signed it. Its times do not matter, and what its other claims say neither: a login
-// could overwrite them.
+// signed it. Its times and its other claims of the tokens do not matter: a login could
+// overwrite them.
 func readAuthToken(token string, key *renew.VerificationKey) (map[string]json.RawMessage, *rejection) {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(key.Algorithm())})
 	if err != nil {

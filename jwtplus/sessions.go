@@ -214,7 +214,7 @@ func create(ctx context.Context, tokens renew.TokenStore, c candidate) (*outcome
 		}
 	}
 	if c.odd {
-		rejected := reject(ReasonStore, "the token store does not keep it: its subject or its audience is one that no login can have")
+		rejected := reject(ReasonStore, "the token store does not keep it: no login can have its subject or its audience")
 		rejected.err = err
 		return &outcome{rejected: rejected}, nil
 	}
