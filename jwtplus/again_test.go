@@ -133,12 +133,36 @@ func TestRenamedApp(t *testing.T) {
 	}
 }
 
+// TestKeyOrder promises that the active key signs after the import, and not one that
+// JWTPlus has marked expired, whatever their IDs.
+func TestKeyOrder(t *testing.T) {
+	f := readFixture(t)
+	d, s := f.database(t), newMemory(t)
+	const older, newer = "01M894QFJZ86JC6YVHAQMHP10Y", generatedKey
+	d.exec("UPDATE app_keys SET is_expired = IF(key_id = ?, 'no', 'yes') WHERE app_id = ?", older, generatedApp)
+	run(t, d, s, jwtplus.Options{})
+	active, err := s.keys.SigningKey(t.Context(), generatedApp)
+	require.NoError(t, err)
+	require.Equal(t, older, active.KeyID())
+	replaced, err := s.keys.VerificationKey(t.Context(), generatedApp, newer)
+	require.NoError(t, err)
+	require.False(t, replaced.End().IsZero())
+}
+
 // TestOutageIsNoLine promises that an import ends with an error when a store fails,
 // and does not report the row as one that cannot be taken over.
 func TestOutageIsNoLine(t *testing.T) {
 	f := readFixture(t)
 	d, s := f.database(t), newMemory(t)
 	down := errors.New("down")
+	// The first row is one that a store need not keep.
+	const odd = "00000000000000000000000000"
+	sign := f.signer(t)
+	d.insert("tokens", f.row(t, "tokens", "key_id", generatedKey).with(record{
+		"token_id": odd, "sub": sha512Hex("a\nb"),
+		"auth_token":    sign(record{"sub": "a\nb"}),
+		"refresh_token": sign(record{"iss": "fixture-es256", "iat": issuedAt, "nbf": issuedAt, "exp": expiresAt, "jid": odd, "type": "refresh"}),
+	}))
 	for _, c := range []struct {
 		name  string
 		store failing
@@ -147,7 +171,7 @@ func TestOutageIsNoLine(t *testing.T) {
 		{"writes fail", failing{TokenStore: s.tokens, create: down}},
 	} {
 		report, err := jwtplus.Import(t.Context(), jwtplus.NewSource(d.DB), s.keys, c.store,
-			jwtplus.Options{Now: atFixtureClock, Line: func(l jwtplus.Line) {
+			jwtplus.Options{Now: atFixtureClock, Workers: 1, Line: func(l jwtplus.Line) {
 				require.NotEqual(t, jwtplus.ReasonStore, l.Reason, "%s: %s", c.name, l)
 			}})
 		require.ErrorIs(t, err, down, c.name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -120,6 +121,41 @@ func TestLazyOutage(t *testing.T) {
 	_, err = r.RevokeSubject(t.Context(), generatedApp, "user-plain")
 	require.Error(t, err)
 	require.Empty(t, lines())
+}
+
+// TestLazyForeignRows promises that a row that cannot be taken over is an unknown
+// session, and is reported.
+func TestLazyForeignRows(t *testing.T) {
+	f := readFixture(t)
+	d := newOldDatabase(t)
+	for _, r := range f.tables["app_keys"] {
+		d.insert("app_keys", r)
+	}
+	_, tokens, lines := lazyStores(t, f, d)
+	all := f.generate(t, d, 6)
+	d.exec("UPDATE app_keys SET is_revoked = 'yes' WHERE key_id = ?", generatedKey)
+	_, err := tokens.Session(t.Context(), generatedApp, all[0].tokenID)
+	require.ErrorIs(t, err, renew.ErrSessionNotFound)
+	d.exec("UPDATE app_keys SET is_revoked = 'no' WHERE key_id = ?", generatedKey)
+
+	d.exec("UPDATE tokens SET key_id = ? WHERE token_id = ?", generatedID(1000), all[1].tokenID)
+	d.exec("UPDATE tokens SET sub = 'x' WHERE token_id = ?", all[2].tokenID)
+	d.exec("ALTER TABLE tokens DROP PRIMARY KEY")
+	d.exec("INSERT INTO tokens SELECT * FROM tokens WHERE token_id = ?", all[3].tokenID)
+	d.exec("UPDATE tokens SET token_id = LOWER(token_id) WHERE token_id = ?", all[4].tokenID)
+	d.exec("UPDATE tokens SET apps_id = LOWER(apps_id) WHERE token_id = ?", all[5].tokenID)
+	for _, g := range all[1:] {
+		_, err := tokens.Session(t.Context(), generatedApp, g.tokenID)
+		require.ErrorIs(t, err, renew.ErrSessionNotFound)
+	}
+	_, err = tokens.Session(t.Context(), strings.ToLower(generatedApp), all[0].tokenID)
+	require.ErrorIs(t, err, renew.ErrSessionNotFound, "an app in lower case is another one")
+	_, err = tokens.Session(t.Context(), generatedApp, all[0].tokenID)
+	require.NoError(t, err)
+	require.Equal(t, []jwtplus.Reason{
+		jwtplus.ReasonKey, jwtplus.ReasonKey, jwtplus.ReasonSubject,
+		jwtplus.ReasonDuplicate, jwtplus.ReasonDuplicate, jwtplus.ReasonID,
+	}, reasons(lines()))
 }
 
 // TestLazyUnderLoad has 16 clients renew, each token presented by two at once, while
