@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -308,4 +309,41 @@ func (f fixture) checkReport(t *testing.T, report *jwtplus.Report, lines []jwtpl
 		require.NotEmpty(t, l.ID)
 		require.NotEmpty(t, l.Detail)
 	}
+}
+
+// TestSessionFields promises every field of a session that is taken over, numbers to
+// the digit, by an import and lazily.
+func TestSessionFields(t *testing.T) {
+	f := readFixture(t)
+	d := newOldDatabase(t)
+	for _, table := range []string{"apps", "app_keys"} {
+		for _, r := range f.tables[table] {
+			d.insert(table, r)
+		}
+	}
+	g := f.generate(t, d, 1)[0]
+	auth := f.signer(t)(record{
+		"sub": g.subject, "aud": "web", "jid": generatedID(9), "exp": 1, "ISS": "x", "price": json.Number("1.10"),
+		"beyond": json.Number("9007199254740993"), "big": json.Number("123456789012345678901234567890"), "neg": json.Number("-0"),
+	})
+	d.exec("UPDATE tokens SET auth_token = ?, ip_address = '::ffff:192.0.2.128', user_agent = ? WHERE token_id = ?",
+		auth, "a\tb🦊", g.tokenID)
+	issued := time.Unix(issuedAt, 0).UTC()
+	want := renew.Session{
+		AppID: generatedApp, ID: g.tokenID, TokenID: g.tokenID, Subject: g.subject, Audience: []string{"web"},
+		Claims:    json.RawMessage(`{"beyond":9007199254740993,"big":123456789012345678901234567890,"neg":-0,"price":1.10}`),
+		CreatedAt: issued, IssuedAt: issued, RefreshNotBefore: issued.Add(time.Minute), RefreshExpiresAt: time.Unix(expiresAt, 0).UTC(),
+		IP: "192.0.2.128", UserAgent: "a\ufffdb🦊",
+	}
+	for _, name := range []string{"memstore", "SQLite"} {
+		s := targets[name](t)
+		run(t, d, s, jwtplus.Options{})
+		got, err := s.tokens.Session(t.Context(), generatedApp, g.tokenID)
+		require.NoError(t, err)
+		require.Equal(t, want, got, name)
+	}
+	_, tokens, _ := lazyStores(t, f, d)
+	got, err := tokens.Session(t.Context(), generatedApp, g.tokenID)
+	require.NoError(t, err)
+	require.Equal(t, want, got, "lazily")
 }

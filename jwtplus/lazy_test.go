@@ -131,7 +131,7 @@ func TestLazyForeignRows(t *testing.T) {
 	for _, r := range f.tables["app_keys"] {
 		d.insert("app_keys", r)
 	}
-	_, tokens, lines := lazyStores(t, f, d)
+	s, tokens, lines := lazyStores(t, f, d)
 	all := f.generate(t, d, 6)
 	d.exec("UPDATE app_keys SET is_revoked = 'yes' WHERE key_id = ?", generatedKey)
 	_, err := tokens.Session(t.Context(), generatedApp, all[0].tokenID)
@@ -150,6 +150,12 @@ func TestLazyForeignRows(t *testing.T) {
 	}
 	_, err = tokens.Session(t.Context(), strings.ToLower(generatedApp), all[0].tokenID)
 	require.ErrorIs(t, err, renew.ErrSessionNotFound, "an app in lower case is another one")
+	for _, appID := range []string{generatedApp, strings.ToLower(generatedApp)} {
+		for _, g := range all {
+			_, err = s.tokens.Session(t.Context(), appID, g.tokenID)
+			require.ErrorIs(t, err, renew.ErrSessionNotFound, "a session was created")
+		}
+	}
 	_, err = tokens.Session(t.Context(), generatedApp, all[0].tokenID)
 	require.NoError(t, err)
 	require.Equal(t, []jwtplus.Reason{
