@@ -3,8 +3,6 @@ package sqlstore
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -12,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/keycrypt"
 )
 
 var (
@@ -147,10 +146,8 @@ func (s *KeyStore) checkEncrypter(ctx context.Context) error {
 		return fmt.Errorf("read private keys: %w", err)
 	}
 	for _, k := range keys {
-		plaintext, err := s.encrypter.Decrypt(ctx, k.ciphertext, associatedData(k.appID, k.id, k.algorithm))
-		clear(plaintext)
-		if errors.Is(err, errUnknownEncryptionKey) {
-			return fmt.Errorf("key %s of app %q: %w", k.id, k.appID, err)
+		if err := k.Check(ctx, s.encrypter, k.appID); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -231,7 +228,7 @@ func (s *KeyStore) PublishedKey(ctx context.Context, appID, keyID string) (*rene
 	case !id.Valid:
 		return nil, renew.ErrKeyNotFound
 	}
-	key, err := s.decrypt(ctx, appID, keyID, algorithm.String, public, private)
+	key, err := (&keycrypt.Key{ID: keyID, Algorithm: algorithm.String, Public: public, Private: private}).Decrypt(ctx, s.encrypter, appID)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: published key %s: %w", keyID, err)
 	}
@@ -280,7 +277,7 @@ func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm strin
 	if key, _ = s.lastDecrypted(appID); isPairOf(key, verification) {
 		return key, nil
 	}
-	key, err = s.decrypt(ctx, appID, keyID, algorithm, public, private)
+	key, err = (&keycrypt.Key{ID: keyID, Algorithm: algorithm, Public: public, Private: private}).Decrypt(ctx, s.encrypter, appID)
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: signing key %s: %w", keyID, err)
 	}
@@ -303,30 +300,6 @@ func (s *KeyStore) lastDecrypted(appID string) (*renew.SigningKey, turn) {
 		s.decrypting[appID] = make(turn, 1)
 	}
 	return s.decrypted[appID], s.decrypting[appID]
-}
-
-func (s *KeyStore) decrypt(ctx context.Context, appID, keyID, algorithm string, public, private []byte) (*renew.SigningKey, error) {
-	der, err := s.encrypter.Decrypt(ctx, private, associatedData(appID, keyID, algorithm))
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, errors.New("what was decrypted is not a private key in PKCS #8")
-	}
-	signer, ok := parsed.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%T is not a crypto.Signer", parsed)
-	}
-	stored, err := x509.MarshalPKIXPublicKey(signer.Public())
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(stored, public) {
-		return nil, errors.New("the stored public key does not match the private key")
-	}
-	return renew.NewSigningKey(keyID, renew.Algorithm(algorithm), signer)
 }
 
 // VerificationKey returns a key of this app by its ID, the active one or an older
@@ -388,11 +361,7 @@ func (s *KeyStore) verificationKey(name keyName, algorithm string, public []byte
 	if last.key != nil && bytes.Equal(last.public, public) && string(last.key.Algorithm()) == algorithm {
 		return last.key, nil
 	}
-	parsed, err := x509.ParsePKIXPublicKey(public)
-	if err != nil {
-		return nil, fmt.Errorf("sqlstore: verification key %s: what is stored is not a public key in PKIX form", name.keyID)
-	}
-	key, err := renew.NewVerificationKey(name.keyID, renew.Algorithm(algorithm), parsed)
+	key, err := (&keycrypt.Key{ID: name.keyID, Algorithm: algorithm, Public: public}).Verification()
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}

@@ -548,29 +548,3 @@ func TestEncryptedKeysCannotBeMoved(t *testing.T) {
 		require.ErrorContains(t, err, "decrypt")
 	})
 }
-
-func TestNewEncrypterChecksItsKeys(t *testing.T) {
-	for _, keys := range [][][]byte{nil, {nil}, {make([]byte, 16)}, {encryptionKey(1), make([]byte, 33)}} {
-		_, err := sqlstore.NewEncrypter(keys...)
-		require.Error(t, err)
-	}
-	e := newEncrypter(t, encryptionKey(1))
-	sealed, err := e.Encrypt(t.Context(), []byte("secret"), []byte("name"))
-	require.NoError(t, err)
-	again, err := e.Encrypt(t.Context(), []byte("secret"), []byte("name"))
-	require.NoError(t, err)
-	require.NotEqual(t, sealed, again, "a new nonce each time")
-	plain, err := e.Decrypt(t.Context(), sealed, []byte("name"))
-	require.NoError(t, err)
-	require.Equal(t, "secret", string(plain))
-	_, err = e.Decrypt(t.Context(), sealed, []byte("another name"))
-	require.Error(t, err)
-	for i := range sealed {
-		broken := append([]byte(nil), sealed...)
-		broken[i] ^= 1
-		_, err = e.Decrypt(t.Context(), broken, []byte("name"))
-		require.Error(t, err, "byte %d is changed", i)
-		_, err = e.Decrypt(t.Context(), sealed[:i], []byte("name"))
-		require.Error(t, err, "cut to %d bytes", i)
-	}
-}

@@ -3,16 +3,13 @@ package sqlstore
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/keycrypt"
 )
 
 const (
@@ -30,43 +27,8 @@ const (
 // clock is ahead signs tokens that expire that much later.
 const clockDifference = time.Minute
 
-// encryptedKey is a signing key as it is stored.
-type encryptedKey struct {
-	id, algorithm   string
-	public, private []byte // PKIX; PKCS #8, encrypted
-}
-
-func (k *encryptedKey) insert(appID string, revision int64) statement {
-	return statement{insertKey, []any{appID, k.id, revision, k.algorithm, k.public, k.private}}
-}
-
-// encryptKey returns a key as it is stored.
-func (s *KeyStore) encryptKey(ctx context.Context, appID string, key *renew.SigningKey) (*encryptedKey, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if key == nil {
-		return nil, errors.New("the key is nil")
-	}
-	switch signer := key.Signer().(type) {
-	case *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey:
-	default:
-		return nil, fmt.Errorf("a %T cannot be stored, only a private key of the standard library", signer)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key.Signer())
-	if err != nil {
-		return nil, errors.New("the private key cannot be encoded as PKCS #8")
-	}
-	defer clear(der)
-	v := key.VerificationKey()
-	k := &encryptedKey{id: v.KeyID(), algorithm: string(v.Algorithm())}
-	if k.public, err = x509.MarshalPKIXPublicKey(v.Public()); err != nil {
-		return nil, err
-	}
-	if k.private, err = s.encrypter.Encrypt(ctx, der, associatedData(appID, k.id, k.algorithm)); err != nil {
-		return nil, fmt.Errorf("encrypt the private key: %w", err)
-	}
-	return k, nil
+func insertStatement(appID string, k *keycrypt.Key, revision int64) statement {
+	return statement{insertKey, []any{appID, k.ID, revision, k.Algorithm, k.Public, k.Private}}
 }
 
 // storedKey is what decides about a key that is there.
@@ -98,18 +60,18 @@ func (s *KeyStore) storedKey(ctx context.Context, appID, keyID string) (*storedK
 // is stored, encrypted. Other processes list the key after their status interval
 // at most.
 func (s *KeyStore) PublishSigningKey(ctx context.Context, appID string, key *renew.SigningKey) error {
-	encrypted, err := s.encryptKey(ctx, appID, key)
+	encrypted, err := keycrypt.Encrypt(ctx, s.encrypter, appID, key)
 	if err != nil {
 		return fmt.Errorf("sqlstore: publish signing key of app %q: %w", appID, err)
 	}
 	return s.change(ctx, "publish signing key of", appID, func(r *appRow) ([]statement, error) {
-		switch stored, err := s.storedKey(ctx, appID, encrypted.id); {
+		switch stored, err := s.storedKey(ctx, appID, encrypted.ID); {
 		case err != nil:
 			return nil, err
 		case stored != nil:
-			return nil, fmt.Errorf("key %s: %w", encrypted.id, renew.ErrKeyExists)
+			return nil, fmt.Errorf("key %s: %w", encrypted.ID, renew.ErrKeyExists)
 		}
-		return []statement{encrypted.insert(appID, r.revision)}, nil
+		return []statement{insertStatement(appID, encrypted, r.revision)}, nil
 	})
 }
 
@@ -122,7 +84,7 @@ func (s *KeyStore) PublishSigningKey(ctx context.Context, appID string, key *ren
 // Of two processes that rotate at the same time one is first, and the key of the
 // other is the active one in the end.
 func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
-	encrypted, err := s.encryptKey(ctx, appID, key)
+	encrypted, err := keycrypt.Encrypt(ctx, s.encrypter, appID, key)
 	if err == nil && now.IsZero() {
 		err = errors.New("the time is zero")
 	}
@@ -130,27 +92,27 @@ func (s *KeyStore) RotateSigningKey(ctx context.Context, appID string, key *rene
 		return fmt.Errorf("sqlstore: rotate signing key of app %q: %w", appID, err)
 	}
 	return s.change(ctx, "rotate signing key of", appID, func(r *appRow) ([]statement, error) {
-		stored, err := s.storedKey(ctx, appID, encrypted.id)
+		stored, err := s.storedKey(ctx, appID, encrypted.ID)
 		if err != nil {
 			return nil, err
 		}
 		changes := s.retire(r, now)
 		switch {
 		case stored == nil:
-			changes = append(changes, encrypted.insert(appID, r.revision))
-		case !encrypted.isPublished(stored) || r.signingKeyID.String == encrypted.id:
-			return nil, fmt.Errorf("key %s: %w", encrypted.id, renew.ErrKeyExists)
+			changes = append(changes, insertStatement(appID, encrypted, r.revision))
+		case !isPublished(encrypted, stored) || r.signingKeyID.String == encrypted.ID:
+			return nil, fmt.Errorf("key %s: %w", encrypted.ID, renew.ErrKeyExists)
 		}
-		r.signingKeyID = sql.NullString{String: encrypted.id, Valid: true}
+		r.signingKeyID = sql.NullString{String: encrypted.ID, Valid: true}
 		return changes, r.count()
 	})
 }
 
 // isPublished reports whether the stored key is this one and was neither replaced
 // nor revoked.
-func (k *encryptedKey) isPublished(stored *storedKey) bool {
+func isPublished(k *keycrypt.Key, stored *storedKey) bool {
 	return !stored.revoked && !stored.expiresAt.Valid &&
-		stored.algorithm == k.algorithm && bytes.Equal(stored.public, k.public)
+		stored.algorithm == k.Algorithm && bytes.Equal(stored.public, k.Public)
 }
 
 // retire ends the active key's signing, if there is an active key.
@@ -223,16 +185,16 @@ func (s *KeyStore) Reencrypt(ctx context.Context) (int, error) {
 	}
 	for i, k := range keys {
 		if err := s.reencrypt(ctx, k); err != nil {
-			return i, fmt.Errorf("sqlstore: reencrypt key %s of app %q: %w", k.id, k.appID, err)
+			return i, fmt.Errorf("sqlstore: reencrypt key %s of app %q: %w", k.ID, k.appID, err)
 		}
 	}
 	return len(keys), nil
 }
 
-// privateKey is one as it is stored.
+// privateKey is one as it is stored, without its public half.
 type privateKey struct {
-	appID, id, algorithm string
-	ciphertext           []byte
+	appID string
+	keycrypt.Key
 }
 
 func (s *KeyStore) privateKeys(ctx context.Context, query string) ([]privateKey, error) {
@@ -241,7 +203,7 @@ func (s *KeyStore) privateKeys(ctx context.Context, query string) ([]privateKey,
 		keys = nil
 		for rows.Next() {
 			var k privateKey
-			if err := rows.Scan(&k.appID, &k.id, &k.algorithm, &k.ciphertext); err != nil {
+			if err := rows.Scan(&k.appID, &k.ID, &k.Algorithm, &k.Private); err != nil {
 				return err
 			}
 			keys = append(keys, k)
@@ -257,16 +219,10 @@ func (s *KeyStore) privateKeys(ctx context.Context, query string) ([]privateKey,
 // reencrypt leaves a key alone that has changed since it was read: another process
 // does the same, or has retired it.
 func (s *KeyStore) reencrypt(ctx context.Context, k privateKey) error {
-	data := associatedData(k.appID, k.id, k.algorithm)
-	plaintext, err := s.encrypter.Decrypt(ctx, k.ciphertext, data)
+	again, err := k.Reencrypt(ctx, s.encrypter, k.appID)
 	if err != nil {
 		return err
 	}
-	defer clear(plaintext)
-	again, err := s.encrypter.Encrypt(ctx, plaintext, data)
-	if err != nil {
-		return err
-	}
-	_, err = s.run.exec(ctx, true, s.run.render(replacePrivateKey, true), again, k.appID, k.id, k.ciphertext)
+	_, err = s.run.exec(ctx, true, s.run.render(replacePrivateKey, true), again, k.appID, k.ID, k.Private)
 	return err
 }

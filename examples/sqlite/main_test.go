@@ -63,7 +63,7 @@ func TestProgram(t *testing.T) {
 
 	for _, test := range []struct{ appKey, encryptionKey, message string }{
 		{"", encryptionKey, "app key: it must be at least 16 characters long"},
-		{appKey, "", "sqlstore.NewEncrypter: key 1 is 0 bytes long"},
+		{appKey, "", "keycrypt.New: key 1 is 0 bytes long"},
 	} {
 		output, err := command(t, program, test.appKey, test.encryptionKey).CombinedOutput()
 		require.Error(t, err)
