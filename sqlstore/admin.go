@@ -159,8 +159,8 @@ func (s *KeyStore) changeOnce(ctx context.Context, appID string, f func(*appRow)
 
 // clear forgets what was read, so that this process goes by the change at once.
 func (s *KeyStore) clear() {
-	s.apps.clear()
-	s.signing.clear()
-	s.verification.clear()
-	s.lists.clear()
+	s.apps.Clear()
+	s.signing.Clear()
+	s.verification.Clear()
+	s.lists.Clear()
 }

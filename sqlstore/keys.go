@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/keycache"
 	"github.com/jwtrenew/renew/keycrypt"
 )
 
@@ -32,7 +33,7 @@ type KeyStore struct {
 	config    config
 	run       *runner
 	encrypter Encrypter
-	outage    outage
+	outage    keycache.Outage
 
 	readApp     *stmt
 	readSigning *stmt
@@ -42,10 +43,10 @@ type KeyStore struct {
 	insertApp   *stmt
 	updateApp   *stmt
 
-	apps         *cache[string, renew.App]
-	signing      *cache[string, *renew.SigningKey]
-	verification *cache[keyName, keyStatus]
-	lists        *cache[string, []*renew.VerificationKey]
+	apps         *keycache.Cache[string, renew.App]
+	signing      *keycache.Cache[string, *renew.SigningKey]
+	verification *keycache.Cache[keyName, keyStatus]
+	lists        *keycache.Cache[string, []*renew.VerificationKey]
 
 	mu         sync.Mutex // held for one look into a map
 	parsed     map[keyName]parsedKey
@@ -102,12 +103,13 @@ func NewKeyStore(ctx context.Context, db *sql.DB, dialect Dialect, encrypter Enc
 		decrypted:  make(map[string]*renew.SigningKey),
 		decrypting: make(map[string]turn),
 	}
+	c.cache.Timeout = c.timeout
 	signing := c.cache
-	signing.outageLimit = 0
-	s.apps = newCache[string, renew.App](c.cache, &s.outage, c.timeout)
-	s.signing = newCache[string, *renew.SigningKey](signing, &s.outage, c.timeout)
-	s.verification = newCache[keyName, keyStatus](c.cache, &s.outage, c.timeout)
-	s.lists = newCache[string, []*renew.VerificationKey](c.cache, &s.outage, c.timeout)
+	signing.OutageLimit = 0
+	s.apps = keycache.New[string, renew.App](c.cache, &s.outage)
+	s.signing = keycache.New[string, *renew.SigningKey](signing, &s.outage)
+	s.verification = keycache.New[keyName, keyStatus](c.cache, &s.outage)
+	s.lists = keycache.New[string, []*renew.VerificationKey](c.cache, &s.outage)
 	if err := s.run.start(ctx, s.prepare); err != nil {
 		return nil, fmt.Errorf("sqlstore.NewKeyStore: %w", errors.Join(err, s.Close()))
 	}
@@ -165,7 +167,7 @@ func (s *KeyStore) App(ctx context.Context, appID string) (renew.App, error) {
 	if !storable(appID) {
 		return renew.App{}, renew.ErrAppNotFound
 	}
-	app, err := s.apps.get(ctx, appID, func(ctx context.Context) (renew.App, error) {
+	app, err := s.apps.Get(ctx, appID, func(ctx context.Context) (renew.App, error) {
 		var r appRow
 		err := s.run.query(ctx, s.readApp, scanOne(r.dest), appID)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -191,7 +193,7 @@ func (s *KeyStore) SigningKey(ctx context.Context, appID string) (*renew.Signing
 	if !storable(appID) {
 		return nil, renew.ErrKeyNotFound
 	}
-	return s.signing.get(ctx, appID, func(ctx context.Context) (*renew.SigningKey, error) {
+	return s.signing.Get(ctx, appID, func(ctx context.Context) (*renew.SigningKey, error) {
 		var keyID, algorithm string
 		var public, private []byte
 		err := s.run.query(ctx, s.readSigning, scanOne(func() []any { return []any{&keyID, &algorithm, &public, &private} }), appID)
@@ -315,7 +317,7 @@ func (s *KeyStore) VerificationKey(ctx context.Context, appID, keyID string) (*r
 		return nil, renew.ErrKeyNotFound
 	}
 	name := keyName{appID, keyID}
-	status, err := s.verification.get(ctx, name, func(ctx context.Context) (keyStatus, error) { return s.readStatus(ctx, name) })
+	status, err := s.verification.Get(ctx, name, func(ctx context.Context) (keyStatus, error) { return s.readStatus(ctx, name) })
 	switch {
 	case err != nil:
 		return nil, err
@@ -387,7 +389,7 @@ func (s *KeyStore) VerificationKeys(ctx context.Context, appID string) ([]*renew
 	if !storable(appID) {
 		return nil, renew.ErrAppNotFound
 	}
-	keys, err := s.lists.get(ctx, appID, func(ctx context.Context) ([]*renew.VerificationKey, error) { return s.readKeys(ctx, appID) })
+	keys, err := s.lists.Get(ctx, appID, func(ctx context.Context) ([]*renew.VerificationKey, error) { return s.readKeys(ctx, appID) })
 	return slices.Clone(keys), err
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"time"
+
+	"github.com/jwtrenew/renew/internal/keycache"
 )
 
 // Defaults of the options.
@@ -25,7 +27,7 @@ type config struct {
 	prefix   string
 	timeout  time.Duration
 	prepares bool
-	cache    cacheConfig
+	cache    keycache.Config
 }
 
 var validPrefix = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,23}$`)
@@ -88,7 +90,7 @@ func WithStatusInterval(d time.Duration) Option {
 		if d < 0 {
 			return fmt.Errorf("WithStatusInterval: %v is negative; 0 asks the database every time", d)
 		}
-		c.cache.interval = d
+		c.cache.Interval = d
 		return nil
 	}
 }
@@ -107,7 +109,7 @@ func WithOutageLimit(d time.Duration) Option {
 		if d < 0 {
 			return fmt.Errorf("WithOutageLimit: %v is negative", d)
 		}
-		c.cache.outageLimit = d
+		c.cache.OutageLimit = d
 		return nil
 	}
 }
@@ -117,7 +119,7 @@ func newConfig(db *sql.DB, name Dialect, opts []Option) (config, error) {
 		prefix:   DefaultTablePrefix,
 		timeout:  DefaultStatementTimeout,
 		prepares: true,
-		cache:    cacheConfig{interval: DefaultStatusInterval, outageLimit: DefaultOutageLimit, now: time.Now},
+		cache:    keycache.Config{Store: "sqlstore", Interval: DefaultStatusInterval, OutageLimit: DefaultOutageLimit, Now: time.Now},
 	}
 	if db == nil {
 		return config{}, errors.New("the database is nil")

@@ -121,7 +121,7 @@ func (s *KeyStore) retire(r *appRow, at time.Time) []statement {
 		return nil
 	}
 	p := r.period()
-	until, expired := p.Close(at.Add(s.config.cache.interval).Add(clockDifference))
+	until, expired := p.Close(at.Add(s.config.cache.Interval).Add(clockDifference))
 	r.setPeriod(p)
 	return []statement{{retireKey, []any{ceilMillis(until), ceilMillis(expired), r.id, r.signingKeyID.String}}}
 }

@@ -1,4 +1,9 @@
-package sqlstore
+// Package keycache is what the KeyStores that ask a database keep in memory: what was
+// read counts for an interval, and for longer while the database is away.
+//
+// Modules other than the root import it: a change must keep their last release
+// compiling.
+package keycache
 
 import (
 	"context"
@@ -10,53 +15,54 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// cacheConfig says for how long a KeyStore uses what it has read.
-type cacheConfig struct {
-	interval    time.Duration
-	outageLimit time.Duration
-	now         func() time.Time
+// Config says for how long a KeyStore uses what it has read.
+type Config struct {
+	Store       string        // the package's name, for the log
+	Interval    time.Duration // 0: it asks every time
+	OutageLimit time.Duration // in addition, while the database is away
+	Timeout     time.Duration // of one read
+	Now         func() time.Time
 }
 
 // outagePatience is how long a request waits for a database that does not
 // respond, if the cache has what it asks for.
 const outagePatience = time.Second
 
-// outage is whether a KeyStore is without its database.
-type outage struct {
+// Outage is whether a KeyStore is without its database. Its caches share one.
+type Outage struct {
 	mu   sync.Mutex
 	away bool
 }
 
 // begins logs the beginning of an outage, once.
-func (o *outage) begins(ctx context.Context, err error, limit time.Duration) {
+func (o *Outage) begins(ctx context.Context, err error, c Config) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.away {
 		o.away = true
-		slog.Default().ErrorContext(ctx, "sqlstore: the database of apps and keys is away; what is known is used until the limit",
-			"error", err.Error(), "limit", limit)
+		slog.Default().ErrorContext(ctx, c.Store+": the database of apps and keys is away; what is known is used until the limit",
+			"error", err.Error(), "limit", c.OutageLimit)
 	}
 }
 
-func (o *outage) ends(ctx context.Context) {
+func (o *Outage) ends(ctx context.Context, c Config) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.away {
 		o.away = false
-		slog.Default().WarnContext(ctx, "sqlstore: the database of apps and keys is back")
+		slog.Default().WarnContext(ctx, c.Store+": the database of apps and keys is back")
 	}
 }
 
-// cache keeps what was read from the database for the interval, and for the outage
+// Cache keeps what was read from the database for the interval, and for the outage
 // limit while it cannot be read again. Only what was found is kept, so that no one
 // can fill it with invented names.
-type cache[K comparable, V any] struct {
-	config  cacheConfig
-	outage  *outage
-	timeout time.Duration
+type Cache[K comparable, V any] struct {
+	config  Config
+	outage  *Outage
 	mu      sync.Mutex
 	entries map[K]*entry[V]
-	// epoch counts calls of clear: what was read before one is not kept after it.
+	// epoch counts calls of Clear: what was read before one is not kept after it.
 	epoch uint64
 }
 
@@ -75,15 +81,16 @@ type reading[V any] struct {
 	err   error
 }
 
-func newCache[K comparable, V any](config cacheConfig, o *outage, timeout time.Duration) *cache[K, V] {
-	return &cache[K, V]{config: config, outage: o, timeout: timeout, entries: make(map[K]*entry[V])}
+// New returns an empty cache.
+func New[K comparable, V any](config Config, o *Outage) *Cache[K, V] {
+	return &Cache[K, V]{config: config, outage: o, entries: make(map[K]*entry[V])}
 }
 
-// get returns the entry if it is not older than the interval, and otherwise what
+// Get returns the entry if it is not older than the interval, and otherwise what
 // read returns, or the entry if the database is away. An entry's age counts from
 // before it was read.
-func (c *cache[K, V]) get(ctx context.Context, key K, read func(context.Context) (V, error)) (V, error) {
-	if c.config.interval == 0 {
+func (c *Cache[K, V]) Get(ctx context.Context, key K, read func(context.Context) (V, error)) (V, error) {
+	if c.config.Interval == 0 {
 		return read(ctx)
 	}
 	value, usable, r := c.look(ctx, key, read)
@@ -112,8 +119,8 @@ func (c *cache[K, V]) get(ctx context.Context, key K, read func(context.Context)
 
 // look returns the entry's value, whether it may be used in an outage, and the
 // reading to wait for: nil if the value may be used as it is.
-func (c *cache[K, V]) look(ctx context.Context, key K, read func(context.Context) (V, error)) (value V, usable bool, r *reading[V]) {
-	now := c.config.now()
+func (c *Cache[K, V]) look(ctx context.Context, key K, read func(context.Context) (V, error)) (value V, usable bool, r *reading[V]) {
+	now := c.config.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
@@ -121,10 +128,10 @@ func (c *cache[K, V]) look(ctx context.Context, key K, read func(context.Context
 		e = &entry[V]{}
 		c.entries[key] = e
 	}
-	if e.known && now.Before(e.read.Add(c.config.interval)) {
+	if e.known && now.Before(e.read.Add(c.config.Interval)) {
 		return e.value, true, nil
 	}
-	usable = e.known && now.Before(e.read.Add(c.config.interval+c.config.outageLimit))
+	usable = e.known && now.Before(e.read.Add(c.config.Interval+c.config.OutageLimit))
 	if usable && now.Before(e.retryAt) {
 		return e.value, true, nil
 	}
@@ -139,8 +146,8 @@ func (c *cache[K, V]) look(ctx context.Context, key K, read func(context.Context
 }
 
 // read reads for all who wait.
-func (c *cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V], epoch uint64, now time.Time, read func(context.Context) (V, error)) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+func (c *Cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V], epoch uint64, now time.Time, read func(context.Context) (V, error)) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
 	r.value, r.err = read(ctx)
 	c.mu.Lock()
@@ -153,10 +160,10 @@ func (c *cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 	switch {
 	case r.err == nil:
 		*e = entry[V]{value: r.value, known: true, read: now}
-		c.outage.ends(ctx)
-	case isOutage(r.err) && e.known && c.config.outageLimit > 0:
-		e.retryAt = now.Add(min(c.config.interval, outagePatience))
-		c.outage.begins(ctx, r.err, c.config.outageLimit)
+		c.outage.ends(ctx, c.config)
+	case isOutage(r.err) && e.known && c.config.OutageLimit > 0:
+		e.retryAt = now.Add(min(c.config.Interval, outagePatience))
+		c.outage.begins(ctx, r.err, c.config)
 	default:
 		delete(c.entries, key)
 	}
@@ -164,12 +171,12 @@ func (c *cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 
 // gaveUp has requests use the entry for a moment, instead of waiting for a database
 // that does not respond.
-func (c *cache[K, V]) gaveUp(ctx context.Context, key K) {
+func (c *Cache[K, V]) gaveUp(ctx context.Context, key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.entries[key]; e != nil && e.reading != nil {
-		e.retryAt = c.config.now().Add(outagePatience)
-		c.outage.begins(ctx, errNoResponse, c.config.outageLimit)
+		e.retryAt = c.config.Now().Add(outagePatience)
+		c.outage.begins(ctx, errNoResponse, c.config)
 	}
 }
 
@@ -180,9 +187,17 @@ func isOutage(err error) bool {
 	return err != nil && !errors.Is(err, renew.ErrAppNotFound) && !errors.Is(err, renew.ErrKeyNotFound)
 }
 
-func (c *cache[K, V]) clear() {
+// Clear forgets everything, what is being read included.
+func (c *Cache[K, V]) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.entries)
 	c.epoch++
+}
+
+// Len returns how many entries there are.
+func (c *Cache[K, V]) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.entries)
 }
