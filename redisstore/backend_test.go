@@ -1,0 +1,135 @@
+package redisstore_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/keycrypt"
+	"github.com/jwtrenew/renew/redisstore"
+	"github.com/jwtrenew/renew/redisstore/internal/redistest"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+const testApp = "app"
+
+var base = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+
+// form is one of the three forms of Redis, running.
+type form struct {
+	name    string
+	servers []*redistest.Server // that hold data
+	settle  func(tb testing.TB) // waits until all is as after a start
+	options redis.UniversalOptions
+}
+
+// slowly is for how long a server may be away before it is replaced, in tests that
+// kill all of them and start them again.
+const slowly = 20 * time.Second
+
+func oneServer(tb testing.TB) *form {
+	tb.Helper()
+	s := redistest.Start(tb)
+	return &form{"one", []*redistest.Server{s}, func(testing.TB) {}, redis.UniversalOptions{Addrs: []string{s.Addr()}}}
+}
+
+func sentinel(tb testing.TB) *form {
+	tb.Helper()
+	s := redistest.StartSentinel(tb, slowly)
+	return &form{"Sentinel", s.Servers, s.Settle, redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
+}
+
+func cluster(tb testing.TB) *form {
+	tb.Helper()
+	c := redistest.StartCluster(tb, slowly)
+	return &form{"Cluster", c.Servers, c.Settle, redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}}
+}
+
+// onEach runs the test on every form.
+func onEach(t *testing.T, test func(t *testing.T, f *form)) {
+	t.Helper()
+	for name, start := range map[string]func(testing.TB) *form{"one": oneServer, "Sentinel": sentinel, "Cluster": cluster} {
+		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	}
+}
+
+// client is another process's.
+func (f *form) client(tb testing.TB, change ...func(*redis.UniversalOptions)) redis.UniversalClient {
+	tb.Helper()
+	options := f.options
+	options.PoolSize = 16
+	options.DialerRetries = 1 // a server that is away is soon known to be
+	for _, c := range change {
+		c(&options)
+	}
+	client := redis.NewUniversalClient(&options)
+	tb.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func withoutRetries(o *redis.UniversalOptions) { o.MaxRetries = -1 }
+
+func (f *form) tokens(tb testing.TB, client redis.UniversalClient, opts ...redisstore.Option) *redisstore.TokenStore {
+	tb.Helper()
+	store, err := redisstore.NewTokenStore(context.Background(), client, opts...)
+	require.NoError(tb, err)
+	return store
+}
+
+func (f *form) keys(tb testing.TB, client redis.UniversalClient, opts ...redisstore.Option) *redisstore.KeyStore {
+	tb.Helper()
+	store, err := redisstore.NewKeyStore(context.Background(), client, newEncrypter(tb),
+		append([]redisstore.Option{redisstore.WithStatusInterval(0)}, opts...)...)
+	require.NoError(tb, err)
+	return store
+}
+
+func newEncrypter(tb testing.TB) keycrypt.Encrypter {
+	tb.Helper()
+	e, err := keycrypt.New(encryptionKey())
+	require.NoError(tb, err)
+	return e
+}
+
+func encryptionKey() []byte {
+	key := make([]byte, keycrypt.KeyBytes)
+	for i := range key {
+		key[i] = byte(i*7) ^ 1
+	}
+	return key
+}
+
+func (f *form) kill() {
+	var all sync.WaitGroup
+	for _, s := range f.servers {
+		all.Go(s.Kill)
+	}
+	all.Wait()
+}
+
+func (f *form) start(tb testing.TB) {
+	tb.Helper()
+	for _, s := range f.servers {
+		s.Start(tb)
+	}
+	f.settle(tb)
+}
+
+// failures are the ways in which Redis can fail, without a failover.
+func (f *form) failures() []storetest.Option {
+	return []storetest.Option{
+		storetest.WithSlowness(3),
+		storetest.WithOutage(func(tb testing.TB) func() {
+			f.kill()
+			return func() { f.start(tb) }
+		}),
+		storetest.WithCrash(func(tb testing.TB) {
+			f.kill()
+			f.start(tb)
+		}),
+	}
+}

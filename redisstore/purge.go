@@ -1,0 +1,125 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// purgeBatch is how many sessions of a shard one script deletes: about a
+// millisecond of work.
+const purgeBatch = 100
+
+// DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
+// most limit, and returns how many; fewer than limit means that none is left. A
+// limit below 1 deletes nothing. Subtract [renew.WithLeeway] from the time: a token
+// inside the leeway still renews.
+//
+// It finds sessions through the indexes of ends, one per shard, and deletes them in
+// batches of 100, between which Redis serves others. A call that finds nothing reads
+// all 1,024 indexes, in 32 round trips. Any number of processes may run it at once.
+func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	deleted := 0
+	ms := strconv.FormatInt(ceilMillis(before), 10)
+	for first := 0; first < shards && deleted < limit; first += batchSize {
+		n, err := s.purgeShards(ctx, first, ms, limit-deleted)
+		deleted += n
+		if err != nil {
+			return deleted, fmt.Errorf("redisstore: delete expired sessions: %w", err)
+		}
+	}
+	return deleted, nil
+}
+
+// purgeShards does the batchSize shards from the first one on.
+func (s *TokenStore) purgeShards(ctx context.Context, first int, before string, limit int) (deleted int, err error) {
+	for deleted < limit {
+		calls := make([]call, batchSize)
+		for i := range calls {
+			calls[i] = call{listEnded, []string{s.run.ends(first + i)}, []any{before, purgeBatch}}
+		}
+		results, err := s.run.readAll(ctx, calls)
+		if err != nil {
+			return deleted, err
+		}
+		more := false
+		for i, r := range results {
+			members, err := texts(r.reply, r.err)
+			if err != nil {
+				return deleted, err
+			}
+			if extra := len(members) - (limit - deleted); extra > 0 {
+				members = members[:limit-deleted]
+			}
+			if len(members) == 0 {
+				continue
+			}
+			more = true
+			n, err := s.purgeMembers(ctx, first+i, before, members)
+			deleted += n
+			if err != nil {
+				return deleted, err
+			}
+		}
+		if !more {
+			return deleted, nil
+		}
+	}
+	return deleted, nil
+}
+
+// purgeMembers deletes those of the shard's sessions that have still ended, and their
+// entries in the subjects' indexes.
+func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string, members []string) (int, error) {
+	keys, args := []string{s.run.ends(shard)}, []any{before}
+	for _, m := range members {
+		keys, args = append(keys, s.run.session(m)), append(args, m)
+	}
+	gone, err := texts(s.run.write(ctx, call{deleteEnded, keys, args}))
+	if err != nil {
+		return 0, err
+	}
+	byIndex := map[[2]string][]string{} // by app and subject
+	for i := 0; i+2 < len(gone); i += 3 {
+		index := [2]string{gone[i], gone[i+1]}
+		byIndex[index] = append(byIndex[index], gone[i+2])
+	}
+	for index, ids := range byIndex {
+		if err := s.forget(ctx, index[0], index[1], ids); err != nil {
+			return len(gone) / 3, fmt.Errorf("index of the subject: %w", err)
+		}
+	}
+	return len(gone) / 3, nil
+}
+
+// forget deletes the entries of sessions that were deleted. One that was created
+// again since is there when its session is read; see tidy.
+func (s *TokenStore) forget(ctx context.Context, appID, subject string, ids []string) error {
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	found, err := texts(s.run.read(ctx, call{readEntries, []string{s.run.subject(appID, subject)}, args}))
+	if err != nil {
+		return err
+	}
+	if len(found) != len(ids) {
+		return errors.New("the reply has another number of entries")
+	}
+	var batch []entry
+	for i, name := range found {
+		if name != "" {
+			batch = append(batch, entry{ids[i], name})
+		}
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	_, err = s.readBatch(ctx, appID, subject, batch)
+	return err
+}

@@ -1,0 +1,2 @@
+// Package redisstore keeps apps, keys and sessions in Redis.
+package redisstore

@@ -1,0 +1,183 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jwtrenew/renew"
+)
+
+// The index of a subject is in another slot than its sessions, so that it is written
+// in a step of its own. It names every session of the subject, and may name others:
+// CreateSession writes it first, and what a listing finds is compared with the
+// session.
+//
+// An entry that leads nowhere is deleted by those who find it, if it is still the
+// one that they have seen. It may be that of a session which is being created: then
+// CreateSession writes a new entry after the session, which they have not seen.
+
+const (
+	// pageSize is how many entries of an index one command reads. Redis may return
+	// more of an index of a few.
+	pageSize = 500
+	// batchSize is how many sessions one pipeline reads or changes. Redis runs a
+	// pipeline of such a size in about a millisecond, and then serves others.
+	batchSize = 32
+)
+
+// entry is what an index has of a session.
+type entry struct{ id, name string }
+
+func (s *TokenStore) writeEntry(ctx context.Context, session renew.Session) error {
+	_, err := s.run.write(ctx, call{
+		writeEntry, []string{s.run.subject(session.AppID, session.Subject)}, []any{session.ID, newWrite()},
+	})
+	if err != nil {
+		return fmt.Errorf("index of the subject: %w", err)
+	}
+	return nil
+}
+
+// entries calls f with the subject's entries, batch by batch, until f returns an
+// error. An entry that is there all the time comes once.
+func (s *TokenStore) entries(ctx context.Context, appID, subject string, f func([]entry) error) error {
+	keys := []string{s.run.subject(appID, subject)}
+	seen := map[string]bool{}
+	for cursor := "0"; ; {
+		page, err := texts(s.run.read(ctx, call{scanEntries, keys, []any{cursor, pageSize}}))
+		if err != nil {
+			return err
+		}
+		var fresh []entry
+		for i := 1; i+1 < len(page); i += 2 {
+			if !seen[page[i]] {
+				seen[page[i]] = true
+				fresh = append(fresh, entry{page[i], page[i+1]})
+			}
+		}
+		for batch := range slices.Chunk(fresh, batchSize) {
+			if err := f(batch); err != nil {
+				return err
+			}
+		}
+		if cursor = page[0]; cursor == "0" {
+			return nil
+		}
+	}
+}
+
+// tidy deletes entries that lead nowhere. What it misses, the next one finds.
+func (s *TokenStore) tidy(ctx context.Context, appID, subject string, stale []entry) error {
+	if len(stale) == 0 {
+		return nil
+	}
+	var args []any
+	for _, e := range stale {
+		args = append(args, e.id, e.name)
+	}
+	_, err := s.run.read(ctx, call{deleteEntries, []string{s.run.subject(appID, subject)}, args})
+	return err
+}
+
+// SubjectSessions returns the subject's sessions that are live at the given time,
+// newest first. It reads the subject's index and then every session that it names,
+// in batches; a session that is created, renewed or revoked concurrently is returned
+// as it was at some moment of the call, or not.
+func (s *TokenStore) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var live []renew.Session
+	err := s.entries(ctx, appID, subject, func(batch []entry) error {
+		found, err := s.readBatch(ctx, appID, subject, batch)
+		for _, session := range found {
+			if session.Live(at) {
+				live = append(live, session)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: list sessions: %w", err)
+	}
+	slices.SortFunc(live, func(a, b renew.Session) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
+	})
+	return live, nil
+}
+
+// readBatch returns the subject's sessions of a batch of entries, and tidies.
+func (s *TokenStore) readBatch(ctx context.Context, appID, subject string, batch []entry) ([]renew.Session, error) {
+	calls := make([]call, len(batch))
+	for i, e := range batch {
+		calls[i] = s.readCall(appID, e.id)
+	}
+	results, err := s.run.readAll(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	var found []renew.Session
+	var stale []entry
+	for i, r := range results {
+		session, err := readReply(r.reply, r.err)
+		switch {
+		case errors.Is(err, renew.ErrSessionNotFound) || err == nil && session.Subject != subject:
+			stale = append(stale, batch[i])
+		case err != nil:
+			return nil, err
+		default:
+			found = append(found, session)
+		}
+	}
+	return found, s.tidy(ctx, appID, subject, stale)
+}
+
+// RevokeSubject revokes every session of the subject that is not revoked yet and is
+// not kept, and returns how many these were; with an error, how many are known to be
+// revoked. It works in batches, between which Redis serves others.
+func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	revoked := 0
+	err := s.entries(ctx, appID, subject, func(batch []entry) error {
+		batch = slices.DeleteFunc(batch, func(e entry) bool { return slices.Contains(keep, e.id) })
+		n, err := s.revokeBatch(ctx, appID, subject, batch, at)
+		revoked += n
+		return err
+	})
+	if err != nil {
+		return revoked, fmt.Errorf("redisstore: revoke sessions: %w", err)
+	}
+	return revoked, nil
+}
+
+func (s *TokenStore) revokeBatch(ctx context.Context, appID, subject string, batch []entry, at time.Time) (revoked int, err error) {
+	if len(batch) == 0 {
+		return 0, nil
+	}
+	calls := make([]call, len(batch))
+	for i, e := range batch {
+		calls[i] = s.revokeCall(appID, e.id, at, subject)
+	}
+	results, err := s.run.writeAll(ctx, calls)
+	if err != nil {
+		return 0, err
+	}
+	var stale []entry
+	for i, r := range results {
+		switch {
+		case r.err != nil:
+			err = r.err
+		case r.reply == resultDone:
+			revoked++
+		case r.reply == resultMissing:
+			stale = append(stale, batch[i])
+		}
+	}
+	return revoked, errors.Join(err, s.tidy(ctx, appID, subject, stale))
+}
