@@ -181,7 +181,7 @@ func startSentinel(tb testing.TB, primary int, downAfter time.Duration) *Server 
 		fmt.Sprintf("port %d", port), "bind 127.0.0.1", "dir " + dir,
 		fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2", Master, primary),
 		fmt.Sprintf("sentinel down-after-milliseconds %s %d", Master, downAfter.Milliseconds()),
-		fmt.Sprintf("sentinel failover-timeout %s 2000", Master),
+		fmt.Sprintf("sentinel failover-timeout %s 1000", Master),
 	}
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o666); err != nil { //nolint:gosec // the server runs as another user, and rewrites it
 		tb.Fatal(err)
@@ -225,7 +225,7 @@ func (s *Sentinel) Promote(tb testing.TB, cut time.Duration) {
 	tb.Helper()
 	old := s.Primary(tb)
 	if cut > 0 {
-		s.cut(tb, old, cut)
+		cutLinks(tb, old, cut)
 	}
 	old.Kill()
 	s.Sentinels[0].await(tb, "promotes no other", func(context.Context) error {
@@ -236,20 +236,14 @@ func (s *Sentinel) Promote(tb testing.TB, cut time.Duration) {
 		return nil
 	})
 	old.Start(tb)
+	old.Do(tb, "REPLICAOF", "127.0.0.1", s.Primary(tb).Port) // a Sentinel would take ten seconds
 	s.Settle(tb)
 }
 
-// cut cuts the primary's links to its replicas for that long.
-func (s *Sentinel) cut(tb testing.TB, primary *Server, d time.Duration) {
-	tb.Helper()
-	cutLinks(tb, primary, d)
-}
-
-// cutLinks closes the links of a primary's replicas again and again.
+// cutLinks keeps a primary's replicas away for that long, while clients go on writing.
+// The rights that it takes from replicas are back after the server's next start.
 func cutLinks(tb testing.TB, primary *Server, d time.Duration) {
 	tb.Helper()
-	// A replica that cannot log in stays away. The clients of the tests are logged in
-	// as the user default, whose rights do not change.
 	primary.Do(tb, "ACL", "SETUSER", "default", "-psync", "-sync", "-replconf")
 	primary.Do(tb, "CLIENT", "KILL", "TYPE", "replica")
 	time.Sleep(d)
