@@ -1,0 +1,140 @@
+package redisstore_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/keycrypt"
+	"github.com/jwtrenew/renew/redisstore"
+	"github.com/jwtrenew/renew/redisstore/internal/redistest"
+)
+
+// TestRejectedClients promises that what would lose sessions or read stale ones is an
+// error when a store is made, for both stores, which says why.
+func TestRejectedClients(t *testing.T) {
+	primary := redistest.Start(t)
+	evicting := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
+	clustered := redistest.Start(t, "--cluster-enabled", "yes")
+	replica := redistest.Start(t, "--replicaof", strings.Replace(primary.Addr(), ":", " ", 1))
+	require.Eventually(t, func() bool { return replica.Info("master_link_status") == "up" }, 30*time.Second, 10*time.Millisecond)
+	to := func(s *redistest.Server) redis.UniversalClient {
+		client := redis.NewClient(&redis.Options{Addr: s.Addr()})
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	inCluster := func(o redis.ClusterOptions) redis.UniversalClient {
+		o.Addrs = []string{"127.0.0.1:1"}
+		client := redis.NewClusterClient(&o)
+		t.Cleanup(func() { _ = client.Close() })
+		return client
+	}
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": primary.Addr()}})
+	t.Cleanup(func() { _ = ring.Close() })
+	var nilClient *redis.Client
+	var nilCluster *redis.ClusterClient
+	for _, c := range []struct {
+		name   string
+		client redis.UniversalClient
+		says   string
+	}{
+		{"none", nil, "the client is nil"},
+		{"nil pointer", nilClient, "the client is nil"},
+		{"nil cluster", nilCluster, "the client is nil"},
+		{"ring", ring, "Ring"},
+		{"wrapped", struct{ redis.UniversalClient }{to(primary)}, "is not a"},
+		{"read-only cluster", inCluster(redis.ClusterOptions{ReadOnly: true}), "replicas"},
+		{"by latency", inCluster(redis.ClusterOptions{RouteByLatency: true}), "replicas"},
+		{"at random", inCluster(redis.ClusterOptions{RouteRandomly: true}), "replicas"},
+		{"replica", to(replica), "the stores need the primary"},
+		{"evicting", to(evicting), "noeviction"},
+		{"server of a cluster", to(clustered), "NewClusterClient"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := redisstore.NewTokenStore(t.Context(), c.client)
+			require.ErrorContains(t, err, c.says)
+			_, err = redisstore.NewKeyStore(t.Context(), c.client, newEncrypter(t))
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+	_, err := redisstore.NewKeyStore(t.Context(), to(primary), nil)
+	require.ErrorContains(t, err, "encrypter")
+	_, err = redisstore.NewTokenStore(t.Context(), to(primary))
+	require.NoError(t, err)
+}
+
+// TestRejectedOptions promises errors for options that make no sense.
+func TestRejectedOptions(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ReadTimeout: time.Second})
+	t.Cleanup(func() { _ = client.Close() })
+	for name, opts := range map[string][]redisstore.Option{
+		"nil":                   {nil},
+		"prefix":                {redisstore.WithKeyPrefix("a{b")},
+		"command timeout":       {redisstore.WithCommandTimeout(0)},
+		"retention":             {redisstore.WithRetention(time.Minute)},
+		"no replica":            {redisstore.WithWait(0, time.Second)},
+		"no wait":               {redisstore.WithWait(1, 0)},
+		"wait over command":     {redisstore.WithWait(1, 5*time.Second)},
+		"wait over readTimeout": {redisstore.WithWait(1, 2*time.Second)},
+		"status interval":       {redisstore.WithStatusInterval(-1)},
+		"outage limit":          {redisstore.WithOutageLimit(-1)},
+	} {
+		_, err := redisstore.NewTokenStore(t.Context(), client, opts...)
+		require.Error(t, err, name)
+		require.NotContains(t, err.Error(), "connect", name)
+	}
+}
+
+// TestDiagnosis promises that what weakens the promises is found, and nothing is where
+// all is as it should be.
+func TestDiagnosis(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		settings []string
+		opts     []redisstore.Option
+		says     string // empty: nothing
+	}{
+		{"as it should be", nil, nil, ""},
+		{"no file", []string{"--appendonly", "no"}, nil, "appendonly"},
+		{"every second", []string{"--appendfsync", "everysec"}, nil, "everysec"},
+		{"never", []string{"--appendfsync", "no"}, nil, "appendfsync is no"},
+		{"not while rewriting", []string{"--no-appendfsync-on-rewrite", "yes"}, nil, "no-appendfsync-on-rewrite"},
+		{"no CONFIG", []string{"--rename-command", "CONFIG", ""}, nil, "CONFIG"},
+		{"too few replicas", nil, []redisstore.Option{redisstore.WithWait(1, time.Second)}, "0 replicas"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := redistest.Start(t, c.settings...)
+			client := redis.NewClient(&redis.Options{Addr: s.Addr()})
+			t.Cleanup(func() { _ = client.Close() })
+			tokens, err := redisstore.NewTokenStore(t.Context(), client, c.opts...)
+			require.NoError(t, err)
+			keys, err := redisstore.NewKeyStore(t.Context(), client, newEncrypter(t), c.opts...)
+			require.NoError(t, err)
+			require.Equal(t, tokens.Diagnosis(), keys.Diagnosis())
+			if c.says == "" {
+				require.Empty(t, tokens.Diagnosis())
+				return
+			}
+			require.Len(t, tokens.Diagnosis(), 1)
+			require.Contains(t, tokens.Diagnosis()[0], c.says)
+			require.Contains(t, tokens.Diagnosis()[0], s.Addr())
+		})
+	}
+}
+
+// TestEncryptionKeyIsChecked promises that another encryption key than the stored keys
+// need is found when a store is made.
+func TestEncryptionKeyIsChecked(t *testing.T) {
+	f := oneServer(t)
+	client := f.client(t)
+	keys := f.keys(t, client)
+	require.NoError(t, keys.CreateApp(t.Context(), app()))
+	require.NoError(t, keys.RotateSigningKey(t.Context(), testApp, newKey(t), base))
+	other, err := keycrypt.New(make([]byte, keycrypt.KeyBytes))
+	require.NoError(t, err)
+	_, err = redisstore.NewKeyStore(t.Context(), client, other)
+	require.ErrorIs(t, err, keycrypt.ErrUnknownKey)
+}
