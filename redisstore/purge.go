@@ -8,9 +8,13 @@ import (
 	"time"
 )
 
-// purgeBatch is how many sessions of a shard one script deletes: about a
-// millisecond of work.
-const purgeBatch = 100
+const (
+	// purgeBatch is how many sessions of a shard one script deletes. Redis serves
+	// others between two scripts.
+	purgeBatch = 25
+	// shardsAtOnce is of how many shards one pipeline reads the index of ends.
+	shardsAtOnce = 32
+)
 
 // DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
 // most limit, and returns how many; fewer than limit means that none is left. A
@@ -18,7 +22,7 @@ const purgeBatch = 100
 // inside the leeway still renews.
 //
 // It finds sessions through the indexes of ends, one per shard, and deletes them in
-// batches of 100, between which Redis serves others. A call that finds nothing reads
+// batches of 25, between which Redis serves others. A call that finds nothing reads
 // all 1,024 indexes, in 32 round trips. Any number of processes may run it at once.
 func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
@@ -26,7 +30,7 @@ func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit 
 	}
 	deleted := 0
 	ms := strconv.FormatInt(ceilMillis(before), 10)
-	for first := 0; first < shards && deleted < limit; first += batchSize {
+	for first := 0; first < shards && deleted < limit; first += shardsAtOnce {
 		n, err := s.purgeShards(ctx, first, ms, limit-deleted)
 		deleted += n
 		if err != nil {
@@ -36,10 +40,10 @@ func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit 
 	return deleted, nil
 }
 
-// purgeShards does the batchSize shards from the first one on.
+// purgeShards does the shardsAtOnce shards from the first one on.
 func (s *TokenStore) purgeShards(ctx context.Context, first int, before string, limit int) (deleted int, err error) {
 	for deleted < limit {
-		calls := make([]call, batchSize)
+		calls := make([]call, shardsAtOnce)
 		for i := range calls {
 			calls[i] = call{listEnded, []string{s.run.ends(first + i)}, []any{before, purgeBatch}}
 		}

@@ -218,6 +218,13 @@ func (s *Sentinel) Primary(tb testing.TB) *Server {
 	return nil
 }
 
+// Epoch grows with every failover, also with one that no test has asked for.
+func (s *Sentinel) Epoch(tb testing.TB) string {
+	tb.Helper()
+	master, _ := s.Sentinels[0].Do(tb, "SENTINEL", "MASTER", Master).(map[any]any)
+	return fmt.Sprint(master["config-epoch"])
+}
+
 // Promote kills the primary, waits until another server has its place, and starts the
 // old one as a replica. With cut the replication is cut first, for as long: what the
 // primary acknowledges then is lost.
@@ -352,6 +359,17 @@ func (c *Cluster) Settle(tb testing.TB) {
 	if primaries != 3 {
 		tb.Fatalf("the cluster has %d primaries", primaries)
 	}
+}
+
+// Epoch is as of a Sentinel.
+func (c *Cluster) Epoch(tb testing.TB) string {
+	tb.Helper()
+	for line := range strings.Lines(fmt.Sprint(c.Servers[0].Do(tb, "CLUSTER", "INFO"))) {
+		if epoch, ok := strings.CutPrefix(strings.TrimSpace(line), "cluster_current_epoch:"); ok {
+			return epoch
+		}
+	}
+	return ""
 }
 
 // Promote kills the n-th primary, waits until its replica has its place, and starts
