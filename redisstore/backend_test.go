@@ -49,14 +49,6 @@ func cluster(tb testing.TB) *form {
 	return &form{"Cluster", c.Servers, c.Settle, redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}}
 }
 
-// onEach runs the test on every form.
-func onEach(t *testing.T, test func(t *testing.T, f *form)) {
-	t.Helper()
-	for name, start := range map[string]func(testing.TB) *form{"one": oneServer, "Sentinel": sentinel, "Cluster": cluster} {
-		t.Run(name, func(t *testing.T) { test(t, start(t)) })
-	}
-}
-
 // client is another process's.
 func (f *form) client(tb testing.TB, change ...func(*redis.UniversalOptions)) redis.UniversalClient {
 	tb.Helper()

@@ -134,9 +134,9 @@ const attempts = 8
 // writeWaiting runs scripts server by server, each with a WAIT behind its own.
 func (r *runner) writeWaiting(ctx context.Context, calls []call) ([]result, error) {
 	results := make([]result, len(calls))
-	open := make([]int, len(calls)) // the calls without a result
-	for i := range open {
-		open[i] = i
+	var open []int // the calls without a result
+	for i := range calls {
+		open = append(open, i)
 	}
 	asking := map[int]*redis.Client{} // of a slot that is being moved
 	eval := false
@@ -154,10 +154,9 @@ func (r *runner) writeWaiting(ctx context.Context, calls []call) ([]result, erro
 			r.reload(ctx)
 			continue
 		}
-		open = open[:0]
+		open = nil
 		for server, group := range groups {
-			again := r.sendWaiting(ctx, server, calls, group, results, asking, eval)
-			open = append(open, again...)
+			open = append(open, r.sendWaiting(ctx, server, calls, group, results, asking, eval)...)
 		}
 		if len(open) > 0 {
 			eval = true // one of the reasons is a script cache that is empty

@@ -17,8 +17,10 @@ import (
 // one primary with replicas and in a cluster; that one which too few replicas have is
 // ErrReplicas and has happened; and that a Renewer gives no response that rests on it.
 func TestWait(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(testing.TB) *form{"Sentinel": sentinel, "Cluster": cluster} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f, ctx := start(t), t.Context()
 			client := f.client(t)
 			wait := redisstore.WithWait(1, 200*time.Millisecond)
@@ -77,6 +79,7 @@ func flushScripts(t *testing.T, client redis.UniversalClient) {
 // the server, with which a client repeats its request, and gets the same successor
 // when the replicas are back.
 func TestRenewerWaits(t *testing.T) {
+	t.Parallel()
 	f, ctx := sentinel(t), t.Context()
 	keys := memstore.New()
 	require.NoError(t, renew.EnsureApp(ctx, keys, app(), renew.EdDSA))

@@ -72,8 +72,9 @@ func (s *Server) Start(tb testing.TB) {
 	if err := s.program.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	s.await(tb, "does not start", func(ctx context.Context) error {
-		return s.client.Ping(ctx).Err() // LOADING is an error
+	s.await(tb, "does not start", func() error {
+		_, err := s.do("PING") // LOADING is an error
+		return err
 	})
 }
 
@@ -110,21 +111,16 @@ func (s *Server) Info(name string) string {
 }
 
 // await waits until f returns nil.
-func (s *Server) await(tb testing.TB, failure string, f func(ctx context.Context) error) {
+func (s *Server) await(tb testing.TB, failure string, f func() error) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
-	defer cancel()
-	for {
-		once, end := context.WithTimeout(ctx, time.Second)
-		err := f(once)
-		end()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := f()
 		if err == nil {
 			return
 		}
-		if ctx.Err() != nil || !s.program.Running() {
+		if time.Since(begun) > startLimit || !s.program.Running() {
 			tb.Fatalf("the server %s: %v\n%s", failure, err, s.program.LogTail())
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -133,7 +129,7 @@ var errNotYet = errors.New("not yet")
 // replicates waits until the server has all that its primary has.
 func (s *Server) replicates(tb testing.TB) {
 	tb.Helper()
-	s.await(tb, "does not replicate", func(context.Context) error {
+	s.await(tb, "does not replicate", func() error {
 		if s.Info("master_link_status") != "up" {
 			return errNotYet
 		}
@@ -163,7 +159,7 @@ func StartSentinel(tb testing.TB, downAfter time.Duration, settings ...string) *
 		s.Sentinels = append(s.Sentinels, startSentinel(tb, s.Servers[0].Port, downAfter))
 	}
 	for _, sentinel := range s.Sentinels {
-		sentinel.await(tb, "does not know the others", func(context.Context) error {
+		sentinel.await(tb, "does not know the others", func() error {
 			if !strings.HasSuffix(sentinel.Info("master0"), "slaves=2,sentinels=3") {
 				return errNotYet
 			}
@@ -235,7 +231,7 @@ func (s *Sentinel) Promote(tb testing.TB, cut time.Duration) {
 		cutLinks(tb, old, cut)
 	}
 	old.Kill()
-	s.Sentinels[0].await(tb, "promotes no other", func(context.Context) error {
+	s.Sentinels[0].await(tb, "promotes no other", func() error {
 		primary := s.Primary(tb)
 		if primary == old || primary.Info("role") != "master" {
 			return errNotYet
@@ -259,7 +255,7 @@ func cutLinks(tb testing.TB, primary *Server, d time.Duration) {
 // Settle waits until the Sentinels' primary has two replicas that are up to date.
 func (s *Sentinel) Settle(tb testing.TB) {
 	tb.Helper()
-	s.Sentinels[0].await(tb, "has no settled primary", func(context.Context) error {
+	s.Sentinels[0].await(tb, "has no settled primary", func() error {
 		primary := s.Primary(tb)
 		if primary.Info("role") != "master" || primary.Info("connected_slaves") != "2" {
 			return errNotYet
@@ -306,7 +302,7 @@ func StartCluster(tb testing.TB, downAfter time.Duration, settings ...string) *C
 		}
 	}
 	for i, s := range c.Servers[primaries:] {
-		s.await(tb, "does not join", func(context.Context) error {
+		s.await(tb, "does not join", func() error {
 			if s.Info("cluster_enabled") == "" {
 				return errNotYet
 			}
@@ -332,7 +328,7 @@ func (c *Cluster) Addrs() []string { return addrs(c.Servers) }
 func (c *Cluster) Settle(tb testing.TB) {
 	tb.Helper()
 	for _, s := range c.Servers {
-		s.await(tb, "has no settled cluster", func(context.Context) error {
+		s.await(tb, "has no settled cluster", func() error {
 			text, err := s.do("CLUSTER", "INFO")
 			if err != nil {
 				return err
@@ -388,7 +384,7 @@ func (c *Cluster) Promote(tb testing.TB, n int, cut time.Duration) {
 		cutLinks(tb, old, cut)
 	}
 	old.Kill()
-	replica.await(tb, "is not promoted", func(context.Context) error {
+	replica.await(tb, "is not promoted", func() error {
 		if replica.Info("role") != "master" {
 			return errNotYet
 		}
