@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -82,10 +83,15 @@ func (d documents) CreateApp(ctx context.Context, appID string, document []byte)
 		return err
 	}
 	reply, err := d.run.write(ctx, call{createApp, []string{d.run.app(appID)}, []any{string(document)}})
-	if err == nil && reply == resultExists {
+	switch {
+	case err != nil:
+		return err
+	case reply == resultExists:
 		return renew.ErrAppExists
+	case reply != resultDone:
+		return errReply
 	}
-	return err
+	return nil
 }
 
 // ReplaceApp implements [keydoc.Backend].
@@ -99,6 +105,8 @@ func (d documents) ReplaceApp(ctx context.Context, appID string, from int64, doc
 		return renew.ErrAppNotFound
 	case reply == resultOther:
 		return keydoc.ErrLost
+	case reply != resultDone:
+		return errReply
 	}
 	return nil
 }
@@ -110,13 +118,22 @@ func (d documents) AppIDs(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	existing := make([]string, 0, len(ids))
-	for _, id := range ids {
-		_, err := d.ReadApp(ctx, id)
-		switch {
-		case err == nil:
-			existing = append(existing, id)
-		case !errors.Is(err, renew.ErrAppNotFound):
+	for batch := range slices.Chunk(ids, batchSize) {
+		calls := make([]call, len(batch))
+		for i, id := range batch {
+			calls[i] = call{readApp, []string{d.run.app(id)}, nil}
+		}
+		results, err := d.run.readAll(ctx, calls)
+		if err != nil {
 			return nil, err
+		}
+		for i, r := range results {
+			switch {
+			case r.err == nil:
+				existing = append(existing, batch[i])
+			case !errors.Is(r.err, redis.Nil):
+				return nil, r.err
+			}
 		}
 	}
 	return existing, nil

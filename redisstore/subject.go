@@ -171,13 +171,13 @@ func (s *TokenStore) revokeBatch(ctx context.Context, appID, subject string, bat
 	}
 	var stale []entry
 	for i, r := range results {
-		switch {
-		case r.err != nil:
-			err = r.err
+		switch one := outcome(r.reply, r.err); {
+		case errors.Is(one, renew.ErrSessionNotFound):
+			stale = append(stale, batch[i])
+		case one != nil:
+			err = one
 		case r.reply == resultDone:
 			revoked++
-		case r.reply == resultMissing:
-			stale = append(stale, batch[i])
 		}
 	}
 	return revoked, errors.Join(err, s.tidy(ctx, appID, subject, stale))

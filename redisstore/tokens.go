@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -82,6 +83,8 @@ func (s *TokenStore) create(ctx context.Context, session renew.Session) error {
 		return err
 	case reply == resultExists:
 		return renew.ErrSessionExists
+	case reply != resultDone:
+		return errReply
 	}
 	return s.writeEntry(ctx, session)
 }
@@ -197,6 +200,11 @@ func outcome(reply any, err error) error {
 		return renew.ErrSessionNotFound
 	case reply == resultOther:
 		return renew.ErrConflict
+	case reply == resultDone || reply == resultAlready:
+		return nil
 	}
-	return nil
+	return errReply
 }
+
+// errReply means that a reply is none of what the scripts return.
+var errReply = errors.New("unknown reply of a script")
