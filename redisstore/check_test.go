@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/keycrypt"
 	"github.com/jwtrenew/renew/redisstore"
 	"github.com/jwtrenew/renew/redisstore/internal/redistest"
@@ -62,8 +64,10 @@ func TestRejectedClients(t *testing.T) {
 	}
 	_, err := redisstore.NewKeyStore(t.Context(), to(primary), nil)
 	require.ErrorContains(t, err, "encrypter")
-	_, err = redisstore.NewTokenStore(t.Context(), to(primary))
+	store, err := redisstore.NewTokenStore(t.Context(), to(primary))
 	require.NoError(t, err)
+	require.Len(t, store.Diagnosis(), 1)
+	require.Contains(t, store.Diagnosis()[0], "min-replicas-to-write")
 }
 
 // TestRejectedOptions promises errors for options that make no sense.
@@ -137,4 +141,46 @@ func TestEncryptionKeyIsChecked(t *testing.T) {
 	require.NoError(t, err)
 	_, err = redisstore.NewKeyStore(t.Context(), client, other)
 	require.ErrorIs(t, err, keycrypt.ErrUnknownKey)
+}
+
+// TestServerIsReplaced promises that nothing is read from a server that has become a
+// replica since the store was made, nor from a primary that has lost its replicas
+// where min-replicas-to-write asks for them: what it has may be out of date.
+func TestServerIsReplaced(t *testing.T) {
+	other := redistest.Start(t)
+	for name, replace := range map[string]func(s *redistest.Server){
+		"replica":   func(s *redistest.Server) { s.Do(t, "REPLICAOF", "127.0.0.1", other.Port) },
+		"cut off":   func(s *redistest.Server) { s.Do(t, "CONFIG", "SET", "min-replicas-to-write", "1") },
+		"as it was": func(*redistest.Server) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.Start(t)
+			client := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
+			t.Cleanup(func() { _ = client.Close() })
+			ctx := t.Context()
+			tokens, err := redisstore.NewTokenStore(ctx, client)
+			require.NoError(t, err)
+			keys, err := redisstore.NewKeyStore(ctx, client, newEncrypter(t), redisstore.WithStatusInterval(0))
+			require.NoError(t, err)
+			session := newSession("session")
+			require.NoError(t, tokens.CreateSession(ctx, session))
+			require.NoError(t, keys.CreateApp(ctx, app()))
+			replace(s)
+			_, sessionErr := tokens.Session(ctx, testApp, "session")
+			_, unknownErr := tokens.Session(ctx, testApp, "unknown")
+			_, listErr := tokens.SubjectSessions(ctx, testApp, "subject", base)
+			_, appErr := keys.App(ctx, testApp)
+			if name == "as it was" {
+				require.NoError(t, errors.Join(sessionErr, listErr, appErr))
+				require.ErrorIs(t, unknownErr, renew.ErrSessionNotFound)
+				return
+			}
+			for _, err := range []error{sessionErr, unknownErr, listErr, appErr} {
+				require.Error(t, err)
+				for _, wrong := range named {
+					require.NotErrorIs(t, err, wrong)
+				}
+			}
+		})
+	}
 }
