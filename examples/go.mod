@@ -5,13 +5,17 @@ go 1.25.0
 require (
 	github.com/go-json-experiment/json v0.0.0-20251027170946-4849db3c2f7e
 	github.com/jwtrenew/renew v0.1.0-rc
+	github.com/jwtrenew/renew/redisstore v0.1.0-rc // indirect
+	github.com/redis/go-redis/v9 v9.21.0 // indirect
 	github.com/stretchr/testify v1.12.1
 	go.etcd.io/bbolt v1.5.0
+	go.uber.org/atomic v1.11.0 // indirect
 	modernc.org/sqlite v1.58.0
 )
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-sql-driver/mysql v1.10.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
@@ -39,6 +43,8 @@ require (
 )
 
 replace github.com/jwtrenew/renew => ../
+
+replace github.com/jwtrenew/renew/redisstore => ../redisstore
 
 replace github.com/jwtrenew/renew/sqlstore => ../sqlstore
 

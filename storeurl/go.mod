@@ -6,13 +6,17 @@ require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jwtrenew/renew v0.1.0-rc
+	github.com/jwtrenew/renew/redisstore v0.1.0-rc
 	github.com/jwtrenew/renew/sqlstore v0.1.0-rc
+	github.com/redis/go-redis/v9 v9.21.0
 	github.com/stretchr/testify v1.12.1
+	go.uber.org/atomic v1.11.0 // indirect
 	modernc.org/sqlite v1.58.0
 )
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.9 // indirect
 	github.com/google/uuid v1.6.0 // indirect
@@ -33,5 +37,7 @@ require (
 )
 
 replace github.com/jwtrenew/renew => ../
+
+replace github.com/jwtrenew/renew/redisstore => ../redisstore
 
 replace github.com/jwtrenew/renew/sqlstore => ../sqlstore

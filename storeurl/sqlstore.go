@@ -17,6 +17,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	_ "modernc.org/sqlite"             // the driver "sqlite"
 
+	"github.com/jwtrenew/renew/keycrypt"
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
@@ -41,7 +42,7 @@ func parseSQL(scheme, rest string) (database, error) {
 		return database{sqlstore.PostgreSQL, "pgx", withPostgreSQLTimeouts(scheme + ":" + rest), ""}, nil
 	default:
 		dsn, err := mysqlDSN(strings.TrimPrefix(rest, "//"))
-		return database{sqlstore.MySQL, "mysql", withMySQLTimeouts(dsn), ""}, err
+		return database{sqlstore.MySQL, "mysql", withParameters(dsn, mySQLTimeouts), ""}, err
 	}
 }
 
@@ -51,8 +52,9 @@ func parseSQL(scheme, rest string) (database, error) {
 // its context; the MySQL driver needs a limit for each read and write too, above the
 // longest wait for a lock.
 const (
-	postgreSQLTimeouts = "connect_timeout=5"
-	mySQLTimeouts      = "timeout=5s&readTimeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2"
+	postgreSQLTimeouts  = "connect_timeout=5"
+	mySQLConnectTimeout = "timeout=5s"
+	mySQLTimeouts       = mySQLConnectTimeout + "&readTimeout=5s&writeTimeout=5s&innodb_lock_wait_timeout=2"
 )
 
 func withPostgreSQLTimeouts(url string) string {
@@ -60,9 +62,11 @@ func withPostgreSQLTimeouts(url string) string {
 	return url + missing(parameters, postgreSQLTimeouts)
 }
 
-func withMySQLTimeouts(dsn string) string {
+// withParameters adds those defaults to a DSN of the MySQL driver that it does not
+// set.
+func withParameters(dsn, defaults string) string {
 	_, parameters, _ := strings.Cut(dsn[strings.LastIndexByte(dsn, '/')+1:], "?") // a password may have a question mark
-	return dsn + missing(parameters, mySQLTimeouts)
+	return dsn + missing(parameters, defaults)
 }
 
 // missing returns what must follow the parameters, so that they have the defaults.
@@ -112,6 +116,25 @@ func mysqlDSN(rest string) (string, error) {
 	return dsn, err
 }
 
+// OpenMySQL opens a MySQL or MariaDB database by a URL that [Open] takes, for what is
+// no store, such as the database that another system leaves behind. It connects when
+// the database is first used. Errors: [ErrUsage].
+func OpenMySQL(url string) (*sql.DB, error) {
+	scheme, rest, _ := strings.Cut(url, "://")
+	if scheme != "mysql" && scheme != "mariadb" {
+		return nil, fmt.Errorf("%w: the URL does not begin with mysql://", ErrUsage)
+	}
+	dsn, err := mysqlDSN(rest)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	db, err := sql.Open("mysql", withParameters(dsn, mySQLConnectTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return db, nil
+}
+
 func openSQL(ctx context.Context, scheme, rest, encryptionKey string) (*Stores, error) {
 	d, err := parseSQL(scheme, rest)
 	if err != nil {
@@ -139,7 +162,7 @@ func openSQL(ctx context.Context, scheme, rest, encryptionKey string) (*Stores, 
 
 // sqlStores makes the stores. Closing the database closes all that they have
 // prepared on it.
-func sqlStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encrypter sqlstore.Encrypter) (*Stores, error) {
+func sqlStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encrypter keycrypt.Encrypter) (*Stores, error) {
 	const connections = 16
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections) // by default all but two are closed and opened again and again
@@ -159,7 +182,7 @@ func sqlStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encryp
 
 // keyFile reads the key, or makes one if there is no file.
 func keyFile(name string) (string, error) {
-	key := make([]byte, sqlstore.EncryptionKeyBytes)
+	key := make([]byte, keycrypt.KeyBytes)
 	rand.Read(key)                                                           // never fails
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names it
 	if errors.Is(err, fs.ErrExist) {

@@ -11,8 +11,9 @@ import (
 	"strings"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/keycrypt"
 	"github.com/jwtrenew/renew/memstore"
-	"github.com/jwtrenew/renew/sqlstore"
+	"github.com/jwtrenew/renew/redisstore"
 )
 
 // Memory names the stores that end with the program.
@@ -23,7 +24,7 @@ const Memory = "memory"
 const EncryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
 
 // Usage names what [Open] takes, for the help of a flag.
-const Usage = Memory + ", sqlite:FILE, postgres://…, mysql://…"
+const Usage = Memory + ", sqlite:FILE, postgres://…, mysql://…, " + redisstore.URLForms
 
 // ErrUsage means that the URL or the encryption key is malformed, so that trying
 // again is of no use.
@@ -42,6 +43,13 @@ type Stores struct {
 	Keys   Keys
 	Tokens renew.TokenStore
 
+	// Ahead is the policy for [renew.WithAhead] that fits the stores:
+	// [renew.AheadAdopted] where a failover can lose acknowledged writes.
+	Ahead renew.AheadPolicy
+	// Diagnosis says which settings of the servers weaken what the stores promise,
+	// a sentence each. Log it.
+	Diagnosis []string
+
 	close func() error
 }
 
@@ -53,13 +61,14 @@ func (s *Stores) Close() error {
 	return s.close()
 }
 
-// Open brings the tables of the database up to date and opens its stores:
+// Open brings the tables of a database up to date and opens its stores:
 //
 //	memory                                in memory, for one process
 //	sqlite:FILE                           an SQLite file
 //	postgres://USER:PASSWORD@HOST/NAME    PostgreSQL, with pgx's settings after a "?"
 //	mysql://USER:PASSWORD@HOST/NAME       MySQL or MariaDB, with the driver's settings
 //	mysql://DSN                           the same, as the driver's own DSN
+//	redis://…, redis+sentinel://…         Redis: see [redisstore.NewClient] for all forms
 //
 // Timeouts of a connection are set where the URL sets none.
 //
@@ -79,14 +88,17 @@ func Open(ctx context.Context, url, encryptionKey string) (*Stores, error) {
 	case "sqlite", "postgres", "postgresql", "mysql", "mariadb":
 		return openSQL(ctx, scheme, rest, encryptionKey)
 	}
+	if scheme, _, _ := strings.Cut(scheme, "+"); scheme == "redis" || scheme == "rediss" {
+		return openRedis(ctx, url, encryptionKey)
+	}
 	return nil, fmt.Errorf("%w: the URL is not one of %s", ErrUsage, Usage)
 }
 
 // encrypter makes what encrypts private keys.
-func encrypter(encryptionKey string) (sqlstore.Encrypter, error) {
+func encrypter(encryptionKey string) (keycrypt.Encrypter, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encryptionKey))
-	if err != nil || len(key) != sqlstore.EncryptionKeyBytes {
+	if err != nil || len(key) != keycrypt.KeyBytes {
 		return nil, fmt.Errorf("%w: the encryption key ($%s) must be 32 random bytes in base64, such as those of: openssl rand -base64 32", ErrUsage, EncryptionKeyVariable)
 	}
-	return sqlstore.NewEncrypter(key)
+	return keycrypt.New(key)
 }

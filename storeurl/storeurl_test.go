@@ -1,10 +1,13 @@
 package storeurl_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -28,6 +31,7 @@ func TestOpen(t *testing.T) {
 		"SQLite with white space":     {func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "renew.db") }, encryptionKey + "\n"},
 		"PostgreSQL":                  {postgreSQL, encryptionKey},
 		"MariaDB":                     {func(t *testing.T) string { return "mysql://" + mariaDB(t) }, encryptionKey},
+		"Redis":                       {redisServer, encryptionKey},
 		"MariaDB by its other scheme": {func(t *testing.T) string { return "mariadb://" + mariaDB(t) }, encryptionKey},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,6 +65,29 @@ func mariaDB(t *testing.T) string {
 	return server.DSN(server.NewDatabase(t))
 }
 
+func redisServer(t *testing.T) string {
+	dir, port := dbtest.ProgramDir(t), strconv.Itoa(dbtest.FreePort(t))
+	server := dbtest.NewProgram(t, "redis-server", "apt-get install redis-server", filepath.Join(dir, "log"),
+		"--port", port, "--bind", "127.0.0.1", "--dir", dir)
+	require.NoError(t, server.Start())
+	require.Eventually(t, func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		return err == nil && conn.Close() == nil
+	}, 30*time.Second, 10*time.Millisecond)
+	return "redis://127.0.0.1:" + port
+}
+
+// The promise: what a failover of Redis can lose logs nobody out, and the owner
+// learns which settings of the server lose more.
+func TestRedisLosesWrites(t *testing.T) {
+	s, err := storeurl.Open(t.Context(), redisServer(t), encryptionKey)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.Equal(t, renew.AheadAdopted, s.Ahead)
+	require.Len(t, s.Diagnosis, 1)
+	require.Contains(t, s.Diagnosis[0], "appendonly is off")
+}
+
 // The promise: what is malformed is ErrUsage, before anything is opened, and no
 // error shows a password.
 func TestUsage(t *testing.T) {
@@ -77,6 +104,9 @@ func TestUsage(t *testing.T) {
 		"MySQL without a database": {"mysql://user:hunter2@127.0.0.1:1", encryptionKey, "is not followed by"},
 		"MySQL without a port":     {"mysql://user:hunter2@127.0.0.1:port/db", encryptionKey, "is not followed by"},
 		"MySQL without a host":     {"mysql:///db", encryptionKey, "is not followed by"},
+		"Redis without a host":     {"redis+cluster://user:hunter2@", encryptionKey, "it is not redis+cluster://"},
+		"Redis, another form":      {"redis+ring://user:hunter2@host", encryptionKey, "it is not one of redis://"},
+		"Redis without a key":      {"rediss://user:hunter2@127.0.0.1:1", "", storeurl.EncryptionKeyVariable},
 		"an unknown setting":       {"mysql://user:hunter2@127.0.0.1:1/db?timeout=soon", encryptionKey, "invalid duration"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +124,7 @@ func TestUsage(t *testing.T) {
 // The promise: a server that does not respond is an error that is not ErrUsage, and
 // shows no password.
 func TestNoServer(t *testing.T) {
-	for _, url := range []string{"postgres://user:hunter2@127.0.0.1:1/db", "mysql://user:hunter2@127.0.0.1:1/db"} {
+	for _, url := range []string{"postgres://user:hunter2@127.0.0.1:1/db", "mysql://user:hunter2@127.0.0.1:1/db", "redis://user:hunter2@127.0.0.1:1"} {
 		_, err := storeurl.Open(t.Context(), url, encryptionKey)
 		require.Error(t, err)
 		require.NotErrorIs(t, err, storeurl.ErrUsage)

@@ -48,7 +48,7 @@ func (c *call) renewer() (*renew.Renewer, error) {
 
 // commands returns all commands, in the order of the help.
 func commands() []command {
-	return slices.Concat(appCommands, appKeyCommands, signingKeyCommands, sessionCommands, storeCommands)
+	return slices.Concat(appCommands, appKeyCommands, signingKeyCommands, sessionCommands, importCommands, storeCommands)
 }
 
 // run runs the command that args name.

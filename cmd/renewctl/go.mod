@@ -5,13 +5,18 @@ go 1.25.0
 require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jwtrenew/renew v0.1.0-rc
+	github.com/jwtrenew/renew/jwtplus v0.1.0-rc
+	github.com/jwtrenew/renew/redisstore v0.1.0-rc // indirect
 	github.com/jwtrenew/renew/storeurl v0.1.0-rc
 	github.com/oklog/ulid/v2 v2.1.2
+	github.com/redis/go-redis/v9 v9.21.0 // indirect
 	github.com/stretchr/testify v1.12.1
+	go.uber.org/atomic v1.11.0 // indirect
 )
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.9 // indirect
 	github.com/go-sql-driver/mysql v1.10.1 // indirect
@@ -34,6 +39,10 @@ require (
 )
 
 replace github.com/jwtrenew/renew => ../../
+
+replace github.com/jwtrenew/renew/jwtplus => ../../jwtplus
+
+replace github.com/jwtrenew/renew/redisstore => ../../redisstore
 
 replace github.com/jwtrenew/renew/sqlstore => ../../sqlstore
 

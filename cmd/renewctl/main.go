@@ -15,6 +15,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	e := environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, now: time.Now}
+	if info, err := os.Stderr.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		e.terminal = os.Stderr
+	}
 	err := e.run(ctx, os.Args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "renewctl: %v\n", err)
@@ -32,5 +35,6 @@ type environment struct {
 	getenv         func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	terminal       io.Writer // for progress; nil: there is none
 	now            func() time.Time
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 
@@ -46,17 +45,13 @@ func (e environment) open(ctx context.Context, flag string, makes bool) (*storeu
 	return s, nil
 }
 
-// hasPassword reports whether a URL has a password, as far as it can be told: in
-// doubt it has one.
+// hasPassword reports whether a URL, or the MySQL driver's own form of one, has a
+// password. In doubt it has.
 func hasPassword(name string) bool {
 	scheme, rest, _ := strings.Cut(name, ":")
-	if scheme == "sqlite" || name == "" {
+	if scheme == "sqlite" {
 		return false
 	}
-	u, err := url.Parse(name)
-	if err != nil {
-		return true // such as the MySQL driver's own form
-	}
-	_, has := u.User.Password()
-	return has || u.Query().Has("password") || strings.Contains(rest, "(") && strings.Contains(rest, "@")
+	user, _, found := strings.Cut(rest, "@")
+	return found && strings.Contains(user, ":") || strings.Contains(rest, "password=")
 }

@@ -55,7 +55,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 
 	a := &api{appID: c.app.ID, logger: logger}
-	a.renewer, err = renew.New(s.Keys, s.Tokens, renew.WithRetryWindow(c.retryWindow), renew.WithEventFunc(a.logEvent))
+	for _, weakness := range s.Diagnosis {
+		logger.WarnContext(ctx, "store", "weakness", weakness)
+	}
+	a.renewer, err = renew.New(s.Keys, s.Tokens, renew.WithRetryWindow(c.retryWindow), renew.WithAhead(s.Ahead), renew.WithEventFunc(a.logEvent))
 	if err != nil {
 		return err
 	}
