@@ -158,7 +158,7 @@ func values() []value {
 		list = append(list, value{fmt.Sprintf("a hash of the bytes from %#x", first), func(s *renew.Session) {
 			s.IdempotencyKeyHash = nil
 			for i := range 32 {
-				s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, byte(first+i))
+				s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, byte(first+i)) //nolint:gosec // below 256
 			}
 		}})
 	}

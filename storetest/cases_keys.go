@@ -601,7 +601,7 @@ func manyAppKeys(e *keyEnv) {
 			}
 		}
 	})
-	t.app.KeyHashes = slices.Concat(append(hashes, t.app.KeyHashes)...)
+	t.app.KeyHashes = append(slices.Concat(hashes...), t.app.KeyHashes...)
 	t.is(e, "many AddAppKeys at once")
 }
 

@@ -328,9 +328,10 @@ func loginsAtOnce(e *tokenEnv) {
 			}
 			errs[i] = e.handle(i).CreateSession(e.ctx, fresh[i])
 		})
-		if errors.Join(append(errs, movedErr)...) != nil {
-			for i, err := range append(errs, movedErr) { // what happened is what is stored
-				s := append(slices.Clone(fresh), moved)[i]
+		all, sessions := slices.Concat(errs, []error{movedErr}), slices.Concat(fresh, []renew.Session{moved})
+		if errors.Join(all...) != nil {
+			for i, err := range all { // what happened is what is stored
+				s := sessions[i]
 				if got, readErr := e.a.Session(e.ctx, s.AppID, s.ID); err != nil && readErr == nil {
 					w[keyOf(s)] = got
 				}

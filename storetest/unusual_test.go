@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -95,7 +94,7 @@ var unusual = map[string]func(b *backing) renew.TokenStore{
 	"has a status for a canceled context": func(b *backing) renew.TokenStore {
 		return around(sound{b}, true, func(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("rpc error: code = Canceled desc = %v", err)
+				return errors.New("rpc error: code = Canceled desc = " + err.Error())
 			}
 			return nil
 		}, same)

@@ -30,6 +30,7 @@ type shell struct {
 	t     *testing.T
 	env   map[string]string
 	stdin string
+	now   func() time.Time // nil: time.Now
 }
 
 // run returns what renewctl prints.
@@ -38,10 +39,17 @@ func (s *shell) run(args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	e := environment{
 		getenv: func(name string) string { return s.env[name] },
-		stdin:  strings.NewReader(s.stdin), stdout: &stdout, stderr: &stderr, now: time.Now,
+		stdin:  strings.NewReader(s.stdin), stdout: &stdout, stderr: &stderr, now: s.clock,
 	}
 	err := e.run(s.t.Context(), args)
 	return stdout.String(), err
+}
+
+func (s *shell) clock() time.Time {
+	if s.now == nil {
+		return time.Now()
+	}
+	return s.now()
 }
 
 // ok runs a command that must succeed.
@@ -73,7 +81,7 @@ func (s *shell) renewer() *renew.Renewer {
 	stores, err := storeurl.Open(s.t.Context(), s.env[storeVariable], s.env[storeurl.EncryptionKeyVariable])
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { require.NoError(s.t, stores.Close()) })
-	r, err := renew.New(stores.Keys, stores.Tokens)
+	r, err := renew.New(stores.Keys, stores.Tokens, renew.WithClock(s.clock))
 	require.NoError(s.t, err)
 	return r
 }
@@ -266,6 +274,8 @@ func TestUsage(t *testing.T) {
 		"another store":            {"app list", "oracle://host", "is not one of"},
 		"a password in a flag":     {"app list -store postgres://renew:hunter2@127.0.0.1:1/renew", "", "has a password"},
 		"another one":              {"app list -store postgres://127.0.0.1:1/renew?password=hunter2", "", "has a password"},
+		"Redis":                    {"app list -store redis+sentinel://:hunter2@127.0.0.1:1,127.0.0.1:2/main", "", "has a password"},
+		"Redis's Sentinels":        {"app list -store redis+sentinel://127.0.0.1:1/main?sentinel_password=hunter2", "", "has a password"},
 		"the driver's own form":    {"app list -store mysql://renew:hunter2@tcp(127.0.0.1:1)/renew", "", "has a password"},
 		"an invalid app":           {"app create shop -auth-ttl 1500ms", "sqlite:" + file, "AuthTTL"},
 		"an unknown algorithm":     {"app create shop -alg HS256", "sqlite:" + file, "HS256"},
