@@ -23,7 +23,7 @@ func TestWait(t *testing.T) {
 			t.Parallel()
 			f, ctx := start(t), t.Context()
 			client := f.client(t)
-			wait := redisstore.WithWait(1, 200*time.Millisecond)
+			wait := redisstore.WithWait(1, 2*time.Second)
 			store := f.tokens(t, client, wait)
 			var all []renew.Session
 			for range 20 {
@@ -51,6 +51,7 @@ func TestWait(t *testing.T) {
 					s.Kill()
 				}
 			}
+			store = f.tokens(t, client, redisstore.WithWait(1, 200*time.Millisecond))
 			live := all[1]
 			next := successor(live)
 			require.ErrorIs(t, store.Rotate(ctx, live.TokenID, next), redisstore.ErrReplicas)

@@ -17,6 +17,7 @@ import (
 var outageCases = []testCase[*tokens]{
 	{name: "every-method", run: outage, serial: true},
 	{name: "new-handles", run: outageNewHandles, serial: true},
+	{name: "lost-replies", run: losesReplies, serial: true},
 }
 
 // outage makes every call while the backing store is unreachable, each on sessions

@@ -65,6 +65,7 @@ func keyLaws() []law[*keys] {
 		}},
 		{"K11", "an outage is a separate error, never one that the laws name, and what was stored is there after it", []testCase[*keys]{
 			{name: "every-method", run: keysOutage, serial: true},
+			{name: "lost-replies", run: keysLoseReplies, serial: true},
 		}},
 		{"K12", "VerificationKeys returns every key that still verifies, the published ones too, the active one first, and no other", []testCase[*keys]{
 			{name: "many", run: listsManyKeys},

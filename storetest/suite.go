@@ -45,6 +45,7 @@ type config struct {
 	slowness  float64
 	outage    func(testing.TB) (restore func())
 	crash     func(testing.TB)
+	proxy     *Proxy
 	apps      []string
 	listLimit int
 	seed      uint64
@@ -81,6 +82,20 @@ func WithOutage(cut func(tb testing.TB) (restore func())) Option {
 // that uses it.
 func WithCrash(crash func(tb testing.TB)) Option {
 	return func(c *config) { c.crash = crash }
+}
+
+// WithProxy lets the suite lose replies: the connections of every handle to the
+// server go through p, so that a call can be done without its client learning of it.
+// A client library that sends the call again is then told of a conflict with
+// itself, unless the store recognizes its own write. Without [WithOutage] the
+// proxy's [Proxy.Refuse] is the outage.
+func WithProxy(p *Proxy) Option {
+	return func(c *config) {
+		c.proxy = p
+		if c.outage == nil {
+			c.outage = func(testing.TB) (restore func()) { return p.Refuse() }
+		}
+	}
 }
 
 // WithListLimit says how many of a subject's sessions SubjectSessions returns at

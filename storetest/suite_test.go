@@ -65,7 +65,11 @@ func tryCase(tb testing.TB, store renew.TokenStore, law, name string, change fun
 	if change != nil {
 		change(&c)
 	}
-	s := newTokenSuite(func(testing.TB) renew.TokenStore { return store }, c)
+	return runCase(tb, newTokenSuite(func(testing.TB) renew.TokenStore { return store }, c), law, name)
+}
+
+func runCase[H any](tb testing.TB, s *suite[H], law, name string) result {
+	tb.Helper()
 	for _, l := range s.laws {
 		for _, c := range l.cases {
 			if l.id == law && c.name == name {

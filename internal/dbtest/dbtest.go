@@ -35,6 +35,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/jwtrenew/renew/storetest"
 )
 
 // The environment variables that the package's comment explains.
@@ -390,14 +392,14 @@ func (s *Server) exec(ctx context.Context, statement string) error {
 func (s *Server) DSN(database string) string { return s.target.dsn("", database) }
 
 // DSNThrough is the same for connections through a proxy of this server.
-func (s *Server) DSNThrough(p *Proxy, database string) string {
+func (s *Server) DSNThrough(p *storetest.Proxy, database string) string {
 	return s.target.dsn(p.Address(), database)
 }
 
 // NewProxy starts a proxy to the server. It closes when the test has ended.
-func (s *Server) NewProxy(tb testing.TB) *Proxy {
+func (s *Server) NewProxy(tb testing.TB) *storetest.Proxy {
 	tb.Helper()
-	return newProxy(tb, s.target.network, s.target.address)
+	return storetest.NewProxy(tb, s.target.address)
 }
 
 // Command returns a program of the server's, such as pg_dump, from where the
