@@ -25,6 +25,7 @@ type form struct {
 	servers []*redistest.Server // that hold data
 	settle  func(tb testing.TB) // waits until all is as after a start
 	options redis.UniversalOptions
+	proxy   *storetest.Proxy // before the server, if there is one; it loses replies
 }
 
 // slowly is for how long a server may be away before it is replaced, in tests that
@@ -34,19 +35,23 @@ const slowly = 20 * time.Second
 func oneServer(tb testing.TB) *form {
 	tb.Helper()
 	s := redistest.Start(tb)
-	return &form{"one", []*redistest.Server{s}, func(testing.TB) {}, redis.UniversalOptions{Addrs: []string{s.Addr()}}}
+	p := storetest.NewProxy(tb, s.Addr())
+	return &form{
+		name: "one", servers: []*redistest.Server{s}, settle: func(testing.TB) {},
+		options: redis.UniversalOptions{Addrs: []string{p.Address()}}, proxy: p,
+	}
 }
 
 func sentinel(tb testing.TB) *form {
 	tb.Helper()
 	s := redistest.StartSentinel(tb, slowly)
-	return &form{"Sentinel", s.Servers, s.Settle, redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
+	return &form{name: "Sentinel", servers: s.Servers, settle: s.Settle, options: redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
 }
 
 func cluster(tb testing.TB) *form {
 	tb.Helper()
 	c := redistest.StartCluster(tb, slowly)
-	return &form{"Cluster", c.Servers, c.Settle, redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}}
+	return &form{name: "Cluster", servers: c.Servers, settle: c.Settle, options: redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}}
 }
 
 // client is another process's.
@@ -54,7 +59,7 @@ func (f *form) client(tb testing.TB, change ...func(*redis.UniversalOptions)) re
 	tb.Helper()
 	options := f.options
 	options.PoolSize = 16
-	options.DialerRetries = 1 // a server that is away is soon known to be
+	options.DialerRetries, options.MaxRetryBackoff = 1, 20*time.Millisecond // a server that is away is soon known to be
 	for _, c := range change {
 		c(&options)
 	}
@@ -113,7 +118,7 @@ func (f *form) start(tb testing.TB) {
 
 // failures are the ways in which Redis can fail, without a failover.
 func (f *form) failures() []storetest.Option {
-	return []storetest.Option{
+	opts := []storetest.Option{
 		storetest.WithSlowness(3),
 		storetest.WithOutage(func(tb testing.TB) func() {
 			f.kill()
@@ -124,4 +129,8 @@ func (f *form) failures() []storetest.Option {
 			f.start(tb)
 		}),
 	}
+	if f.proxy != nil {
+		opts = append(opts, storetest.WithProxy(f.proxy))
+	}
+	return opts
 }

@@ -93,6 +93,18 @@ func (b backend) empty(tb testing.TB) *database {
 // open returns a pool of its own, as another process would have.
 func (d *database) open(tb testing.TB) *sql.DB { return d.openDSN(tb, d.dsn) }
 
+// throughProxy has open go through a proxy from now on, which loses replies. SQLite
+// has none.
+func (d *database) throughProxy(tb testing.TB) []storetest.Option {
+	tb.Helper()
+	if d.server == nil {
+		return nil
+	}
+	p := d.server.NewProxy(tb)
+	d.dsn = d.server.DSNThrough(p, d.name)
+	return []storetest.Option{storetest.WithProxy(p)}
+}
+
 func (d *database) openDSN(tb testing.TB, dsn string) *sql.DB {
 	tb.Helper()
 	db, err := sql.Open(d.driver, dsn)

@@ -22,9 +22,10 @@ var listLimit = storetest.WithListLimit(sqlstore.MaxSubjectSessions)
 func TestTokenStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
+		proxied := d.throughProxy(t)
 		open := func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, d.open(tb)) }
 		if d.server != nil {
-			storetest.TestTokenStore(t, open, append(d.failures(), listLimit)...)
+			storetest.TestTokenStore(t, open, append(append(d.failures(), listLimit), proxied...)...)
 			return
 		}
 		process := storetest.StartProcess(t, d.name)
@@ -81,7 +82,8 @@ func TestSQLiteOutage(t *testing.T) {
 func TestKeyStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
+		proxied := d.throughProxy(t)
 		db := d.breakable()
-		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, d.failures()...)
+		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, append(d.failures(), proxied...)...)
 	})
 }
