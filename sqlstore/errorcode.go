@@ -84,13 +84,24 @@ func sqliteCode(err error) string {
 	return strconv.FormatUint(code&0xff, 10)
 }
 
-// findCode returns the first of these methods or fields that an error in the chain
+// findCode returns the first of these methods or fields that an error in the tree
 // has and that is a whole number.
 func findCode(err error, names ...string) string {
-	for ; err != nil; err = errors.Unwrap(err) {
-		v := reflect.ValueOf(err)
-		for _, name := range names {
-			if code := number(member(v, name)); code != "" {
+	if err == nil {
+		return ""
+	}
+	v := reflect.ValueOf(err)
+	for _, name := range names {
+		if code := number(member(v, name)); code != "" {
+			return code
+		}
+	}
+	switch wrapper := err.(type) { //nolint:errorlint // it walks the tree itself
+	case interface{ Unwrap() error }:
+		return findCode(wrapper.Unwrap(), names...)
+	case interface{ Unwrap() []error }:
+		for _, err := range wrapper.Unwrap() {
+			if code := findCode(err, names...); code != "" {
 				return code
 			}
 		}

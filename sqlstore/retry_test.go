@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -121,6 +122,7 @@ func TestClasses(t *testing.T) {
 		{SQLite, ncrucesError(19 | 6<<8), duplicate},
 		{SQLite, ncrucesError(5 | 1<<8), undone},
 		{SQLite, fmt.Errorf("wrapped: %w", ncrucesError(8)), unfit},
+		{SQLite, errors.Join(io.EOF, ncrucesError(19|6<<8)), duplicate},
 		{SQLite, io.EOF, broken},
 		{SQLite, nil, other},
 	} {

@@ -52,7 +52,6 @@ func TestSettingsThatDoHarm(t *testing.T) {
 		sqlstore.SQLite: {
 			{"query_only", "1"},
 			{"synchronous", "off"},
-			{"synchronous", "normal"},
 		},
 	}
 	onEach(t, func(t *testing.T, d *database) {
@@ -108,6 +107,8 @@ func TestSettingsThatDoNot(t *testing.T) {
 			{"max_statement_time", "60"},
 		},
 		sqlstore.SQLite: {
+			{"synchronous", "normal"},
+			{"synchronous", "extra"},
 			{"case_sensitive_like", "1"},
 			{"foreign_keys", "1"},
 			{"recursive_triggers", "1"},

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 )
@@ -43,8 +44,11 @@ func checkSQLite(ctx context.Context, c *checker) error {
 		return fmt.Errorf("the database's encoding is %s, but must be UTF-8", set["encoding"])
 	case !inMemory && (set["journal_mode"] == "memory" || set["journal_mode"] == "off"):
 		return fmt.Errorf("the pragma journal_mode is %s, so that a crash destroys the database; leave it at WAL", set["journal_mode"])
-	case !inMemory && synchronous < 2:
-		return fmt.Errorf("the pragma synchronous is %d, so that a crash of the machine takes back what was acknowledged; leave it at FULL", synchronous)
+	case !inMemory && synchronous == 0:
+		return errors.New("the pragma synchronous is OFF, so that a crash of the machine may destroy the database; set it to FULL")
+	case !inMemory && synchronous == 1: // the default of some drivers
+		slog.Default().WarnContext(ctx, "sqlstore: the pragma synchronous is NORMAL, so that a crash of the machine, though not of the process, "+
+			"takes back what was acknowledged; set it to FULL")
 	}
 	if c.tables && inMemory {
 		return checkMemory(ctx, c)

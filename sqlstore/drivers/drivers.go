@@ -1,0 +1,70 @@
+// Package drivers holds the tests that run package sqlstore with every driver that
+// it knows. It is a module so that the drivers are in no user's dependencies.
+package drivers
+
+import (
+	"database/sql"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/sqlstore"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+// Test holds both stores to their laws, on an empty database.
+func Test(t *testing.T, dialect sqlstore.Dialect, open func() (*sql.DB, error), opts ...sqlstore.Option) {
+	t.Helper()
+	pool := func(tb testing.TB) *sql.DB {
+		tb.Helper()
+		db, err := open()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = db.Close() })
+		db.SetMaxOpenConns(8)
+		db.SetMaxIdleConns(8)
+		return db
+	}
+	require.NoError(t, sqlstore.Migrate(t.Context(), pool(t), dialect))
+	storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
+		store, err := sqlstore.NewTokenStore(tb.Context(), pool(tb), dialect, opts...)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = store.Close() })
+		return store
+	}, storetest.WithSlowness(3))
+	testKeys(t, pool(t), dialect, opts...)
+}
+
+func testKeys(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, opts ...sqlstore.Option) {
+	t.Helper()
+	ctx := t.Context()
+	encrypter, err := sqlstore.NewEncrypter(make([]byte, sqlstore.EncryptionKeyBytes))
+	require.NoError(t, err)
+	keys, err := sqlstore.NewKeyStore(ctx, db, dialect, encrypter, opts...)
+	require.NoError(t, err)
+	defer func() { _ = keys.Close() }()
+	app := renew.App{ID: "app", Issuer: "issuer"}
+	require.NoError(t, keys.CreateApp(ctx, app))
+	require.ErrorIs(t, keys.CreateApp(ctx, app), renew.ErrAppExists)
+	for range 2 {
+		key, err := renew.GenerateSigningKey(renew.ES256)
+		require.NoError(t, err)
+		require.NoError(t, keys.PublishSigningKey(ctx, app.ID, key))
+		require.ErrorIs(t, keys.PublishSigningKey(ctx, app.ID, key), renew.ErrKeyExists)
+		require.NoError(t, keys.RotateSigningKey(ctx, app.ID, key, time.Now()))
+		active, err := keys.SigningKey(ctx, app.ID)
+		require.NoError(t, err)
+		require.Equal(t, key.KeyID(), active.KeyID())
+	}
+	all, err := keys.VerificationKeys(ctx, app.ID)
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	n, err := keys.DeleteExpiredKeys(ctx, time.Now().AddDate(1, 0, 0))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
