@@ -36,9 +36,7 @@ func galera(t *testing.T, n int) []*database {
 // and that clients who renew through all of them while one after the other is
 // killed are neither given two successors nor logged out.
 func TestGalera(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a cluster of three servers")
-	}
+	needsAllRounds(t)
 	nodes := galera(t, 3)
 	nodes[0].prepare(t)
 	_, err := sqlstore.NewTokenStore(t.Context(), nodes[0].openDSN(t, nodes[0].dsn+"?wsrep_sync_wait=1"), sqlstore.MySQL)
@@ -116,7 +114,7 @@ func changeThroughAll(t *testing.T, nodes []*database) {
 
 func renewThroughKills(t *testing.T, nodes []*database) {
 	seed, kills := seed(t), rounds.Of(t, 2)
-	const users = 16
+	const users = 64
 	var servers []server
 	for _, node := range nodes {
 		servers = append(servers, node.newRenewer(t, node.dsn+"?timeout=2s&readTimeout=8s&writeTimeout=8s"))
