@@ -35,6 +35,7 @@ func (r *runner) start(ctx context.Context, prepare func(context.Context) error)
 	if err == nil {
 		err = r.probe(bounded)
 	}
+	err = r.poolerError(err)
 	var network net.Error
 	if err != nil && ctx.Err() == nil && (bounded.Err() != nil || errors.Is(err, context.DeadlineExceeded) || r.code(err) == "" && errors.As(err, &network)) {
 		return fmt.Errorf("%w (the data source name should have a connect timeout, and where the driver has them read and write timeouts: "+
@@ -136,4 +137,14 @@ func (c *checker) settings(ctx context.Context, query string) (map[string]string
 		return nil, fmt.Errorf("read the settings of the connection: %w", err)
 	}
 	return settings, nil
+}
+
+// poolerError says what to do about a prepared statement that is not there, or is
+// there already.
+func (r *runner) poolerError(err error) error {
+	if r.classify(err) != stale {
+		return err
+	}
+	return fmt.Errorf("a pooler cannot keep prepared statements: use PgBouncer's session mode, or version 1.21 with max_prepared_statements above zero, "+
+		"or WithoutPreparedStatements with the driver's setting: %w", err)
 }

@@ -60,7 +60,7 @@ func Migrate(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Option) e
 func (c config) migrate(ctx context.Context, db *sql.DB, all []migration) error {
 	r := newRunner(c, db)
 	if err := c.dialect.check(ctx, &checker{r, false}); err != nil {
-		return err
+		return r.poolerError(err)
 	}
 	// An account that may only read and write the tables need not do more.
 	if version, err := c.version(ctx, db); err == nil && version == len(all)-1 {

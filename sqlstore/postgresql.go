@@ -133,20 +133,15 @@ func checkPooler(ctx context.Context, c *checker) error {
 	}
 	defer func() { _ = second.Rollback() }() // nothing to keep
 	if err := runOnce(ctx, textOn{second, query}); err != nil {
-		return c.poolerError(err)
+		return err
 	}
 	// A pooler with one connection has the first one wait for the second.
 	brief, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := runOnce(brief, on); err != nil && brief.Err() == nil {
-		return c.poolerError(err)
+		return err
 	}
 	return nil
-}
-
-func (c *checker) poolerError(err error) error {
-	return fmt.Errorf("a prepared statement is not there: behind PgBouncer use its session mode, or version 1.21 with max_prepared_statements above zero, "+
-		"or WithoutPreparedStatements with the driver's setting: %w", err)
 }
 
 func runOnce(ctx context.Context, on querier) error {
