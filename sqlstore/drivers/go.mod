@@ -6,7 +6,7 @@ require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jwtrenew/renew v0.1.0-rc
-	github.com/jwtrenew/renew/sqlstore v0.0.0
+	github.com/jwtrenew/renew/sqlstore v0.1.0-rc
 	github.com/lib/pq v1.10.9
 	github.com/mattn/go-sqlite3 v1.14.32
 	github.com/ncruces/go-sqlite3 v0.30.0
