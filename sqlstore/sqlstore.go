@@ -30,28 +30,33 @@
 // claim in what this package adds to it.
 //
 // A statement is repeated where that cannot do harm: when the database says that
-// it has undone it, as after a deadlock, and a read or a revocation also when the
-// connection broke. A rotation or a new session whose connection broke is not
-// repeated: whether it happened is unknown, the error says so, and the Renewer
-// finds out.
+// it has undone it, as after a deadlock; on another connection, when the one that
+// it ran on is read-only or has lost its prepared statements; and a read or a
+// revocation also when the connection broke. A rotation or a new session whose
+// connection broke is not repeated: whether it happened is unknown, the error says
+// so, and the Renewer reads the session again.
+//
+// Waiting for a connection ends with the context. A statement that has begun is
+// finished under a timeout: see [WithStatementTimeout].
 //
 // # Databases
 //
-// PostgreSQL: version 12 or later, with the encoding UTF8. Behind PgBouncer use
-// its session mode, or let it track prepared statements.
+// The constructors check the settings that these databases need, and docs/stores.md
+// lists them.
+//
+// PostgreSQL: version 12 or later, with the encoding UTF8 and the default isolation
+// READ COMMITTED. Behind PgBouncer use its session mode, let it track prepared
+// statements, or see [WithoutPreparedStatements].
 //
 // MySQL 8.0 or later, MariaDB 10.5 or later: turn on the binary log, with
 // sync_binlog = 1, and leave innodb_flush_log_at_trx_commit = 1. Otherwise a
 // crash of the server can take back a rotation that another request has read
-// already: docs/stores.md says more. No setting of the connection matters,
-// clientFoundRows least of all.
+// already: docs/stores.md says more.
 //
-// SQLite: 3.37 or later. Every connection needs a busy timeout, and the stores
-// refuse one without; with modernc.org/sqlite the data source name is
-// "file:renew.db?_pragma=busy_timeout(2000)". A statement waits that long for
-// another process that writes, and is tried six times; while it waits it does not
-// hear its context. Migrate turns on the write-ahead log, which the file then
-// keeps. The package's own transactions begin with a write, so that the driver
-// need not make them immediate. Leave synchronous as it is: a rotation must be on
-// the disk before it is answered.
+// SQLite: 3.37 or later. Every connection needs a busy timeout; with
+// modernc.org/sqlite the data source name is
+// "file:renew.db?_pragma=busy_timeout(2000)". Migrate turns on the write-ahead log,
+// which the file then keeps. The package's transactions begin with a write, so that
+// the driver need not make them immediate. Leave synchronous at FULL: a rotation
+// must be on the disk before it is acknowledged.
 package sqlstore
