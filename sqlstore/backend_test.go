@@ -14,6 +14,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/jwtrenew/renew/internal/dbtest"
+	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/sqlstore"
 	"github.com/jwtrenew/renew/storetest"
 )
@@ -150,21 +151,30 @@ func (d *database) breakable() func(tb testing.TB) *sql.DB {
 // that does other things too.
 var slowness = storetest.WithSlowness(3)
 
+// fewerRounds makes a part of the rounds, except where all are asked for: under the
+// race detector, which slows SQLite in Go most, all take minutes.
+func fewerRounds(tb testing.TB) storetest.Option {
+	tb.Helper()
+	return storetest.WithRounds(max(0.3, rounds.Share(tb)))
+}
+
 // failures are the ways in which the database can fail. SQLite has no server to
 // kill: its driver stands in for a disk that is gone. What a kill of the process
 // leaves is another test's, TestKilledRenewals.
-func (d *database) failures() []storetest.Option {
+func (d *database) failures(tb testing.TB) []storetest.Option {
+	tb.Helper()
 	if d.server == nil {
-		return []storetest.Option{slowness, storetest.WithOutage(func(testing.TB) func() {
+		return []storetest.Option{slowness, fewerRounds(tb), storetest.WithOutage(func(testing.TB) func() {
 			d.broken.Store(true)
 			return func() { d.broken.Store(false) }
 		})}
 	}
 	if !d.server.IsPrivate() {
-		return []storetest.Option{slowness} // it runs on: what is not ours is not killed
+		return []storetest.Option{slowness, fewerRounds(tb)} // it runs on: what is not ours is not killed
 	}
 	return []storetest.Option{
 		slowness,
+		fewerRounds(tb),
 		storetest.WithOutage(func(tb testing.TB) func() {
 			d.server.Kill(tb)
 			return func() { d.server.Start(tb) }

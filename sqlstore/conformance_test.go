@@ -25,7 +25,7 @@ func TestTokenStoreLaws(t *testing.T) {
 		proxied := d.throughProxy(t)
 		open := func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, d.open(tb)) }
 		if d.server != nil {
-			storetest.TestTokenStore(t, open, append(append(d.failures(), listLimit), proxied...)...)
+			storetest.TestTokenStore(t, open, append(append(d.failures(t), listLimit), proxied...)...)
 			return
 		}
 		process := storetest.StartProcess(t, d.name)
@@ -35,7 +35,7 @@ func TestTokenStoreLaws(t *testing.T) {
 				return process.Open(tb)
 			}
 			return open(tb)
-		}, slowness, listLimit, storetest.WithCrash(process.Crash))
+		}, slowness, fewerRounds(t), listLimit, storetest.WithCrash(process.Crash))
 	})
 }
 
@@ -84,6 +84,6 @@ func TestKeyStoreLaws(t *testing.T) {
 		d.migrate(t, d.open(t))
 		proxied := d.throughProxy(t)
 		db := d.breakable()
-		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, append(d.failures(), proxied...)...)
+		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, append(d.failures(t), proxied...)...)
 	})
 }

@@ -130,7 +130,8 @@ func findDialect(name Dialect) (*dialect, error) {
 
 // render returns a statement as the dialect writes it, on tables with this prefix.
 // Statements have ? for every argument, {name} for a table, {least} for the
-// smaller of two values, and {count} behind the columns that a write sets.
+// smaller of two values, {list} for the limit of a list, and {count} behind the columns
+// that a write sets.
 func (d *dialect) render(statement, prefix string) string {
 	statement = strings.NewReplacer(
 		"{sessions}", prefix+"sessions",
@@ -139,6 +140,7 @@ func (d *dialect) render(statement, prefix string) string {
 		"{schema}", prefix+"schema",
 		"{least}", d.least,
 		"{count}", d.count,
+		"{list}", strconv.Itoa(MaxSubjectSessions),
 	).Replace(statement)
 	var b strings.Builder
 	for i, part := range strings.Split(statement, "?") {

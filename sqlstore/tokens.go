@@ -63,7 +63,7 @@ const (
 
 	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}
 		WHERE app_id = ? AND subject = ? AND revoked_at IS NULL AND expires_at > ? AND (ends_at IS NULL OR ends_at > ?)
-		ORDER BY created_at DESC, id DESC LIMIT ?`
+		ORDER BY created_at DESC, id DESC LIMIT {list}` // as text: SQLite prepares a statement again for another limit
 	readLiveIDs   = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NULL LIMIT ?`
 	readRevokedID = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NOT NULL LIMIT 1`
 	touchRevoked  = `UPDATE {sessions} SET revoked_at = revoked_at{count} WHERE app_id = ? AND id = ? AND revoked_at IS NOT NULL`
@@ -241,7 +241,7 @@ func (s *sessions) SubjectSessions(ctx context.Context, appID, subject string, a
 			all = append(all, session)
 		}
 		return rows.Err()
-	}, appID, subject, at.UnixMilli(), at.UnixMilli(), MaxSubjectSessions)
+	}, appID, subject, at.UnixMilli(), at.UnixMilli())
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: read sessions of subject: %w", err)
 	}

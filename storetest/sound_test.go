@@ -246,8 +246,7 @@ func (p *patched) DeleteExpired(ctx context.Context, before time.Time, limit int
 // withFewerRounds shortens the search for races in a store that has none, except
 // where all rounds are asked for: see internal/rounds.
 func withFewerRounds(tb testing.TB) Option {
-	share := rounds.Share(tb)
-	return func(c *config) { c.effort = share }
+	return WithRounds(rounds.Share(tb))
 }
 
 // TestSoundStore shows that a correct store passes, with every law tested and

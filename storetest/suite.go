@@ -105,6 +105,13 @@ func WithListLimit(n int) Option {
 	return func(c *config) { c.listLimit = n }
 }
 
+// WithRounds has the cases that look for races make this share of their rounds,
+// above 0 and at most 1, for quick runs of a suite that takes minutes. Default: 1.
+// A store that is released should have passed with all of them.
+func WithRounds(share float64) Option {
+	return func(c *config) { c.effort = share }
+}
+
 func newConfig(opts []Option) config {
 	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, recovery: recoveryLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
 	for _, opt := range opts {

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/sqlstore"
 	"github.com/jwtrenew/renew/storetest"
 )
@@ -36,8 +37,18 @@ func Test(t *testing.T, dialect sqlstore.Dialect, open func() (*sql.DB, error), 
 		}
 		tb.Cleanup(func() { _ = store.Close() })
 		return store
-	}, storetest.WithSlowness(3))
+	}, storetest.WithSlowness(3), storetest.WithRounds(share(t)), storetest.WithListLimit(sqlstore.MaxSubjectSessions))
 	testKeys(t, pool(t), dialect, opts...)
+}
+
+// share is the part of the rounds that a run makes: what a driver does wrong shows
+// without a race.
+func share(t *testing.T) float64 {
+	t.Helper()
+	if testing.Short() {
+		return 0.02
+	}
+	return max(0.2, rounds.Share(t))
 }
 
 func testKeys(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, opts ...sqlstore.Option) {
