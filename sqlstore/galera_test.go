@@ -113,7 +113,7 @@ func changeThroughAll(t *testing.T, nodes []*database) {
 }
 
 func renewThroughKills(t *testing.T, nodes []*database) {
-	seed, kills := seed(t), rounds.Of(t, 2)
+	seed, kills := seed(t), failovers(t)
 	const users = 64
 	var servers []server
 	for _, node := range nodes {
