@@ -33,24 +33,38 @@ func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit 
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	p := purge{TokenStore: s, before: ceilMillis(before), from: math.MinInt64}
-	for more := true; more && p.deleted < limit; {
-		var err error
-		if more, err = p.batch(ctx, min(limit-p.deleted, purgeBatch)); err != nil {
+	began := s.purged.Swap(0)
+	if began == 0 {
+		began = fromStart
+	}
+	p := purge{TokenStore: s, before: ceilMillis(before), from: began}
+	for p.deleted < limit {
+		more, err := p.batch(ctx, min(limit-p.deleted, purgeBatch))
+		switch {
+		case err != nil:
 			return p.deleted, fmt.Errorf("sqlstore: delete expired sessions: %w", err)
+		case more:
+		case began == fromStart:
+			return p.deleted, ctx.Err()
+		default: // some may have ended since, earlier than where this call began
+			began, p.from = fromStart, fromStart
 		}
 	}
+	s.purged.Store(p.from)
 	return p.deleted, ctx.Err()
 }
 
-// purge is one call of DeleteExpired. Each batch begins where the last one ended:
-// a database that keeps what was deleted for an older snapshot would read it again
-// each time.
+// purge is one call of DeleteExpired. Each batch begins where the last one ended, and
+// each call where one ended that has reached its limit: a database that keeps what
+// was deleted for an older snapshot would read it again each time.
 type purge struct {
 	*TokenStore
 	before, from int64 // purge_at, in milliseconds
 	deleted      int
 }
+
+// fromStart is before every purge_at.
+const fromStart = math.MinInt64
 
 // ceilMillis returns the first millisecond that is not before t.
 func ceilMillis(t time.Time) int64 {

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -187,4 +188,49 @@ func TestPurgeCost(t *testing.T) {
 		require.Contains(t, plan, "renew_sessions_by_purge")
 		require.NotContains(t, plan, "Seq Scan")
 	})
+}
+
+// TestPurgeBesideASnapshot promises that a purge does not read again and again what
+// it has deleted, where a snapshot keeps that: neither its next batch nor the next
+// call, after one that has reached its limit.
+func TestPurgeBesideASnapshot(t *testing.T) {
+	ctx := t.Context()
+	d := backends[1].empty(t)
+	const sessions, limit = 10000, 1000
+	plain, db := d.open(t), d.open(t)
+	d.migrate(t, plain)
+	store := d.tokenStore(t, db)
+	fill(t, plain, store, newSession("template"), sessions)
+	for _, statement := range []string{
+		`UPDATE renew_sessions s SET purge_at = purge_at - n
+			FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM renew_sessions) numbered WHERE numbered.id = s.id`,
+		"VACUUM (ANALYZE) renew_sessions",
+	} {
+		_, err := plain.Exec(statement)
+		require.NoError(t, err)
+	}
+	snapshot, err := d.open(t).BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	require.NoError(t, err)
+	defer func() { _ = snapshot.Rollback() }()
+	var n int
+	require.NoError(t, snapshot.QueryRow("SELECT COUNT(*) FROM renew_sessions").Scan(&n))
+	require.Equal(t, sessions, n)
+	const read = "SELECT COALESCE(SUM(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname = 'renew_sessions_by_purge'"
+	before := count(t, plain, read)
+	deleted := 0
+	for n := limit; n == limit; deleted += n {
+		n, err = store.DeleteExpired(ctx, base.AddDate(1, 0, 0), limit)
+		require.NoError(t, err)
+	}
+	require.Equal(t, sessions, deleted)
+	require.NoError(t, db.Close()) // the connections report what they have read when they end
+	require.Eventually(t, func() bool { return count(t, plain, read)-before >= sessions }, 10*time.Second, 10*time.Millisecond)
+	var entries int
+	require.Eventually(t, func() bool {
+		last := entries
+		entries = count(t, plain, read) - before
+		return entries == last
+	}, 10*time.Second, 200*time.Millisecond)
+	t.Logf("%d sessions deleted, %d index entries read", deleted, entries)
+	require.LessOrEqual(t, entries, 3*sessions)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -30,6 +31,8 @@ type TokenStore struct {
 	sessions
 	run *runner
 	due *stmt
+
+	purged atomic.Int64 // where the next DeleteExpired begins; 0: at the start
 }
 
 // sessions are the statements for sessions, on a pool or in a transaction.
