@@ -37,7 +37,7 @@ func (r *runner) start(ctx context.Context, prepare func(context.Context) error)
 	}
 	err = r.poolerError(err)
 	var network net.Error
-	if err != nil && ctx.Err() == nil && (bounded.Err() != nil || errors.Is(err, context.DeadlineExceeded) || r.code(err) == "" && errors.As(err, &network)) {
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) && (bounded.Err() != nil || errors.Is(err, context.DeadlineExceeded) || r.code(err) == "" && errors.As(err, &network)) {
 		return fmt.Errorf("%w (the data source name should have a connect timeout, and where the driver has them read and write timeouts: "+
 			"without them a pool does not recover from a network that drops packets)", err)
 	}

@@ -383,3 +383,51 @@ func TestRevokeSubjectConfirms(t *testing.T) {
 		require.Equal(t, base, got.RevokedAt, "the first time stays")
 	})
 }
+
+// TestSilentNetwork promises that a pool whose network drops packets for a while
+// works again soon after, with the timeouts in the data source name that the
+// documentation asks for, though all its connections are dead and none is closed;
+// and that a store which cannot be made for such a network says what to set.
+func TestSilentNetwork(t *testing.T) {
+	onServers(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		const connections = 4
+		d.migrate(t, d.open(t))
+		proxy := d.server.NewProxy(t)
+		dsn := d.server.DSNThrough(proxy, d.name) + map[sqlstore.Dialect]string{
+			sqlstore.PostgreSQL: "&connect_timeout=1",
+			sqlstore.MySQL:      "?timeout=1s&readTimeout=1s&writeTimeout=1s",
+		}[d.dialect]
+		db := d.openDSN(t, dsn)
+		db.SetMaxOpenConns(connections)
+		store := d.tokenStore(t, db, sqlstore.WithStatementTimeout(time.Second))
+		s := newSession("session")
+		require.NoError(t, store.CreateSession(ctx, s))
+		read := func(callers int) (failed int) {
+			errs := make(chan error, callers)
+			for range callers {
+				go func() {
+					brief, cancel := context.WithTimeout(ctx, 2*time.Second)
+					defer cancel()
+					_, err := store.Session(brief, s.AppID, s.ID)
+					errs <- err
+				}()
+			}
+			for range callers {
+				if <-errs != nil {
+					failed++
+				}
+			}
+			return failed
+		}
+		require.Zero(t, read(2*connections))
+		restore := proxy.Silence()
+		require.Equal(t, 2*connections, read(2*connections))
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := sqlstore.NewTokenStore(brief, d.openDSN(t, d.server.DSNThrough(proxy, d.name)), d.dialect)
+		require.ErrorContains(t, err, "connect timeout")
+		restore()
+		require.Eventually(t, func() bool { return read(2*connections) == 0 }, 20*time.Second, 50*time.Millisecond)
+	})
+}

@@ -19,9 +19,10 @@ type Proxy struct {
 	network, address string // of the server
 
 	mu       sync.Mutex
-	open     map[net.Conn]bool // both ends of every connection
+	open     map[net.Conn]bool // both ends of every connection; true: silenced
 	closed   bool
 	refusing int           // how many Refuses are not over
+	silence  int           // the same of Silence
 	delay    time.Duration // of what the server sends
 	losing   bool
 	skip     int // replies that pass before the one that is lost
@@ -74,6 +75,29 @@ func (p *Proxy) Refuse() (restore func()) {
 		defer p.mu.Unlock()
 		p.refusing--
 	})
+}
+
+// Silence has the proxy drop packets, as a firewall does that has forgotten its
+// connections: they stay open and pass nothing, old ones and new ones. After restore
+// new ones pass again; those that were silenced never do.
+func (p *Proxy) Silence() (restore func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silence++
+	for conn := range p.open {
+		p.open[conn] = true
+	}
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.silence--
+	})
+}
+
+func (p *Proxy) silenced(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[conn]
 }
 
 // Delay holds back for d each piece that the server sends from now on. Zero: not at
@@ -146,15 +170,28 @@ func (p *Proxy) serve(client net.Conn) {
 	if !p.add(client, server) {
 		return
 	}
-	var requests sync.WaitGroup
-	requests.Go(func() {
-		_, _ = io.Copy(server, client) // how it ends is no error
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		_, _ = io.Copy(requests{p, server}, client) // how it ends is no error
 		_ = server.Close()
 	})
 	_, _ = io.Copy(replies{p, client}, server)
 	_ = client.Close()
-	requests.Wait()
+	sending.Wait()
 	p.remove(client, server)
+}
+
+// requests passes on what the client sends, or does not.
+type requests struct {
+	proxy  *Proxy
+	server net.Conn
+}
+
+func (r requests) Write(piece []byte) (int, error) {
+	if r.proxy.silenced(r.server) {
+		return len(piece), nil
+	}
+	return r.server.Write(piece)
 }
 
 // replies passes on what the server sends, or does not.
@@ -166,6 +203,9 @@ type replies struct {
 var errReplyLost = errors.New("the reply is lost")
 
 func (r replies) Write(piece []byte) (int, error) {
+	if r.proxy.silenced(r.client) {
+		return len(piece), nil
+	}
 	delay, lost := r.proxy.reply()
 	if lost {
 		return 0, errReplyLost
@@ -181,7 +221,7 @@ func (p *Proxy) add(conns ...net.Conn) bool {
 		return false
 	}
 	for _, conn := range conns {
-		p.open[conn] = true
+		p.open[conn] = p.silence > 0
 	}
 	return true
 }

@@ -39,6 +39,7 @@ func echo(t *testing.T) string {
 // line is a connection to an echo server, made again when it is broken.
 type line struct {
 	address string
+	limit   time.Duration // for a reply; zero: none
 	mu      sync.Mutex
 	conn    net.Conn
 }
@@ -53,6 +54,13 @@ func (l *line) ask() error {
 			return err
 		}
 		l.conn = conn
+	}
+	deadline := time.Time{}
+	if l.limit > 0 {
+		deadline = time.Now().Add(l.limit)
+	}
+	if err := l.conn.SetDeadline(deadline); err != nil {
+		return err
 	}
 	_, err := io.WriteString(l.conn, "a line\n")
 	if err == nil {
@@ -107,6 +115,15 @@ func TestProxy(t *testing.T) {
 	want("after stop", first, true)
 	want("after stop", first, true)
 	want("after stop", first, true)
+
+	restore = p.Silence()
+	for what, l := range map[string]*line{"an old connection": first, "a new one": {address: p.Address()}} {
+		l.limit = 20 * time.Millisecond
+		want(what+" while packets are dropped", l, false)
+		l.limit = 0
+	}
+	restore()
+	want("a new connection afterwards", first, true)
 
 	const delay = 20 * time.Millisecond
 	p.Delay(delay)
