@@ -64,7 +64,10 @@ var dialects = map[Dialect]*dialect{
 			"57P01": broken,    // the server shuts down
 			"57P02": broken,    // crashed
 			"57P03": broken,    // starts
+			"57P05": broken,    // the connection was idle for too long
+			"25P03": broken,    // the same, in a transaction
 			"25006": unfit,     // read-only
+			"25P02": unfit,     // the connection was left in a transaction that has failed
 			"0A000": stale,     // a prepared statement returns other types than it did
 			"26000": stale,     // a prepared statement is not there
 			"08P01": stale,     // the same, from a pooler
@@ -87,11 +90,15 @@ var dialects = map[Dialect]*dialect{
 			"1062": duplicate,
 			"1213": undone, // deadlock; on a cluster, certification failure
 			"1020": undone, // MariaDB: the row has changed since the snapshot
+			"3101": undone, // MySQL: group replication has rolled it back
 			"1053": broken, // the server shuts down
 			"1927": broken, // MariaDB: the connection was killed
+			"4031": broken, // MySQL: the connection was idle for too long
 			"1290": unfit,  // an option such as --read-only
 			"1792": unfit,  // a read-only transaction
 			"1836": unfit,  // read-only mode
+			"1874": unfit,  // InnoDB is read-only
+			"1223": unfit,  // the connection holds a read lock
 			"1047": unfit,  // Galera: the node is not part of the cluster
 			"1243": stale,  // a prepared statement is not there
 			"1615": stale,  // a prepared statement needs to be prepared again
@@ -114,6 +121,8 @@ var dialects = map[Dialect]*dialect{
 			sqliteUnique:     duplicate,
 			sqliteBusy:       undone, // another process writes
 			sqliteLocked:     undone, // another connection of a shared cache writes
+			sqliteProtocol:   undone, // another process opens the log
+			sqliteSchema:     undone, // the tables have changed again and again
 			sqliteReadOnly:   unfit,
 		},
 		broken: func(string) bool { return false },

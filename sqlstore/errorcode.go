@@ -26,6 +26,8 @@ const (
 	sqliteBusy       = "5"
 	sqliteLocked     = "6"
 	sqliteReadOnly   = "8"
+	sqliteProtocol   = "15"
+	sqliteSchema     = "17"
 	sqlitePrimaryKey = "1555" // 19 | 6<<8
 	sqliteUnique     = "2067" // 19 | 8<<8
 )
@@ -56,12 +58,23 @@ func (d *dialect) classify(err error) class {
 
 // sqlState returns the SQLSTATE of an error of PostgreSQL: jackc/pgx and lib/pq
 // have a method SQLState.
+//
+// A protocol violation that is fatal is PgBouncer's word for a server's connection
+// that broke, and not for a prepared statement: the statement may have happened.
 func sqlState(err error) string {
-	var coded interface{ SQLState() string }
-	if errors.As(err, &coded) {
-		return coded.SQLState()
+	const protocolViolation, connectionFailure = "08P01", "08006"
+	var coded interface {
+		error
+		SQLState() string
 	}
-	return ""
+	if !errors.As(err, &coded) {
+		return ""
+	}
+	if severity := member(reflect.ValueOf(coded), "Severity"); coded.SQLState() == protocolViolation &&
+		severity.IsValid() && severity.Kind() == reflect.String && severity.String() == "FATAL" {
+		return connectionFailure
+	}
+	return coded.SQLState()
 }
 
 // mysqlNumber returns the number of an error of MySQL: go-sql-driver/mysql has a
