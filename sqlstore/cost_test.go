@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,4 +254,53 @@ func size(t *testing.T, d *database, db *sql.DB) int {
 	_, err := db.Exec("ANALYZE TABLE renew_sessions")
 	require.NoError(t, err)
 	return count(t, db, "SELECT data_length + index_length FROM information_schema.tables WHERE table_name = 'renew_sessions' AND table_schema = DATABASE()")
+}
+
+// TestPlansOfASubject promises that a list and a revocation of a subject's sessions
+// find them by the subject's index, and write by primary key: also where most of the
+// app's sessions are the subject's, which tempts MariaDB to read all of the app's.
+func TestPlansOfASubject(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		plain := d.open(t)
+		if d.dialect == sqlstore.PostgreSQL { // which rightly scans a few pages
+			plain = d.openDSN(t, d.withSetting("enable_seqscan", "off")+"&enable_bitmapscan=off")
+		}
+		d.migrate(t, plain)
+		db, w := d.openWatched(t)
+		store := d.tokenStore(t, db)
+		fill(t, plain, store, newSession("template"), 1000)
+		for i := range 20 {
+			s := newSession(fmt.Sprint("another", i))
+			s.Subject = "another"
+			require.NoError(t, store.CreateSession(ctx, s))
+		}
+		if d.dialect != sqlstore.SQLite {
+			_, err := plain.Exec(map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "ANALYZE renew_sessions", sqlstore.MySQL: "ANALYZE TABLE renew_sessions"}[d.dialect])
+			require.NoError(t, err)
+		}
+		w.take()
+		_, err := store.SubjectSessions(ctx, testApp, "subject", base)
+		require.NoError(t, err)
+		_, err = store.RevokeSubject(ctx, testApp, "subject", base)
+		require.NoError(t, err)
+		_, err = store.RevokeSubject(ctx, testApp, "subject", base)
+		require.NoError(t, err)
+		statements, _, _ := w.take()
+		slices.Sort(statements)
+		for _, statement := range slices.Compact(statements) {
+			args := []any{testApp, "subject"}
+			if strings.Contains(statement, "IN (") {
+				args = []any{base.UnixMilli(), testApp}
+			}
+			for len(args) < strings.Count(statement, "?")+strings.Count(statement, "$") {
+				args = append(args, map[bool]any{true: tokenID(len(args)), false: base.UnixMilli()}[strings.Contains(statement, "IN (")])
+			}
+			plan := explain(t, d, plain, statement, args...)
+			index := map[bool]string{true: "renew_sessions_by_subject", false: map[sqlstore.Dialect]string{
+				sqlstore.SQLite: "sqlite_autoindex_renew_sessions_1 (app_id=? AND id=?)", sqlstore.PostgreSQL: "renew_sessions_pkey", sqlstore.MySQL: "key=PRIMARY; key_len=514",
+			}[d.dialect]}[strings.Contains(statement, "SELECT")]
+			require.Contains(t, strings.Replace(plan, "possible_keys=PRIMARY,renew_sessions_by_subject", "", 1), index, statement)
+		}
+	})
 }

@@ -26,6 +26,7 @@ type dialect struct {
 	placeholder  func(n int) string
 	least        string // the smaller of two values
 	insertSuffix string // has an INSERT of a taken ID insert no row, instead of an error, which would fill the database's log
+	bySubject    string // has a read use the index of subjects
 	count        string // what a write sets in addition: the column writes in the schema
 
 	// singleWriter: the database lets one transaction write at a time. Writers of
@@ -80,7 +81,9 @@ var dialects = map[Dialect]*dialect{
 		placeholder: func(int) string { return "?" },
 		least:       "LEAST",
 		// Its INSERT IGNORE would also cut what is too long.
-		insertSuffix:       "",
+		insertSuffix: "",
+		// Where many of an app's sessions are one subject's, it reads all of the app's.
+		bySubject:          " FORCE INDEX ({prefix}sessions_by_subject)",
 		count:              ", writes = writes + 1",
 		check:              checkMySQL,
 		migrateExclusively: exclusivelyMySQL,
@@ -139,8 +142,9 @@ func findDialect(name Dialect) (*dialect, error) {
 
 // render returns a statement as the dialect writes it, on tables with this prefix.
 // Statements have ? for every argument, {name} for a table, {least} for the
-// smaller of two values, {list} for the limit of a list, and {count} behind the columns
-// that a write sets.
+// smaller of two values, {list} for the limit of a list, {by_subject} behind the table
+// where the index of subjects is to be used, and {count} behind the columns that a
+// write sets.
 func (d *dialect) render(statement, prefix string) string {
 	statement = strings.NewReplacer(
 		"{sessions}", prefix+"sessions",
@@ -149,6 +153,7 @@ func (d *dialect) render(statement, prefix string) string {
 		"{schema}", prefix+"schema",
 		"{least}", d.least,
 		"{count}", d.count,
+		"{by_subject}", strings.ReplaceAll(d.bySubject, "{prefix}", prefix),
 		"{list}", strconv.Itoa(MaxSubjectSessions),
 	).Replace(statement)
 	var b strings.Builder

@@ -64,11 +64,11 @@ const (
 	// read, and may not be durable yet.
 	revokeOne = `UPDATE {sessions} SET revoked_at = COALESCE(revoked_at, ?){count} WHERE app_id = ? AND id = ?`
 
-	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}
+	readSubject = `SELECT ` + sessionColumns + ` FROM {sessions}{by_subject}
 		WHERE app_id = ? AND subject = ? AND revoked_at IS NULL AND expires_at > ? AND (ends_at IS NULL OR ends_at > ?)
 		ORDER BY created_at DESC, id DESC LIMIT {list}` // as text: SQLite prepares a statement again for another limit
-	readLiveIDs   = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NULL LIMIT ?`
-	readRevokedID = `SELECT id FROM {sessions} WHERE app_id = ? AND subject = ? AND revoked_at IS NOT NULL LIMIT 1`
+	readLiveIDs   = `SELECT id FROM {sessions}{by_subject} WHERE app_id = ? AND subject = ? AND revoked_at IS NULL LIMIT ?`
+	readRevokedID = `SELECT id FROM {sessions}{by_subject} WHERE app_id = ? AND subject = ? AND revoked_at IS NOT NULL LIMIT 1`
 	touchRevoked  = `UPDATE {sessions} SET revoked_at = revoked_at{count} WHERE app_id = ? AND id = ? AND revoked_at IS NOT NULL`
 	revokeBatch   = `UPDATE {sessions} SET revoked_at = ?{count} WHERE app_id = ? AND id IN ({ids}) AND revoked_at IS NULL`
 )
