@@ -157,7 +157,7 @@ func (s *KeyStore) changeOnce(ctx context.Context, appID string, f func(*appRow)
 	})
 }
 
-// clear forgets what was read, so that this process goes by the change at once.
+// clear forgets what was read, so that this process uses the change immediately.
 func (s *KeyStore) clear() {
 	s.apps.Clear()
 	s.signing.Clear()

@@ -28,7 +28,7 @@ var (
 // number of them on one database. Make one with [NewKeyStore].
 //
 // A key is parsed and decrypted once and then kept in memory; what is asked for
-// again is whether it is still good: see [WithStatusInterval].
+// again is whether it is still valid: see [WithStatusInterval].
 type KeyStore struct {
 	config    config
 	run       *runner
@@ -86,7 +86,7 @@ const (
 
 // NewKeyStore returns a store in the database, whose tables [Migrate] has made.
 // It prepares its statements, as [NewTokenStore] does. The encrypter is one from
-// [NewEncrypter], or one of your own.
+// [NewEncrypter], or a custom one.
 func NewKeyStore(ctx context.Context, db *sql.DB, dialect Dialect, encrypter Encrypter, opts ...Option) (*KeyStore, error) {
 	c, err := newConfig(db, dialect, opts)
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *KeyStore) checkEncrypter(ctx context.Context) error {
 // Close closes the prepared statements. The database stays open.
 func (s *KeyStore) Close() error { return s.run.close() }
 
-// App returns the app as it stands, or stood within the status interval.
+// App returns the current app, or what it was within the status interval.
 // [renew.ErrAppNotFound]: there is none.
 func (s *KeyStore) App(ctx context.Context, appID string) (renew.App, error) {
 	if err := ctx.Err(); err != nil {
@@ -262,7 +262,7 @@ func (s *KeyStore) AppIDs(ctx context.Context) ([]string, error) {
 }
 
 // signingKey decrypts the key, if it is not the one that was decrypted last. Of
-// many who want it at once, as after a start, one asks the encrypter.
+// many who want it simultaneously, as after a start, one asks the encrypter.
 func (s *KeyStore) signingKey(ctx context.Context, appID, keyID, algorithm string, public, private []byte) (*renew.SigningKey, error) {
 	verification, err := s.verificationKey(keyName{appID, keyID}, algorithm, public)
 	if err != nil {

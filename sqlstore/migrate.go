@@ -36,12 +36,12 @@ func Migrations(dialect Dialect) (fs.FS, error) {
 
 // Migrate makes the tables, or brings those of an earlier version up to date. On
 // tables that are up to date it changes nothing. Any number of processes may
-// call it at once: one does the work, the others wait, until ctx is done.
+// call it simultaneously: one does the work, the others wait, until ctx is done.
 // [ErrNewerSchema]: the tables are those of a later version; nothing has changed.
 //
 // It needs the right to create tables, which the stores do not. On PostgreSQL and
 // SQLite it happens whole or not at all. MySQL and MariaDB have no such
-// transactions: there, what was broken off is finished by calling it again.
+// transactions: there, an interrupted migration resumes on the next call.
 func Migrate(ctx context.Context, db *sql.DB, dialect Dialect, opts ...Option) error {
 	c, err := newConfig(db, dialect, opts)
 	if err != nil {

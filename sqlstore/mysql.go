@@ -11,13 +11,13 @@ import (
 )
 
 // lockWait is for how long a statement waits for a row that another one holds.
-// The server goes on waiting when the client has given up, and keeps the
+// The server continues to wait when the client has given up, and keeps the
 // connection for it.
 const lockWait = 2 * time.Second
 
 // checkMySQL goes by the server's list of session variables: what changes the
 // meaning of a statement, of the text in it, or of its success. On MariaDB every
-// statement gets a short lock wait and a time limit of its own.
+// statement gets a short lock wait and its own time limit.
 func checkMySQL(ctx context.Context, c *checker) error {
 	// It cuts the list that is read below.
 	set, err := c.settings(ctx, "SELECT 'sql_select_limit', @@sql_select_limit")
@@ -109,7 +109,7 @@ func exclusivelyMySQL(ctx context.Context, db *sql.DB, name string, f func(exece
 	defer func() { _ = conn.Close() }() // it goes back to the pool
 	for got := (sql.NullInt64{}); got.Int64 != 1; {
 		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 1)", name).Scan(&got); err != nil {
-			return fmt.Errorf("wait for others that migrate: %w", err)
+			return fmt.Errorf("acquire the migration lock: %w", err)
 		}
 	}
 	defer func() {

@@ -84,7 +84,7 @@ func WithoutPreparedStatements() Option {
 // revoked key, or use old lifetimes. A process that is stopped between its check of
 // a key and its commit, by its debugger or its virtual machine, may do so for as
 // long as it is stopped, and acknowledge afterwards. The KeyStore that makes the
-// change knows at once. Give every process the same d.
+// change uses it immediately. Give every process the same d.
 func WithStatusInterval(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {

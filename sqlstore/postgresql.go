@@ -161,7 +161,7 @@ func exclusivelyPostgreSQL(ctx context.Context, db *sql.DB, name string, f func(
 	}
 	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name); err != nil {
-		return fmt.Errorf("wait for others that migrate: %w", err)
+		return fmt.Errorf("acquire the migration lock: %w", err)
 	}
 	if err := f(tx); err != nil {
 		return err

@@ -24,11 +24,11 @@ const dueSessions = `SELECT app_id, id, CASE WHEN expires_at < ? OR ends_at < ? 
 // limit below 1 deletes nothing. Take [renew.WithLeeway] off the time: a token
 // inside the leeway still renews.
 //
-// It works in batches of 100 rows, each a transaction of its own, found through
+// It works in batches of 100 rows, each in its own transaction, found through
 // an index and locked by primary key, so that renewals do not wait for it. Of
-// the sessions that live on it touches each about once per lifetime of a refresh
+// the sessions that have not ended it touches each about once per lifetime of a refresh
 // token, not once per call. After an error the number is that of the sessions
-// deleted for certain. Any number of processes may run it at once.
+// deleted for certain. Any number of processes may run it simultaneously.
 func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -36,7 +36,7 @@ const (
 	maxClaimsBytes = 1<<24 - 1
 )
 
-// newRow refuses what some database could not keep exactly.
+// newRow rejects what some database could not keep exactly.
 func newRow(s renew.Session) (row, error) {
 	r := row{
 		fields:     s,

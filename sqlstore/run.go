@@ -218,7 +218,7 @@ func detached[T any](ctx context.Context, timeout time.Duration, f func(c *call)
 	case <-ctx.Done():
 	}
 	select {
-	case o := <-done: // both at once
+	case o := <-done: // both simultaneously
 		return o.value, o.err
 	default:
 		return zero, ctx.Err()

@@ -22,7 +22,7 @@ func checkSQLite(ctx context.Context, c *checker) error {
 	busy, _ := strconv.Atoi(set["busy_timeout"])
 	switch {
 	case busy <= 0:
-		return errors.New(`the connections have no busy timeout, so that a second writer fails at once; with modernc.org/sqlite add "_pragma=busy_timeout(2000)" to the data source name`)
+		return errors.New(`the connections have no busy timeout, so that a second writer fails immediately; with modernc.org/sqlite add "_pragma=busy_timeout(2000)" to the data source name`)
 	case set["query_only"] == "1":
 		return errors.New("the connection is read-only: the pragma query_only is on")
 	case set["read_uncommitted"] == "1":
@@ -100,7 +100,7 @@ func exclusivelySQLite(ctx context.Context, db *sql.DB, _ string, f func(execer)
 			_, err := conn.ExecContext(ctx, statement)
 			return err
 		}); err != nil {
-			return fmt.Errorf("wait for others that migrate: %w", err)
+			return fmt.Errorf("acquire the migration lock: %w", err)
 		}
 	}
 	if err := f(conn); err != nil {

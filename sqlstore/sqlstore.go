@@ -1,6 +1,6 @@
 // Package sqlstore keeps apps, keys and sessions in PostgreSQL, in MySQL or
 // MariaDB, or in SQLite. [TokenStore] and [KeyStore] are the two stores that
-// [renew.New] asks for; either goes together with another kind of the other.
+// [renew.New] asks for; they can be mixed with other implementations.
 //
 // Open the database with a driver of your choice, bring its tables up to date
 // with [Migrate], and make the stores:
@@ -11,12 +11,12 @@
 //	keys, err := sqlstore.NewKeyStore(ctx, db, sqlstore.PostgreSQL, encrypter)
 //	renewer, err := renew.New(keys, tokens)
 //
-// The database stays yours: set the size of its pool, and close it after the
-// stores.
+// The caller keeps the database: it sets the size of the pool, and closes it after
+// the stores.
 //
 // A session is one row. A renewal is one SELECT and one conditional UPDATE, both
 // by primary key, and no transaction is held between them. The database decides
-// which of several renewals is the one, so that any number of processes may
+// which of several concurrent renewals succeeds, so that any number of processes may
 // share it. Reads go where writes go: give the stores the primary, never a
 // replica.
 //

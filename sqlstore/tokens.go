@@ -132,8 +132,8 @@ func (s *sessions) CreateSession(ctx context.Context, session renew.Session) err
 	return nil
 }
 
-// Session returns the session as it stands, revoked and expired ones too.
-// [renew.ErrSessionNotFound]: there is none.
+// Session returns the current session, also a revoked or an expired one. It returns
+// [renew.ErrSessionNotFound] if there is none.
 func (s *sessions) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err
@@ -163,7 +163,7 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 	if err != nil {
 		return fmt.Errorf("sqlstore: rotate session: %w", err)
 	}
-	if !storable(from) { // no session is there, and a database might take offence
+	if !storable(from) { // no session has it, and some databases reject it
 		from = ""
 	}
 	args := append(r.args()[2:], r.endsAt(), next.AppID, next.ID, from)
