@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/sqlstore"
 )
 
@@ -28,7 +29,7 @@ import (
 func TestDumpHoldsNoSecret(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		const renewals = 1000
+		renewals := min(1000, rounds.Of(t, 200))
 		db := d.open(t)
 		d.migrate(t, db)
 		keys := d.keyStore(t, db, sqlstore.WithStatusInterval(time.Hour))

@@ -48,7 +48,7 @@ func share(t *testing.T) float64 {
 	if testing.Short() {
 		return 0.02
 	}
-	return max(0.2, rounds.Share(t))
+	return min(0.3, rounds.Share(t)) // package sqlstore makes all
 }
 
 func testKeys(t *testing.T, db *sql.DB, dialect sqlstore.Dialect, opts ...sqlstore.Option) {
