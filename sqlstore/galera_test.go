@@ -41,6 +41,8 @@ func TestGalera(t *testing.T) {
 	nodes[0].prepare(t)
 	_, err := sqlstore.NewTokenStore(t.Context(), nodes[0].openDSN(t, nodes[0].dsn+"?wsrep_sync_wait=1"), sqlstore.MySQL)
 	require.ErrorContains(t, err, "wsrep_sync_wait")
+	_, err = sqlstore.NewTokenStore(t.Context(), nodes[0].openDSN(t, nodes[0].dsn+"?wsrep_dirty_reads=1"), sqlstore.MySQL)
+	require.ErrorContains(t, err, "wsrep_dirty_reads")
 	t.Run("changes of one app through all nodes", func(t *testing.T) { changeThroughAll(t, nodes) })
 	t.Run("renewals while nodes are killed", func(t *testing.T) { renewThroughKills(t, nodes) })
 }

@@ -29,7 +29,8 @@ func checkMySQL(ctx context.Context, c *checker) error {
 	}
 	set, err = c.settings(ctx, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'completion_type', 'read_only', 'tx_isolation',
 		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_log_bin', 'log_bin',
-		'skip_replication', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', 'innodb_lock_wait_timeout')`)
+		'skip_replication', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', 'wsrep_dirty_reads', 'innodb_lock_wait_timeout',
+		'innodb_flush_log_at_trx_commit', 'sync_binlog', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout')`)
 	if err != nil {
 		return err
 	}
@@ -45,6 +46,7 @@ func checkMySQL(ctx context.Context, c *checker) error {
 			"set it to 2 in the data source name", "innodb_lock_wait_timeout", wait)
 	}
 	if c.tables {
+		warnMySQL(ctx, set)
 		return checkEngines(ctx, c)
 	}
 	return nil
@@ -71,6 +73,7 @@ func checkMySQLSession(set map[string]string) error {
 		{limitErr == nil && limit < 1<<32, "sql_select_limit", set["sql_select_limit"], "results are cut", "DEFAULT"},
 		{set["sql_log_bin"] == "OFF" && set["log_bin"] == "ON", "sql_log_bin", "OFF", "replicas miss what is stored", "ON"},
 		{set["skip_replication"] == "ON", "skip_replication", "ON", "replicas may miss what is stored", "OFF"},
+		{cluster && set["wsrep_dirty_reads"] == "ON", "wsrep_dirty_reads", "ON", "a node that has left the cluster shows what is no longer so", "OFF"},
 		{cluster && set["wsrep_on"] == "OFF", "wsrep_on", "OFF", "the other nodes miss what is stored", "ON"},
 		{cluster && set["wsrep_on"] != "OFF" && syncWait&7 != 7, "wsrep_sync_wait", set["wsrep_sync_wait"], "one node does not show what another one has acknowledged", "7"},
 	} {
@@ -80,6 +83,30 @@ func checkMySQLSession(set map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// warnMySQL logs what a crash or a failover may take back. These are choices of the
+// administrator, and defaults, so that they are not errors.
+func warnMySQL(ctx context.Context, set map[string]string) {
+	const semiSyncTimeout = time.Hour
+	wait, err := strconv.ParseInt(set["rpl_semi_sync_master_timeout"], 10, 64)
+	cluster := set["wsrep_provider"] != "" && set["wsrep_provider"] != "none" // the other nodes have it
+	for _, setting := range []struct {
+		wrong     bool
+		name, why string
+	}{
+		{!cluster && set["innodb_flush_log_at_trx_commit"] != "1", "innodb_flush_log_at_trx_commit", "a crash takes back what was acknowledged; set it to 1"},
+		{!cluster && set["log_bin"] == "OFF", "log_bin", "a crash may take back what a repeated request has read; turn the binary log on"},
+		{!cluster && set["log_bin"] == "ON" && set["sync_binlog"] != "1", "sync_binlog", "a crash may take back what a repeated request has read; set it to 1"},
+		{
+			set["rpl_semi_sync_master_enabled"] == "ON" && err == nil && time.Duration(wait)*time.Millisecond < semiSyncTimeout,
+			"rpl_semi_sync_master_timeout", "after so many milliseconds the primary acknowledges what its replica does not have; see docs/stores.md",
+		},
+	} {
+		if setting.wrong {
+			slog.Default().WarnContext(ctx, "sqlstore: "+setting.why, setting.name, set[setting.name])
+		}
+	}
 }
 
 // checkEngines looks at the tables' storage engine: enforce_storage_engine may

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 // or a role may have do not matter to these statements.
 func checkPostgreSQL(ctx context.Context, c *checker) error {
 	set, err := c.settings(ctx, `SELECT name, setting FROM pg_settings WHERE name IN ('server_encoding', 'client_encoding',
-		'default_transaction_isolation', 'default_transaction_read_only', 'synchronous_commit', 'synchronous_standby_names', 'server_version_num')
+		'default_transaction_isolation', 'default_transaction_read_only', 'fsync', 'synchronous_commit', 'synchronous_standby_names', 'server_version_num')
 		UNION ALL SELECT 'standby', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END`)
 	if err != nil {
 		return err
@@ -40,6 +41,9 @@ func checkPostgreSQL(ctx context.Context, c *checker) error {
 		return fmt.Errorf("synchronous_commit is %s, so that a crash takes back what was acknowledged; set it to on, for the role, the database or in the data source name", commit)
 	}
 	if c.tables {
+		if set["fsync"] == "off" {
+			slog.Default().WarnContext(ctx, "sqlstore: a crash may destroy the database; set fsync to on", "fsync", "off")
+		}
 		if err := checkSchemas(ctx, c); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -116,6 +117,11 @@ func TestSettingsThatDoNot(t *testing.T) {
 			{"reverse_unordered_selects", "1"},
 			{"wal_autocheckpoint", "1"},
 			{"temp_store", "2"},
+			{"count_changes", "1"},
+			{"full_column_names", "1"},
+			{"automatic_index", "0"},
+			{"ignore_check_constraints", "1"},
+			{"secure_delete", "1"},
 		},
 	}
 	onEach(t, func(t *testing.T, d *database) {
@@ -180,6 +186,50 @@ func TestSQLiteInMemory(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, "memory")
+		})
+	}
+}
+
+// TestSettingsThatMayLoseWrites promises that a server which may lose what it has
+// acknowledged is in the log, with the setting, and that others are not.
+func TestSettingsThatMayLoseWrites(t *testing.T) {
+	for _, c := range []struct {
+		backend    backend
+		name       string
+		set, reset []string
+	}{
+		{backends[1], "fsync", []string{"ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"}, []string{"ALTER SYSTEM RESET fsync", "SELECT pg_reload_conf()"}},
+		{backends[2], "sync_binlog", []string{"SET GLOBAL sync_binlog = 0"}, []string{"SET GLOBAL sync_binlog = 1"}},
+		{
+			backends[2], "innodb_flush_log_at_trx_commit",
+			[]string{"SET GLOBAL innodb_flush_log_at_trx_commit = 2"}, []string{"SET GLOBAL innodb_flush_log_at_trx_commit = 1"},
+		},
+		{
+			backends[2], "rpl_semi_sync_master_timeout",
+			[]string{"SET GLOBAL rpl_semi_sync_master_wait_no_slave = OFF", "SET GLOBAL rpl_semi_sync_master_enabled = ON"},
+			[]string{"SET GLOBAL rpl_semi_sync_master_enabled = OFF", "SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := c.backend.empty(t)
+			d.server.NeedPrivate(t)
+			db := d.open(t)
+			d.migrate(t, db)
+			run := func(statements []string) {
+				for _, statement := range statements {
+					_, err := db.Exec(statement)
+					require.NoError(t, err)
+				}
+			}
+			log := captureLog(t)
+			d.tokenStore(t, d.open(t))
+			require.NotContains(t, log(), "sqlstore:")
+			run(c.set)
+			defer run(c.reset)
+			require.Eventually(t, func() bool { // PostgreSQL reads its settings in its own time
+				d.tokenStore(t, d.open(t))
+				return strings.Contains(log(), c.name+"=")
+			}, 10*time.Second, 50*time.Millisecond, log())
 		})
 	}
 }
