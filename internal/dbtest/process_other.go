@@ -16,4 +16,5 @@ func startProcess(*exec.Cmd, string) (*process, error) { return nil, errNotUnix 
 func (*process) ended() bool                           { return true }
 func (*process) kill()                                 {}
 func runAs(*exec.Cmd, []string) error                  { return errNotUnix }
+func runAsSelf(*exec.Cmd)                              {}
 func giveAway(string, []string) error                  { return errNotUnix }

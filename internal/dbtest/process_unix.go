@@ -83,8 +83,7 @@ func childrenOf(pid int) []int {
 // runAs has the command run as the first of the users that there is, where this
 // process is root: PostgreSQL refuses to be.
 func runAs(cmd *exec.Cmd, users []string) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	cmd.Dir = "/"
+	runAsSelf(cmd)
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -94,6 +93,12 @@ func runAs(cmd *exec.Cmd, users []string) error {
 	}
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
 	return nil
+}
+
+// runAsSelf has the command run as the user of this process.
+func runAsSelf(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	cmd.Dir = "/"
 }
 
 // giveAway gives a folder to whom runAs runs as.

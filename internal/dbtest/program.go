@@ -16,6 +16,7 @@ type Program struct {
 	path    string
 	args    []string
 	log     string
+	asSelf  bool     // it runs as the user of this process
 	process *process // nil: not started
 }
 
@@ -34,6 +35,10 @@ func NewProgram(tb testing.TB, name, install, log string, args ...string) *Progr
 	return p
 }
 
+// AsSelf has the program run as the user of this process, even if that is root: for one
+// that reads files of this repository, which others may not be allowed to.
+func (p *Program) AsSelf() { p.asSelf = true }
+
 // Start starts the program, unless it runs. It does not wait until the program is
 // ready.
 func (p *Program) Start() error {
@@ -42,7 +47,9 @@ func (p *Program) Start() error {
 	}
 	cmd := command(p.path, p.args...)
 	cmd.Args[0] = p.name // the path may be where a link leads, and a program may go by its name
-	if err := runAs(cmd, []string{"nobody"}); err != nil {
+	if p.asSelf {
+		runAsSelf(cmd)
+	} else if err := runAs(cmd, []string{"nobody"}); err != nil {
 		return err
 	}
 	started, err := startProcess(cmd, p.log)

@@ -1,0 +1,130 @@
+package dynamostore_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/dynamostore"
+	"github.com/jwtrenew/renew/internal/dbtest"
+	"github.com/jwtrenew/renew/keycrypt"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+const (
+	testApp   = "app"
+	testTable = "renew"
+)
+
+// tableVariable names the environment variable that has the suites of laws run on a
+// table of DynamoDB, which must exist and should be empty. Region, credentials and,
+// for another emulator, AWS_ENDPOINT_URL come from the variables of the SDK.
+const tableVariable = "RENEW_TEST_DYNAMODB_TABLE"
+
+var base = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+
+// backend is a table, and how to reach it.
+type backend struct {
+	table    string
+	emulator *dbtest.Dynalite // nil: a table of DynamoDB
+	config   aws.Config
+}
+
+// dynalite starts an emulator with an empty table.
+func dynalite(tb testing.TB) *backend {
+	tb.Helper()
+	return withTable(tb, dbtest.StartDynalite(tb, false))
+}
+
+// plainDynalite starts one that has no time to live and returns no item when a
+// condition has failed.
+func plainDynalite(tb testing.TB) *backend {
+	tb.Helper()
+	return withTable(tb, dbtest.StartDynalite(tb, true))
+}
+
+func withTable(tb testing.TB, emulator *dbtest.Dynalite) *backend {
+	tb.Helper()
+	b := &backend{testTable, emulator, aws.Config{
+		Region: "eu-central-1", BaseEndpoint: aws.String(emulator.URL),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+		}),
+	}}
+	require.NoError(tb, dynamostore.CreateTable(context.Background(), b.client(tb), testTable))
+	return b
+}
+
+// realTable is the table that the environment names, or nil.
+func realTable(tb testing.TB) *backend {
+	tb.Helper()
+	table := os.Getenv(tableVariable)
+	if table == "" {
+		return nil
+	}
+	c, err := config.LoadDefaultConfig(context.Background())
+	require.NoError(tb, err)
+	return &backend{table: table, config: c}
+}
+
+// client is another process's.
+func (b *backend) client(tb testing.TB, change ...func(*dynamodb.Options)) *dynamodb.Client {
+	tb.Helper()
+	return dynamodb.NewFromConfig(b.config, change...)
+}
+
+func withoutRetries(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
+
+func (b *backend) tokens(tb testing.TB, client *dynamodb.Client, opts ...dynamostore.Option) *dynamostore.TokenStore {
+	tb.Helper()
+	store, err := dynamostore.NewTokenStore(context.Background(), client, b.table, opts...)
+	require.NoError(tb, err)
+	return store
+}
+
+func (b *backend) keys(tb testing.TB, client *dynamodb.Client, opts ...dynamostore.Option) *dynamostore.KeyStore {
+	tb.Helper()
+	store, err := dynamostore.NewKeyStore(context.Background(), client, b.table, newEncrypter(tb),
+		append([]dynamostore.Option{dynamostore.WithStatusInterval(0)}, opts...)...)
+	require.NoError(tb, err)
+	return store
+}
+
+func newEncrypter(tb testing.TB) keycrypt.Encrypter {
+	tb.Helper()
+	e, err := keycrypt.New(encryptionKey())
+	require.NoError(tb, err)
+	return e
+}
+
+func encryptionKey() []byte {
+	key := make([]byte, keycrypt.KeyBytes)
+	for i := range key {
+		key[i] = byte(i*7) ^ 1
+	}
+	return key
+}
+
+// failures are the ways in which the emulator can fail. No one can kill DynamoDB.
+func (b *backend) failures() []storetest.Option {
+	if b.emulator == nil {
+		return []storetest.Option{storetest.WithSlowness(3)}
+	}
+	return []storetest.Option{
+		storetest.WithSlowness(3),
+		storetest.WithOutage(func(tb testing.TB) func() {
+			b.emulator.Kill()
+			return func() { b.emulator.Start(tb) }
+		}),
+		storetest.WithCrash(func(tb testing.TB) {
+			b.emulator.Kill()
+			b.emulator.Start(tb)
+		}),
+	}
+}

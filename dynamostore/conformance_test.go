@@ -1,0 +1,53 @@
+package dynamostore_test
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
+	"github.com/jwtrenew/renew/storetest"
+)
+
+// TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on dynalite, and
+// with all rounds also without the SDK's repetitions, and on a dynalite that returns no
+// item when a condition has failed. With RENEW_TEST_DYNAMODB_TABLE it runs on that table
+// instead.
+func TestTokenStoreLaws(t *testing.T) {
+	t.Parallel()
+	all := rounds.Share(t) == 1
+	for _, c := range []struct {
+		name    string
+		backend func(testing.TB) *backend
+		change  func(*dynamodb.Options)
+		runs    bool
+	}{
+		{"retries", dynalite, func(*dynamodb.Options) {}, true},
+		{"no retries", dynalite, withoutRetries, all},
+		{"no items", plainDynalite, func(*dynamodb.Options) {}, all},
+	} {
+		if !c.runs {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			b := realTable(t)
+			if b == nil {
+				b = c.backend(t)
+			}
+			storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
+				return b.tokens(tb, b.client(tb, c.change))
+			}, b.failures()...)
+		})
+	}
+}
+
+// TestKeyStoreLaws is the same for renew.KeyStore, with the SDK's repetitions.
+func TestKeyStoreLaws(t *testing.T) {
+	t.Parallel()
+	b := realTable(t)
+	if b == nil {
+		b = dynalite(t)
+	}
+	storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return b.keys(tb, b.client(tb)) }, b.failures()...)
+}
