@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/keycrypt"
 )
 
 // newSession returns a session of testApp that ends an hour after base.
@@ -37,4 +38,12 @@ func newKey(tb testing.TB) *renew.SigningKey {
 	key, err := renew.GenerateSigningKey(renew.EdDSA)
 	require.NoError(tb, err)
 	return key
+}
+
+func newIdempotencyKey() string { return rand.Text() + rand.Text() }
+
+func app() renew.App { return renew.App{ID: testApp, Issuer: "https://issuer.example"} }
+
+func otherEncrypter() (keycrypt.Encrypter, error) {
+	return keycrypt.New(make([]byte, keycrypt.KeyBytes))
 }

@@ -2,7 +2,8 @@
 // ReturnValuesOnConditionCheckFailure, and the switch for the time to live, which
 // deletes nothing here. Every write is dynalite's own code, its conditions and
 // updates too; a transaction runs it on copies of the items, with all of them
-// locked, and stores the results in one batch.
+// locked, and stores the results in one batch. As with DynamoDB, a write does not wait
+// for a transaction on its item, and a transaction for no other write: they fail.
 //
 // node server.cjs HOST PORT FOLDER [plain]
 //
@@ -11,6 +12,7 @@
 
 const http = require('node:http')
 const { Readable } = require('node:stream')
+const crc32 = require('buffer-crc32')
 const dynalite = require('dynalite')
 const db = require('dynalite/db')
 const validations = require('dynalite/validations')
@@ -34,6 +36,7 @@ const kinds = Object.fromEntries(['Put', 'Update', 'Delete'].map(kind => {
 
 const api = 'com.amazonaws.dynamodb.v20120810#'
 const timeToLive = new Map() // the attribute, by table
+const inTransaction = new Set() // keys
 
 class Failure extends Error {
   constructor(body) {
@@ -94,6 +97,9 @@ async function together(writes, finish) {
 
 async function single(kind, raw) {
   const write = await prepare(kind, raw)
+  if (inTransaction.has(write.key)) {
+    throw new Failure({ __type: api + 'TransactionConflictException', message: 'Transaction is ongoing for the item' })
+  }
   await together([write], () => {
     if (!write.failure) return
     if (failedCondition(write) && write.returnsItem && write.old) write.failure.body.Item = write.old
@@ -115,22 +121,36 @@ async function transact({ TransactItems: list }) {
       message: 'Transaction request cannot include multiple operations on one item',
     })
   }
-  await together(writes, () => {
-    if (!writes.some(w => w.failure)) return
-    const reasons = writes.map(w => {
-      if (!w.failure) return { Code: 'None' }
-      if (!failedCondition(w)) return { Code: 'ValidationError', Message: w.failure.body.message }
-      const reason = { Code: 'ConditionalCheckFailed', Message: w.failure.body.message }
-      if (w.returnsItem && w.old && mode != 'plain') reason.Item = w.old
-      return reason
+  const { lock } = store.getItemDb(writes[0].data.TableName)
+  const conflicts = writes.map(w => lock.isLocked(w.key))
+  if (conflicts.includes(true)) {
+    cancel(conflicts.map(c => c ? { Code: 'TransactionConflict', Message: 'Transaction is ongoing for the item' } : { Code: 'None' }))
+  }
+  for (const w of writes) inTransaction.add(w.key)
+  try {
+    await together(writes, () => {
+      if (writes.some(w => w.failure)) cancel(reasonsOf(writes))
     })
-    throw new Failure({
-      __type: api + 'TransactionCanceledException',
-      Message: `Transaction cancelled, please refer cancellation reasons for specific reasons [${reasons.map(r => r.Code).join(', ')}]`,
-      CancellationReasons: reasons,
-    })
-  })
+  } finally {
+    for (const w of writes) inTransaction.delete(w.key)
+  }
   return {}
+}
+
+const reasonsOf = writes => writes.map(w => {
+  if (!w.failure) return { Code: 'None' }
+  if (!failedCondition(w)) return { Code: 'ValidationError', Message: w.failure.body.message }
+  const reason = { Code: 'ConditionalCheckFailed', Message: w.failure.body.message }
+  if (w.returnsItem && w.old && mode != 'plain') reason.Item = w.old
+  return reason
+})
+
+function cancel(reasons) {
+  throw new Failure({
+    __type: api + 'TransactionCanceledException',
+    Message: `Transaction cancelled, please refer cancellation reasons for specific reasons [${reasons.map(r => r.Code).join(', ')}]`,
+    CancellationReasons: reasons,
+  })
 }
 
 const added = {
@@ -169,5 +189,6 @@ http.createServer(async (req, res) => {
     status = err.statusCode
     return err.body
   })
-  res.writeHead(status, { 'Content-Type': 'application/x-amz-json-1.0' }).end(JSON.stringify(reply))
+  const text = JSON.stringify(reply)
+  res.writeHead(status, { 'Content-Type': 'application/x-amz-json-1.0', 'x-amz-crc32': crc32.unsigned(text) }).end(text)
 }).listen(Number(port), host)

@@ -1,0 +1,101 @@
+package dynamostore_test
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/dynamostore"
+)
+
+var errKilled = errors.New("the process was killed")
+
+// TestKilledBetweenSteps promises that a process which is killed between two of its
+// requests, wherever that is, leaves nothing that another process sees as wrong: a
+// session is there as a whole with its entry in its subject's list, or not.
+func TestKilledBetweenSteps(t *testing.T) {
+	b, ctx := dynalite(t), t.Context()
+	s := newSession("session")
+	moved := successor(s)
+	moved.Subject = "other"
+	for _, c := range []struct {
+		name string
+		had  bool // the session is there before
+		call func(store *dynamostore.TokenStore) error
+	}{
+		{"CreateSession", false, func(store *dynamostore.TokenStore) error { return store.CreateSession(ctx, s) }},
+		{"Rotate", true, func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, s.TokenID, successor(s)) }},
+		{"Rotate to another subject", true, func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, s.TokenID, moved) }},
+		{"RevokeSubject", true, func(store *dynamostore.TokenStore) error {
+			_, err := store.RevokeSubject(ctx, testApp, s.Subject, base)
+			return err
+		}},
+		{"DeleteExpired", true, func(store *dynamostore.TokenStore) error {
+			_, err := store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 10)
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for at := 0; ; at++ {
+				b.clear(t)
+				other := b.tokens(t, b.client(t))
+				if c.had {
+					require.NoError(t, other.CreateSession(ctx, s))
+				}
+				sent, counts := 0, false
+				store := b.tokens(t, b.client(t, withoutRetries, around{func(_ *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+					if counts {
+						if sent++; sent > at {
+							return nil, errKilled
+						}
+					}
+					return send()
+				}}.option))
+				counts = true
+				err := c.call(store)
+				requireConsistent(t, b, other, s)
+				if err == nil {
+					require.Positive(t, at)
+					return
+				}
+				require.ErrorIs(t, err, errKilled)
+			}
+		})
+	}
+}
+
+// requireConsistent checks what a process sees after another was killed, and that all
+// can go on from there.
+func requireConsistent(t *testing.T, b *backend, store *dynamostore.TokenStore, s renew.Session) {
+	t.Helper()
+	ctx := t.Context()
+	got, err := store.Session(ctx, testApp, s.ID)
+	there := err == nil
+	if !there {
+		require.ErrorIs(t, err, renew.ErrSessionNotFound)
+	}
+	for _, subject := range []string{s.Subject, "other"} {
+		listed, err := store.SubjectSessions(ctx, testApp, subject, base)
+		require.NoError(t, err)
+		if there && got.Subject == subject && got.RevokedAt.IsZero() {
+			require.Equal(t, []renew.Session{got}, listed)
+		} else {
+			require.Empty(t, listed)
+		}
+	}
+	if there {
+		require.Len(t, b.scan(t), 2, "the session and its entry")
+		require.ErrorIs(t, store.CreateSession(ctx, s), renew.ErrSessionExists)
+		n, err := store.DeleteExpired(ctx, base.AddDate(2, 0, 0), 10)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	}
+	require.Empty(t, b.scan(t), "what a killed process leaves")
+	require.NoError(t, store.CreateSession(ctx, s))
+	listed, err := store.SubjectSessions(ctx, testApp, s.Subject, base)
+	require.NoError(t, err)
+	require.Len(t, listed, 1)
+}
