@@ -3,6 +3,7 @@ package dynamostore_test
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -98,4 +99,59 @@ func requireConsistent(t *testing.T, b *backend, store *dynamostore.TokenStore, 
 	listed, err := store.SubjectSessions(ctx, testApp, s.Subject, base)
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
+}
+
+// TestCreatedAfterTheCondition promises that a write whose condition has failed, and whose
+// response has no item, does not take the item that it reads then for what the condition
+// was compared with: a session that was created in between is not revoked, and is what a
+// rotation replaces, or not.
+func TestCreatedAfterTheCondition(t *testing.T) {
+	b, ctx := dynalite(t), t.Context()
+	s := newSession("session")
+	next := successor(s)
+	for _, c := range []struct {
+		name string
+		call func(store *dynamostore.TokenStore) error
+		want error
+	}{
+		{"RevokeSession", func(store *dynamostore.TokenStore) error { return store.RevokeSession(ctx, testApp, s.ID, base) }, nil},
+		{"RevokeSubject", func(store *dynamostore.TokenStore) error {
+			n, err := store.RevokeSubject(ctx, testApp, s.Subject, base)
+			require.Equal(t, 1, n)
+			return err
+		}, nil},
+		{"Rotate", func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, s.TokenID, next) }, nil},
+		{"Rotate from another", func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, "another", next) }, renew.ErrConflict},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b.clear(t)
+			other := b.tokens(t, b.client(t))
+			if c.name == "RevokeSubject" {
+				b.put(t, keyOf("subject:3:app:subject", "session:session"))
+			}
+			created := false
+			store := b.tokens(t, b.client(t, around{func(req *http.Request, send func() (*http.Response, error)) (*http.Response, error) {
+				if !created && strings.HasSuffix(req.Header.Get("X-Amz-Target"), ".GetItem") {
+					created = true
+					if err := other.CreateSession(ctx, s); err != nil {
+						t.Error(err)
+					}
+				}
+				return send()
+			}}.option))
+			require.ErrorIs(t, c.call(store), c.want)
+			require.True(t, created)
+			got, err := other.Session(ctx, testApp, s.ID)
+			require.NoError(t, err)
+			want := s
+			switch {
+			case c.want != nil:
+			case c.name == "Rotate":
+				want = next
+			default:
+				want.RevokedAt = base
+			}
+			require.Equal(t, want, got)
+		})
+	}
 }

@@ -214,7 +214,7 @@ func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session
 		}
 		old, err = s.rotateWithEntry(ctx, w, row, from, subject, next)
 	}
-	return errors.New("too many concurrent changes")
+	return errBusy
 }
 
 // judge tells from the item why the condition of a rotation has failed: the write has
@@ -303,22 +303,38 @@ func (s *TokenStore) revoke(ctx context.Context, appID, sessionID string, at tim
 	if !storable(key) {
 		return false, renew.ErrSessionNotFound
 	}
-	w, e := newWrite(), newExpression()
+	w := newWrite()
+	for range attempts {
+		old, err := s.run.update(ctx, w, revocation(w, key, at, subject))
+		switch {
+		case !errors.Is(err, errCondition):
+			return err == nil, err
+		case old == nil:
+			return false, w.inVain(renew.ErrSessionNotFound)
+		case w.hasWritten(old):
+			return true, nil
+		}
+		stored, err := session(old)
+		if err != nil || !stored.RevokedAt.IsZero() || subject != nil && stored.Subject != *subject {
+			return false, err
+		}
+		// It was read after the condition had failed, and has been created since.
+	}
+	return false, errBusy
+}
+
+var errBusy = errors.New("too many concurrent changes")
+
+func revocation(w *write, key item, at time.Time, subject *string) *dynamodb.UpdateItemInput {
+	e := newExpression()
 	e.put(fieldRevokedAt, number(at.UnixMilli()))
 	e.sign(w)
 	condition := "attribute_exists(" + e.name(partitionKey) + ") AND " + e.lacks(fieldRevokedAt)
 	if subject != nil {
 		condition += " AND " + e.is(fieldSubject, *subject)
 	}
-	old, err := s.run.update(ctx, w, &dynamodb.UpdateItemInput{
+	return &dynamodb.UpdateItemInput{
 		Key: key, ConditionExpression: &condition, UpdateExpression: e.text(),
 		ExpressionAttributeNames: e.names, ExpressionAttributeValues: e.values,
-	})
-	switch {
-	case !errors.Is(err, errCondition):
-		return err == nil, err
-	case old == nil:
-		return false, w.inVain(renew.ErrSessionNotFound)
 	}
-	return w.hasWritten(old), nil
 }
