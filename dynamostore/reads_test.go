@@ -1,0 +1,61 @@
+package dynamostore_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/middleware"
+	"github.com/stretchr/testify/require"
+)
+
+// TestEveryReadIsConsistent promises that no read may lag behind a write, which an
+// emulator cannot show: it looks at the requests of every method.
+func TestEveryReadIsConsistent(t *testing.T) {
+	b, ctx := dynalite(t), t.Context()
+	var mu sync.Mutex
+	reads := map[string]int{}
+	see := func(name string, consistent *bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		reads[name]++
+		if !aws.ToBool(consistent) {
+			t.Errorf("a %s is not consistent", name)
+		}
+	}
+	client := b.client(t, func(o *dynamodb.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("see",
+				func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+					switch in := in.Parameters.(type) {
+					case *dynamodb.GetItemInput:
+						see("GetItem", in.ConsistentRead)
+					case *dynamodb.QueryInput:
+						see("Query", in.ConsistentRead)
+					case *dynamodb.ScanInput:
+						see("Scan", in.ConsistentRead)
+					case *dynamodb.BatchGetItemInput:
+						for _, keys := range in.RequestItems {
+							see("BatchGetItem", keys.ConsistentRead)
+						}
+					}
+					return next.HandleInitialize(ctx, in)
+				}), middleware.Before)
+		})
+	})
+	s := newSession("session")
+	for _, c := range append(tokenCases(s), keyCases(t)...) {
+		b.clear(t)
+		direct := stores{b.tokens(t, b.client(t)), b.keys(t, b.client(t))}
+		require.NoError(t, direct.tokens.CreateSession(ctx, s))
+		require.NoError(t, direct.keys.CreateApp(ctx, app()))
+		watched := stores{b.tokens(t, client), b.keys(t, client)}
+		require.NoError(t, c.call(ctx, watched))
+		c.check(t, watched)
+	}
+	for _, name := range []string{"GetItem", "Query", "Scan", "BatchGetItem"} {
+		require.Positive(t, reads[name], name)
+	}
+}
