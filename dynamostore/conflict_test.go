@@ -83,6 +83,17 @@ func TestBusyItems(t *testing.T) {
 	}
 }
 
+// TestBusyAndFailed promises that a transaction whose condition has failed is not sent
+// again because another of its items was busy.
+func TestBusyAndFailed(t *testing.T) {
+	b, ctx := dynalite(t), t.Context()
+	body := errorPrefix + `TransactionCanceledException","Message":"canceled","CancellationReasons":[
+		{"Code":"ConditionalCheckFailed","Item":{"pk":{"S":"session:3:app:session"}}},{"Code":"TransactionConflict"}]}`
+	web, sent := responding("TransactWriteItems", 1000, http.StatusBadRequest, body)
+	require.ErrorIs(t, b.tokens(t, b.client(t, web.option)).CreateSession(ctx, newSession("session")), renew.ErrSessionExists)
+	require.Equal(t, 1, *sent)
+}
+
 // TestThrottledConflict promises that a conflict is one, also when the request was
 // rejected before for another reason: that had no effect, so that the conflict is not
 // with itself.

@@ -1,7 +1,6 @@
 package dynamostore_test
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go/middleware"
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
@@ -61,25 +59,21 @@ func TestRequestsPerRenewal(t *testing.T) {
 type metered struct{ read, write float64 }
 
 func (m *metered) option(o *dynamodb.Options) {
-	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("meter",
-			func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-				switch in := in.Parameters.(type) {
-				case *dynamodb.GetItemInput:
-					in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
-				case *dynamodb.UpdateItemInput:
-					in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
-				}
-				out, metadata, err := next.HandleInitialize(ctx, in)
-				switch out := out.Result.(type) {
-				case *dynamodb.GetItemOutput:
-					m.read += *out.ConsumedCapacity.CapacityUnits
-				case *dynamodb.UpdateItemOutput:
-					m.write += *out.ConsumedCapacity.CapacityUnits
-				}
-				return out, metadata, err
-			}), middleware.Before)
-	})
+	watching(func(in any) {
+		switch in := in.(type) {
+		case *dynamodb.GetItemInput:
+			in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+		case *dynamodb.UpdateItemInput:
+			in.ReturnConsumedCapacity = types.ReturnConsumedCapacityTotal
+		}
+	}, func(out any) {
+		switch out := out.(type) {
+		case *dynamodb.GetItemOutput:
+			m.read += *out.ConsumedCapacity.CapacityUnits
+		case *dynamodb.UpdateItemOutput:
+			m.write += *out.ConsumedCapacity.CapacityUnits
+		}
+	})(o)
 }
 
 // itemSize is the size of an item in bytes, as DynamoDB bills it: names and values, a

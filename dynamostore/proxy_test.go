@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/middleware"
 	"github.com/stretchr/testify/require"
 )
 
@@ -73,6 +74,21 @@ type around struct {
 
 func (a around) Do(req *http.Request) (*http.Response, error) {
 	return a.f(req, func() (*http.Response, error) { return http.DefaultClient.Do(req) })
+}
+
+// watching has f see the input of every request, and its output.
+func watching(before func(in any), after func(out any)) func(*dynamodb.Options) {
+	return func(o *dynamodb.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("watching",
+				func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+					before(in.Parameters)
+					out, metadata, err := next.HandleInitialize(ctx, in)
+					after(out.Result)
+					return out, metadata, err
+				}), middleware.Before)
+		})
+	}
 }
 
 func (a around) option(o *dynamodb.Options) { o.HTTPClient = a }

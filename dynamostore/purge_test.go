@@ -5,15 +5,23 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/stretchr/testify/require"
 )
 
 // TestDeleteExpiredContinues promises that calls which reach their limit delete what has
-// ended once, in whatever order the table has it, that a call which does not has found
+// ended once, each from where the last one stopped, that a call which does not has found
 // everything, and that one store finds what ends behind the place where it stopped.
 func TestDeleteExpiredContinues(t *testing.T) {
 	b, ctx := dynalite(t), t.Context()
-	store, other := b.tokens(t, b.client(t)), b.tokens(t, b.client(t))
+	var from types.AttributeValue // where the last scan began
+	store := b.tokens(t, b.client(t, watching(func(in any) {
+		if scan, ok := in.(*dynamodb.ScanInput); ok {
+			from = scan.ExclusiveStartKey["pk"]
+		}
+	}, func(any) {})))
+	other := b.tokens(t, b.client(t))
 	create := func(from, to int) {
 		for i := from; i < to; i++ {
 			require.NoError(t, store.CreateSession(ctx, newSession(strconv.Itoa(i))))
@@ -21,10 +29,11 @@ func TestDeleteExpiredContinues(t *testing.T) {
 	}
 	end := base.AddDate(0, 0, 1)
 	create(0, 20)
-	for range 3 {
+	for i := range 3 {
 		n, err := store.DeleteExpired(ctx, end, 5)
 		require.NoError(t, err)
 		require.Equal(t, 5, n)
+		require.Equal(t, i > 0, from != nil)
 	}
 	create(20, 40) // some of them where the store has been
 	total := 15

@@ -1,13 +1,11 @@
 package dynamostore_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/smithy-go/middleware"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,26 +23,20 @@ func TestEveryReadIsConsistent(t *testing.T) {
 			t.Errorf("a %s is not consistent", name)
 		}
 	}
-	client := b.client(t, func(o *dynamodb.Options) {
-		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("see",
-				func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
-					switch in := in.Parameters.(type) {
-					case *dynamodb.GetItemInput:
-						see("GetItem", in.ConsistentRead)
-					case *dynamodb.QueryInput:
-						see("Query", in.ConsistentRead)
-					case *dynamodb.ScanInput:
-						see("Scan", in.ConsistentRead)
-					case *dynamodb.BatchGetItemInput:
-						for _, keys := range in.RequestItems {
-							see("BatchGetItem", keys.ConsistentRead)
-						}
-					}
-					return next.HandleInitialize(ctx, in)
-				}), middleware.Before)
-		})
-	})
+	client := b.client(t, watching(func(in any) {
+		switch in := in.(type) {
+		case *dynamodb.GetItemInput:
+			see("GetItem", in.ConsistentRead)
+		case *dynamodb.QueryInput:
+			see("Query", in.ConsistentRead)
+		case *dynamodb.ScanInput:
+			see("Scan", in.ConsistentRead)
+		case *dynamodb.BatchGetItemInput:
+			for _, keys := range in.RequestItems {
+				see("BatchGetItem", keys.ConsistentRead)
+			}
+		}
+	}, func(any) {}))
 	s := newSession("session")
 	for _, c := range append(tokenCases(s), keyCases(t)...) {
 		b.clear(t)
