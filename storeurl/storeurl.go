@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/dynamostore"
 	"github.com/jwtrenew/renew/keycrypt"
 	"github.com/jwtrenew/renew/memstore"
 	"github.com/jwtrenew/renew/redisstore"
@@ -24,7 +25,7 @@ const Memory = "memory"
 const EncryptionKeyVariable = "RENEW_ENCRYPTION_KEY"
 
 // Usage names what [Open] takes, for the help of a flag.
-const Usage = Memory + ", sqlite:FILE, postgres://…, mysql://…, " + redisstore.URLForms
+const Usage = Memory + ", sqlite:FILE, postgres://…, mysql://…, " + redisstore.URLForms + ", " + dynamostore.URLForm
 
 // ErrUsage means that the URL or the encryption key is malformed, so that trying
 // again is of no use.
@@ -69,6 +70,7 @@ func (s *Stores) Close() error {
 //	mysql://USER:PASSWORD@HOST/NAME       MySQL or MariaDB, with the driver's settings
 //	mysql://DSN                           the same, as the driver's own DSN
 //	redis://…, redis+sentinel://…         Redis: see [redisstore.NewClient] for all forms
+//	dynamodb://TABLE                      DynamoDB: see [dynamostore.NewClient]; the table must exist
 //
 // Timeouts of a connection are set where the URL sets none.
 //
@@ -87,6 +89,8 @@ func Open(ctx context.Context, url, encryptionKey string) (*Stores, error) {
 		return &Stores{Keys: store, Tokens: store}, nil
 	case "sqlite", "postgres", "postgresql", "mysql", "mariadb":
 		return openSQL(ctx, scheme, rest, encryptionKey)
+	case "dynamodb":
+		return openDynamoDB(ctx, url, encryptionKey)
 	}
 	if scheme, _, _ := strings.Cut(scheme, "+"); scheme == "redis" || scheme == "rediss" {
 		return openRedis(ctx, url, encryptionKey)

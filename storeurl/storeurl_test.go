@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/dynamostore"
 	"github.com/jwtrenew/renew/internal/dbtest"
 	"github.com/jwtrenew/renew/storeurl"
 )
@@ -32,6 +33,7 @@ func TestOpen(t *testing.T) {
 		"PostgreSQL":                  {postgreSQL, encryptionKey},
 		"MariaDB":                     {func(t *testing.T) string { return "mysql://" + mariaDB(t) }, encryptionKey},
 		"Redis":                       {redisServer, encryptionKey},
+		"DynamoDB":                    {dynamoDB, encryptionKey},
 		"MariaDB by its other scheme": {func(t *testing.T) string { return "mariadb://" + mariaDB(t) }, encryptionKey},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +65,16 @@ func postgreSQL(t *testing.T) string {
 func mariaDB(t *testing.T) string {
 	server := dbtest.MariaDB(t)
 	return server.DSN(server.NewDatabase(t))
+}
+
+func dynamoDB(t *testing.T) string {
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	url := "dynamodb://renew?region=eu-central-1&endpoint=" + dbtest.StartDynalite(t, false).URL
+	client, table, err := dynamostore.NewClient(t.Context(), url)
+	require.NoError(t, err)
+	require.NoError(t, dynamostore.CreateTable(t.Context(), client, table))
+	return url
 }
 
 func redisServer(t *testing.T) string {
@@ -97,6 +109,8 @@ func TestUsage(t *testing.T) {
 		"no scheme":                {"renew.db", "", "not one of memory"},
 		"another scheme":           {"oracle://scott:hunter2@host/db", "", "not one of memory"},
 		"a scheme in upper case":   {"POSTGRES://scott:hunter2@host/db", "", "not one of memory"},
+		"a table and a password":   {"dynamodb://user:hunter2@table?region=eu-central-1", encryptionKey, "dynamodb://TABLE"},
+		"an option of a table":     {"dynamodb://table?hunter2=hunter2", encryptionKey, "region, profile or endpoint"},
 		"no file":                  {"sqlite:", "", "names no file"},
 		"no encryption key":        {"postgres://user:hunter2@127.0.0.1:1/db", "", storeurl.EncryptionKeyVariable},
 		"a short encryption key":   {file, "aHVudGVyMg==", storeurl.EncryptionKeyVariable},
