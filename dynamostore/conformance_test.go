@@ -1,11 +1,15 @@
 package dynamostore_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/dynamostore"
 	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/storetest"
 )
@@ -36,7 +40,7 @@ func TestTokenStoreLaws(t *testing.T) {
 				b = c.backend(t)
 			}
 			storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
-				return b.tokens(tb, b.client(tb, c.change))
+				return b.ofCase(tb).tokens(tb, b.client(tb, c.change))
 			}, b.failures()...)
 		})
 	}
@@ -50,4 +54,18 @@ func TestKeyStoreLaws(t *testing.T) {
 		b = dynalite(t)
 	}
 	storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return b.keys(tb, b.client(tb)) }, b.failures()...)
+}
+
+// ofCase gives a case of law T11 a table of its own: DeleteExpired reads all of it, and
+// what the cases of other laws have left makes that slow.
+func (b *backend) ofCase(tb testing.TB) *backend {
+	tb.Helper()
+	law, name, found := strings.Cut(tb.Name(), "/T11/")
+	if b.emulator == nil || !found {
+		return b
+	}
+	own := *b
+	own.table = strings.NewReplacer("/", "-", "_", "-", " ", "-").Replace(law[strings.LastIndex(law, "/")+1:] + "-" + name)
+	require.NoError(tb, dynamostore.CreateTable(context.Background(), b.client(tb), own.table))
+	return &own
 }

@@ -20,8 +20,22 @@ const validations = require('dynalite/validations')
 const [host, port, path, mode] = process.argv.slice(2)
 
 let store
+const tables = new Map() // by name; see changesTables
 const create = db.create
-db.create = options => (store = create(options))
+db.create = options => {
+  store = create(options)
+  const { getTable } = store
+  store.getTable = (name, ...rest) => { // dynalite reads it from the disk for every request
+    const done = rest.pop()
+    const known = tables.get(name)
+    if (known) return setImmediate(done, null, known)
+    getTable(name, ...rest, (err, table) => {
+      if (!err && table.TableStatus == 'ACTIVE') tables.set(name, table)
+      done(err, table)
+    })
+  }
+  return store
+}
 const original = dynalite({ path, createTableMs: 0, deleteTableMs: 0, updateTableMs: 0 }).listeners('request')[0]
 
 const kinds = Object.fromEntries(['Put', 'Update', 'Delete'].map(kind => {
@@ -34,9 +48,12 @@ const kinds = Object.fromEntries(['Put', 'Update', 'Delete'].map(kind => {
   }]
 }))
 
+const changesTables = operation => ['CreateTable', 'UpdateTable', 'DeleteTable'].includes(operation)
+
 const api = 'com.amazonaws.dynamodb.v20120810#'
 const timeToLive = new Map() // the attribute, by table
-const inTransaction = new Set() // keys
+const inTransaction = new Set() // of idOf
+const idOf = write => write.data.TableName + ' ' + write.key
 
 class Failure extends Error {
   constructor(body) {
@@ -97,7 +114,7 @@ async function together(writes, finish) {
 
 async function single(kind, raw) {
   const write = await prepare(kind, raw)
-  if (inTransaction.has(write.key)) {
+  if (inTransaction.has(idOf(write))) {
     throw new Failure({ __type: api + 'TransactionConflictException', message: 'Transaction is ongoing for the item' })
   }
   await together([write], () => {
@@ -126,13 +143,13 @@ async function transact({ TransactItems: list }) {
   if (conflicts.includes(true)) {
     cancel(conflicts.map(c => c ? { Code: 'TransactionConflict', Message: 'Transaction is ongoing for the item' } : { Code: 'None' }))
   }
-  for (const w of writes) inTransaction.add(w.key)
+  for (const w of writes) inTransaction.add(idOf(w))
   try {
     await together(writes, () => {
       if (writes.some(w => w.failure)) cancel(reasonsOf(writes))
     })
   } finally {
-    for (const w of writes) inTransaction.delete(w.key)
+    for (const w of writes) inTransaction.delete(idOf(w))
   }
   return {}
 }
@@ -178,7 +195,12 @@ http.createServer(async (req, res) => {
     return // the client has gone
   }
   const body = Buffer.concat(chunks)
-  const f = added[(req.headers['x-amz-target'] || '').split('.')[1]]
+  const operation = (req.headers['x-amz-target'] || '').split('.')[1]
+  if (changesTables(operation)) {
+    tables.clear()
+    res.on('finish', () => tables.clear())
+  }
+  const f = added[operation]
   if (!f) {
     const { headers, method, url } = req
     return original(Object.assign(Readable.from([body]), { headers, method, url }), res)
