@@ -202,7 +202,8 @@ func TestSettingsThatMayLoseWrites(t *testing.T) {
 		{backends[2], "sync_binlog", []string{"SET GLOBAL sync_binlog = 0"}, []string{"SET GLOBAL sync_binlog = 1"}},
 		{
 			backends[2], "innodb_flush_log_at_trx_commit",
-			[]string{"SET GLOBAL innodb_flush_log_at_trx_commit = 2"}, []string{"SET GLOBAL innodb_flush_log_at_trx_commit = 1"},
+			[]string{"SET GLOBAL innodb_flush_log_at_trx_commit = 2"},
+			[]string{"SET GLOBAL innodb_flush_log_at_trx_commit = 1"},
 		},
 		{
 			backends[2], "rpl_semi_sync_master_timeout",
