@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -247,6 +248,13 @@ func (p *patched) DeleteExpired(ctx context.Context, before time.Time, limit int
 // where all rounds are asked for: see internal/rounds.
 func withFewerRounds(tb testing.TB) Option {
 	return WithRounds(rounds.Share(tb))
+}
+
+// leftOut reports whether a run with -short, which shows that the suite works here
+// too, leaves out a store. Another run has it.
+func leftOut() bool {
+	const oneIn = 10
+	return testing.Short() && rand.IntN(oneIn) > 0
 }
 
 // TestSoundStore shows that a correct store passes, with every law tested and
