@@ -155,6 +155,9 @@ var slowness = storetest.WithSlowness(3)
 // race detector, which slows SQLite in Go most, all take minutes.
 func fewerRounds(tb testing.TB) storetest.Option {
 	tb.Helper()
+	if testing.Short() {
+		return storetest.WithRounds(0.02)
+	}
 	return storetest.WithRounds(max(0.3, rounds.Share(tb)))
 }
 

@@ -56,11 +56,17 @@ func mariaDBWith(tb testing.TB, more ...string) *Server {
 	return s
 }
 
+// CutReplica has a replica receive nothing any more. It applies what it has.
+func (s *Server) CutReplica(tb testing.TB) {
+	tb.Helper()
+	run(tb, s, "STOP SLAVE IO_THREAD")
+}
+
 // PromoteReplica has a replica apply all that it has received, and then follow no
 // server any more.
 func (s *Server) PromoteReplica(tb testing.TB) {
 	tb.Helper()
-	run(tb, s, "STOP SLAVE IO_THREAD")
+	s.CutReplica(tb)
 	s.awaitStatus(tb, "SELECT 'pending', COUNT(*) FROM information_schema.processlist WHERE command = 'Slave_SQL' AND state NOT LIKE 'Slave has read all relay log%'", "0")
 	run(tb, s, "STOP SLAVE", "RESET SLAVE ALL")
 }
