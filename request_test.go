@@ -163,8 +163,9 @@ func TestAddressesAreCanonical(t *testing.T) {
 		"::ffff:192.0.2.1":     "192.0.2.1",
 		"::FFFF:C000:201":      "192.0.2.1",
 		"2001:DB8:0:0:0:0:0:1": "2001:db8::1",
+		"::":                   "::",
+
 		"2001:0db8:0000:0000:0000:0000:0000:0001": "2001:db8::1",
-		"::": "::",
 	} {
 		t.Run(sent, func(t *testing.T) {
 			var seen string
