@@ -125,16 +125,28 @@ func (s sound) RevokeSession(ctx context.Context, appID, sessionID string, at ti
 }
 
 func (s sound) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) (list []renew.Session, err error) {
-	return s.listWhere(ctx, func(row renew.Session) bool {
-		return row.AppID == appID && row.Subject == subject && row.Live(at)
-	})
+	return s.listOf(ctx, is(appID), func(row renew.Session) bool { return row.Subject == subject && row.Live(at) })
 }
+
+// is and every choose apps. Most of the table is other cases' and has another app:
+// its rows need not be looked at.
+func is(appID string) func(string) bool { return func(other string) bool { return other == appID } }
+
+func every(string) bool { return true }
 
 // listWhere returns the rows that match, newest first.
 func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (list []renew.Session, err error) {
+	return s.listOf(ctx, every, match)
+}
+
+// listOf does too, for some apps.
+func (s sound) listOf(ctx context.Context, apps func(appID string) bool, match func(renew.Session) bool) (list []renew.Session, err error) {
 	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		for _, row := range rows {
-			if match(row) {
+		for key := range rows {
+			if !apps(key.app) {
+				continue
+			}
+			if row := rows[key]; match(row) {
 				list = append(list, row.Clone())
 			}
 		}
@@ -147,15 +159,22 @@ func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (l
 }
 
 func (s sound) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	return s.revokeWhere(ctx, at, func(row renew.Session) bool {
-		return row.AppID == appID && row.Subject == subject && row.RevokedAt.IsZero() && !slices.Contains(keep, row.ID)
+	return s.revokeOf(ctx, is(appID), at, func(row renew.Session) bool {
+		return row.Subject == subject && row.RevokedAt.IsZero() && !slices.Contains(keep, row.ID)
 	})
 }
 
 func (s sound) revokeWhere(ctx context.Context, at time.Time, match func(renew.Session) bool) (n int, err error) {
+	return s.revokeOf(ctx, every, at, match)
+}
+
+func (s sound) revokeOf(ctx context.Context, apps func(appID string) bool, at time.Time, match func(renew.Session) bool) (n int, err error) {
 	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		for key, row := range rows {
-			if match(row) {
+		for key := range rows {
+			if !apps(key.app) {
+				continue
+			}
+			if row := rows[key]; match(row) {
 				row.RevokedAt = at.UTC()
 				rows[key] = row
 				n++

@@ -50,9 +50,6 @@ func (b busyStore) RevokeSession(ctx context.Context, appID, sessionID string, a
 // TestStoresThatAskForRetriesPass shows that a loser may get an error that tells
 // nothing, whether or not it has lost.
 func TestStoresThatAskForRetriesPass(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes half a minute")
-	}
 	for _, done := range []bool{false, true} {
 		t.Run(fmt.Sprintf("done=%v", done), func(t *testing.T) {
 			b, busy := newBacking(), &sync.Map{}

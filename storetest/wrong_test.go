@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -1370,16 +1371,18 @@ func prove[H any](t *testing.T, broken string, newSuite func() *suite[H]) {
 	t.Errorf("law %s does not catch it; seeds %d", broken, seeds)
 }
 
-// catches runs the cases of the law that the store breaks, and all others when all
-// rounds are asked for: none may hang or panic.
+// catches runs the cases of the law that the store breaks. Where all rounds are asked
+// for, one store in ten, by chance, meets all other laws too: none may hang or panic.
 func catches[H any](t *testing.T, s *suite[H], broken string) bool {
+	const oneIn = 10
+	everyLaw := rounds.Share(t) == 1 && rand.IntN(oneIn) == 0
 	caught := false
 	s.recovery = time.Second
 	for _, l := range s.laws {
 		s.effort, s.budget = 0.2, 0
 		if l.id == broken {
 			s.effort, s.budget = 1, raceBudget
-		} else if rounds.Share(t) < 1 {
+		} else if !everyLaw {
 			continue
 		}
 		for _, c := range l.cases {
@@ -1389,7 +1392,7 @@ func catches[H any](t *testing.T, s *suite[H], broken string) bool {
 					t.Errorf("%s/%s: %s", l.id, c.name, f.text)
 				}
 			}
-			if caught && rounds.Share(t) < 1 {
+			if caught && !everyLaw {
 				return true
 			}
 		}
