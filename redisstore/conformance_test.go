@@ -32,7 +32,7 @@ func TestTokenStoreLaws(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
 					return f.tokens(tb, f.client(tb, c.change))
-				}, f.failures()...)
+				}, append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
 			})
 		}
 	})
@@ -42,7 +42,7 @@ func TestTokenStoreLaws(t *testing.T) {
 func TestKeyStoreLaws(t *testing.T) {
 	t.Parallel()
 	onForms(t, func(t *testing.T, f *form) {
-		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return f.keys(tb, f.client(tb)) }, f.failures()...)
+		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return f.keys(tb, f.client(tb)) }, append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
 	})
 }
 
