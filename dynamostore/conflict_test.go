@@ -36,7 +36,7 @@ func responding(operation string, times int, status int, body string) (around, *
 
 // TestBusyItems promises that a write which meets a transaction on its item, or a
 // transaction that meets another or is throttled, is sent again, and not for ever; and
-// that neither is taken for a failed condition.
+// that neither is treated as a failed condition.
 func TestBusyItems(t *testing.T) {
 	b, ctx := dynalite(t), t.Context()
 	canceled := func(reasons string) string {

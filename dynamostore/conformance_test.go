@@ -58,7 +58,7 @@ func TestKeyStoreLaws(t *testing.T) {
 	storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return b.keys(tb, b.client(tb)) }, append(b.failures(), storetest.WithRounds(rounds.Share(t)))...)
 }
 
-// ofCase gives a case of law T11 a table of its own: DeleteExpired reads all of it, and
+// ofCase gives a case of law T11 its own table: DeleteExpired reads all of it, and
 // what the cases of other laws have left makes that slow.
 func (b *backend) ofCase(tb testing.TB) *backend {
 	tb.Helper()

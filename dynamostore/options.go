@@ -73,7 +73,7 @@ func WithRetention(d time.Duration) Option {
 // accept a revoked key's tokens or a removed app key, sign with a replaced or
 // revoked key, or use old lifetimes; a process that is stopped, by its debugger or
 // its virtual machine, for as long as it is stopped in addition. The KeyStore that
-// makes the change knows at once. Give every process the same d.
+// makes the change knows immediately. Give every process the same d.
 func WithStatusInterval(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {

@@ -164,7 +164,7 @@ func (r *fieldReader) fail(name string) {
 	r.err = fmt.Errorf("the stored session has no valid %s", name)
 }
 
-// text reads a string or bytes; empty: there is none.
+// text reads a string or bytes; empty if there is none.
 func (r *fieldReader) text(name string) string {
 	switch v := r.item[name].(type) {
 	case nil:

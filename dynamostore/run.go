@@ -93,7 +93,7 @@ func isRejected(err error) bool {
 var errCondition = errors.New("the condition of the write has failed")
 
 // update sends an UpdateItem, with the name of the write. If its condition has failed
-// it returns errCondition and the item; nil: there is none.
+// it returns errCondition and the item; nil if there is none.
 func (r *runner) update(ctx context.Context, w *write, in *dynamodb.UpdateItemInput) (item, error) {
 	in.TableName = &r.table
 	in.ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
@@ -136,7 +136,7 @@ func (r *runner) failed(ctx context.Context, key, old item) (item, error) {
 	return old, errCondition
 }
 
-// get reads an item, strongly consistent; nil: there is none.
+// get reads an item, strongly consistent; nil if there is none.
 func (r *runner) get(ctx context.Context, key item) (item, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()

@@ -285,7 +285,7 @@ func (s *TokenStore) deleteEntry(appID, subject, sessionID string) types.Transac
 }
 
 // RevokeSession revokes the session, or returns nil if it is revoked, with one
-// conditional write. [renew.ErrSessionNotFound]: there is no such session.
+// conditional write. It returns [renew.ErrSessionNotFound] if there is no such session.
 func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -62,7 +62,7 @@ func TestURLOfAnEmulator(t *testing.T) {
 	require.Len(t, b.scan(t), 2)
 }
 
-// isolate keeps the settings of whoever runs the tests out of them.
+// isolate keeps the settings of the user who runs the tests out of them.
 func isolate(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{

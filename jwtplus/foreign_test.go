@@ -189,7 +189,7 @@ func TestForeignKeysAndApps(t *testing.T) {
 		"is_expired is something else":  {record{"is_expired": "1"}, jwtplus.ReasonMalformedKey},
 		"revoked":                       {record{"is_revoked": "yes"}, jwtplus.ReasonRevokedKey},
 		"not base64":                    {record{"private_key": "%%%"}, jwtplus.ReasonMalformedKey},
-		"a public key that is no PEM":   {record{"public_key": pem("nothing")}, jwtplus.ReasonMalformedKey},
+		"a public key that is not PEM":  {record{"public_key": pem("nothing")}, jwtplus.ReasonMalformedKey},
 		"a private key that is cut off": {record{"private_key": pem(string(decoded[:60]))}, jwtplus.ReasonMalformedKey},
 		"a private key of another key":  {record{"private_key": other["private_key"]}, jwtplus.ReasonMalformedKey},
 		"the halves exchanged":          {record{"private_key": key["public_key"], "public_key": key["private_key"]}, jwtplus.ReasonMalformedKey},

@@ -24,7 +24,7 @@ const (
 // Options are those of [Import]. The zero value is what is usual.
 type Options struct {
 	// DryRun writes nothing and says what would happen. What the stores have
-	// already is counted as such; an app that they have is taken for one with all
+	// already is counted as such; an app that they have is treated as one with all
 	// keys of the source.
 	DryRun bool
 

@@ -164,7 +164,7 @@ func TestLazyForeignRows(t *testing.T) {
 	}, reasons(lines()))
 }
 
-// TestLazyUnderLoad has 16 clients renew, each token presented by two at once, while
+// TestLazyUnderLoad has 16 clients renew, each token presented by two concurrently, while
 // the import runs and the old database is killed and started again. Each token has
 // one successor, and no client is told that a valid token is invalid: of the two that
 // present one, one gets the successor.
@@ -265,7 +265,7 @@ func (l *load) start(t *testing.T) *sync.WaitGroup {
 	return &running
 }
 
-// renewTwice has two present a token at once, and each repeat its request as long as
+// renewTwice has two present a token concurrently, and each repeat its request as long as
 // it gets an internal error.
 func (l *load) renewTwice(t *testing.T, i int) {
 	var mu sync.Mutex

@@ -31,7 +31,7 @@ var ErrUnknownKey = errors.New("decrypt: the ciphertext was made with an encrypt
 //
 // Associated data is authenticated with the text and not stored with it: Decrypt
 // must fail if it is not what Encrypt was given. It names the app, the key and
-// its algorithm, so that whoever can write to the database cannot put one app's
+// its algorithm, so that someone who can write to the database cannot put one app's
 // key in another's place.
 //
 // Decrypt returns [ErrUnknownKey], possibly wrapped, if it does not have the key;

@@ -166,7 +166,7 @@ func (r *runner) diagnose(info, settings map[string]string) (findings []string) 
 	}
 	replicas, _ := strconv.Atoi(info["connected_slaves"])
 	if replicas > 0 && settings != nil && settings["min-replicas-to-write"] == "0" {
-		add("min-replicas-to-write is 0: a primary that is cut off from its replicas goes on writing what the promotion of one of them takes back; set it to 1 or more")
+		add("min-replicas-to-write is 0: a primary that is cut off from its replicas continues to write what the promotion of one of them takes back; set it to 1 or more")
 	}
 	if replicas < r.wait.replicas {
 		add("it has %d replicas, and WithWait asks for %d: every write ends with ErrReplicas", replicas, r.wait.replicas)

@@ -11,7 +11,7 @@ import (
 	"github.com/jwtrenew/renew/redisstore"
 )
 
-// A server on a cluster, which goes on through failovers.
+// A server on a cluster, which continues through failovers.
 func Example() {
 	ctx := context.Background()
 	client, err := redisstore.NewClient("redis+cluster://redis-1.example,redis-2.example,redis-3.example")

@@ -29,7 +29,7 @@ const promotionsVariable = "RENEW_TEST_PROMOTIONS"
 // a test is about.
 const quickly = 2 * time.Second
 
-// TestFailover promises that with AheadAdopted nobody is logged out by promotions,
+// TestFailover promises that with AheadAdopted no user is logged out by promotions,
 // also by those that lose acknowledged writes, and that no token ends up with two
 // successors that are both good.
 func TestFailover(t *testing.T) {

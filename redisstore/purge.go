@@ -23,7 +23,7 @@ const (
 //
 // It finds sessions through the indexes of ends, one per shard, and deletes them in
 // batches of 25, between which Redis serves others. A call that finds nothing reads
-// all 1,024 indexes, in 32 round trips. Any number of processes may run it at once.
+// all 1,024 indexes, in 32 round trips. Any number of processes may run it concurrently.
 func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -23,9 +23,9 @@
 // A failover does not. A primary acknowledges a write before its replicas have it,
 // and what the promoted replica did not have is lost: sessions are at an earlier token
 // than their clients. Without [renew.WithAhead] the renewals of these clients fail.
-// With [renew.AheadAdopted] the sessions continue, and nobody is logged out; what
+// With [renew.AheadAdopted] the sessions continue, and no user is logged out; what
 // stays lost is a revocation of the last moment, and the use of a token, which renews
-// once more for whoever has it. [WithWait] makes such a moment rare. Set
+// once more for anyone who has it. [WithWait] makes such a moment rare. Set
 // min-replicas-to-write to 1 or more, so that a primary which is cut off from its
 // replicas stops after min-replicas-max-lag seconds: it then rejects reads by the
 // stores as well as writes.

@@ -220,6 +220,6 @@ func TestRepeatedAfterOthers(t *testing.T) {
 		got, err := other.Session(ctx, testApp, s.ID)
 		require.NoError(t, err)
 		require.Equal(t, last, got)
-		require.ErrorIs(t, store.Rotate(ctx, s.TokenID, next), renew.ErrConflict, "another call is no repetition")
+		require.ErrorIs(t, store.Rotate(ctx, s.TokenID, next), renew.ErrConflict, "another call is not a repetition")
 	}
 }

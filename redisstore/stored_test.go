@@ -113,7 +113,7 @@ func TestDeletedByRedis(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// TestScriptCacheIsEmptied promises that every method goes on when Redis has forgotten
+// TestScriptCacheIsEmptied promises that every method works when Redis has forgotten
 // the scripts, as after a restart or on the server that a failover promotes.
 func TestScriptCacheIsEmptied(t *testing.T) {
 	f := oneServer(t)

@@ -12,7 +12,7 @@ import (
 )
 
 // The index of a subject is in another slot than its sessions, so that it is written
-// in a step of its own. It names every session of the subject, and may name others:
+// in a separate step. It names every session of the subject, and may name others:
 // CreateSession writes it first, and what a listing finds is compared with the
 // session.
 //

@@ -175,7 +175,7 @@ func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session
 }
 
 // RevokeSession revokes the session, or returns nil if it is revoked, in one round
-// trip. [renew.ErrSessionNotFound]: there is no such session.
+// trip. It returns [renew.ErrSessionNotFound] if there is no such session.
 func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -206,5 +206,5 @@ func outcome(reply any, err error) error {
 	return errReply
 }
 
-// errReply means that a reply is none of what the scripts return.
+// errReply means that a reply is not one that the scripts return.
 var errReply = errors.New("unknown reply of a script")

@@ -35,7 +35,7 @@ func TestStatusInterval(t *testing.T) {
 				clock = base.Add(interval - 1)
 				requireState(t, s, key, false)
 				_, err := s.VerificationKey(t.Context(), testApp, keyID(next))
-				require.NoError(t, err, "a new key is looked up at once")
+				require.NoError(t, err, "a new key is looked up immediately")
 			}
 			clock = base.Add(c.interval)
 			requireState(t, s, next, true)
@@ -90,7 +90,7 @@ func TestOwnChangesShowAtOnce(t *testing.T) {
 }
 
 // TestCacheKeepsNothingUnknown promises that names which do not exist leave
-// nothing in memory, and that an app which comes to exist is found at once.
+// nothing in memory, and that an app which comes to exist is found immediately.
 func TestCacheKeepsNothingUnknown(t *testing.T) {
 	d := backends[0].empty(t)
 	admin, _ := keysWithApp(t, d)

@@ -73,7 +73,7 @@ func checkMySQLSession(set map[string]string) error {
 		{limitErr == nil && limit < 1<<32, "sql_select_limit", set["sql_select_limit"], "results are cut", "DEFAULT"},
 		{set["sql_log_bin"] == "OFF" && set["log_bin"] == "ON", "sql_log_bin", "OFF", "replicas miss what is stored", "ON"},
 		{set["skip_replication"] == "ON", "skip_replication", "ON", "replicas may miss what is stored", "OFF"},
-		{cluster && set["wsrep_dirty_reads"] == "ON", "wsrep_dirty_reads", "ON", "a node that has left the cluster shows what is no longer so", "OFF"},
+		{cluster && set["wsrep_dirty_reads"] == "ON", "wsrep_dirty_reads", "ON", "a node that has left the cluster shows what was so before", "OFF"},
 		{cluster && set["wsrep_on"] == "OFF", "wsrep_on", "OFF", "the other nodes miss what is stored", "ON"},
 		{cluster && set["wsrep_on"] != "OFF" && syncWait&7 != 7, "wsrep_sync_wait", set["wsrep_sync_wait"], "one node does not show what another one has acknowledged", "7"},
 	} {

@@ -65,7 +65,7 @@ func nameAll(names []string) string {
 	return strings.Join(texts, ", ")
 }
 
-// demandsULIDs reports whether the store rejects every ID that is no ULID, as the
+// demandsULIDs reports whether the store rejects every ID that is not a ULID, as the
 // comments on the fields of a session allow.
 func demandsULIDs(e *tokenEnv, set func(s *renew.Session, id string)) bool {
 	for _, plain := range []string{"plain", "another plain ID", newID() + "x"} {
@@ -91,7 +91,7 @@ func exactSessionIDs(e *tokenEnv) {
 	})
 }
 
-// exactULIDs asks for names that are taken for the ID of a session.
+// exactULIDs asks for names that look like the ID of a session.
 func exactULIDs(e *tokenEnv) {
 	s := created(e)
 	s.ID, s.TokenID = "0"+newID()[1:24]+"01", newID()

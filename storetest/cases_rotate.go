@@ -61,7 +61,7 @@ func fromAnotherToken(e *tokenEnv) {
 	for what, from := range wrongFroms(s) {
 		err := e.b.Rotate(e.ctx, from, successor(s))
 		if _, ulidErr := ulid.ParseStrict(from); (ulidErr != nil || strings.ContainsRune(from, 0)) && err != nil && !isNamed(err) {
-			// A store may reject what is no ULID, or what it cannot store.
+			// A store may reject what is not a ULID, or what it cannot store.
 			unchanged(e, s, "Rotate from "+what)
 			continue
 		}

@@ -89,7 +89,7 @@ func redisServer(t *testing.T) string {
 	return "redis://127.0.0.1:" + port
 }
 
-// The promise: what a failover of Redis can lose logs nobody out, and the owner
+// The promise: what a failover of Redis can lose logs no user out, and the owner
 // learns which settings of the server lose more.
 func TestRedisLosesWrites(t *testing.T) {
 	s, err := storeurl.Open(t.Context(), redisServer(t), encryptionKey)

@@ -120,7 +120,7 @@ func (s *Store) RotateSigningKey(ctx context.Context, appID string, key *renew.S
 }
 
 // RevokeKey invalidates everything that the key has signed or signs, see
-// [renew.KeyAdmin]: in this process at once, in others after their status interval
+// [renew.KeyAdmin]: in this process immediately, in others after their status interval
 // at most.
 //
 // Inside that interval a server may sign with a revoked active key, and so use up

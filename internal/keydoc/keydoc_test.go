@@ -236,7 +236,7 @@ func TestStatusInterval(t *testing.T) {
 	require.Equal(t, first.KeyID(), signs)
 	require.NoError(t, err)
 	_, err = s.VerificationKey(ctx, testApp, second.KeyID())
-	require.NoError(t, err, "a new key is looked up at once")
+	require.NoError(t, err, "a new key is looked up immediately")
 
 	clock = base.Add(interval)
 	issuer, signs, err = state()
@@ -256,7 +256,7 @@ func TestStatusInterval(t *testing.T) {
 }
 
 // TestCacheKeepsNothingUnknown promises that names which do not exist leave
-// nothing in memory, and that an app which comes to exist is found at once.
+// nothing in memory, and that an app which comes to exist is found immediately.
 func TestCacheKeepsNothingUnknown(t *testing.T) {
 	ctx, b := t.Context(), newBackend()
 	s := open(t, b, time.Hour)

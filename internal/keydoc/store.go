@@ -207,7 +207,7 @@ func (s *Store) SigningKey(ctx context.Context, appID string) (*renew.SigningKey
 }
 
 // signingKey decrypts the key, if it is not the one that was decrypted last. Of
-// many who want it at once, as after a start, one asks the encrypter.
+// many that want it concurrently, as after a start, one asks the encrypter.
 func (s *Store) signingKey(ctx context.Context, appID string, k *storedKey) (*renew.SigningKey, error) {
 	public, err := s.verificationKey(appID, k)
 	if err != nil {
@@ -401,7 +401,7 @@ func (s *Store) Cached() int {
 	return s.apps.Len() + s.signing.Len() + s.verification.Len() + s.lists.Len()
 }
 
-// clear forgets what was read, so that this process goes by a change at once.
+// clear forgets what was read, so that this process goes by a change immediately.
 func (s *Store) clear() {
 	s.apps.Clear()
 	s.signing.Clear()

@@ -99,7 +99,7 @@ func (s *Server) do(args ...any) (any, error) {
 	return s.client.Do(ctx, args...).Result()
 }
 
-// Info returns a value of INFO; empty: there is none, or no reply.
+// Info returns a value of INFO; empty if there is none, or no reply.
 func (s *Server) Info(name string) string {
 	text, _ := s.do("INFO", "all") // a server that is away has none
 	for line := range strings.Lines(fmt.Sprint(text)) {
