@@ -161,7 +161,8 @@ func (c *client) act(m mix) {
 	}
 }
 
-// do runs an operation and records it with its answer.
+// do runs an operation and records it with its answer. A write is made once: the
+// conflict of a second one with the first is no answer to either.
 func (c *client) do(session int, op history.Op, call func(op *history.Op) error) {
 	op.Client = c.number
 	op.Start = c.tick()
@@ -191,7 +192,7 @@ func (c *client) create(session int) {
 	s := c.sessions[session].Clone()
 	s.TokenID = newID()
 	c.do(session, history.Op{Kind: history.Create, To: s.TokenID}, func(*history.Op) error {
-		err := c.handle.CreateSession(c.e.ctx, s)
+		err := c.handle.plain().CreateSession(c.e.ctx, s)
 		if err == nil {
 			c.seen[session] = s
 		}
@@ -225,7 +226,7 @@ func (c *client) rotate(session int) {
 	next := successor(from)
 	next.RevokedAt = time.Time{}
 	c.do(session, history.Op{Kind: history.Rotate, From: from.TokenID, To: next.TokenID}, func(*history.Op) error {
-		err := c.handle.Rotate(c.e.ctx, from.TokenID, next)
+		err := c.handle.plain().Rotate(c.e.ctx, from.TokenID, next)
 		if err == nil {
 			c.seen[session] = next
 		}
@@ -241,7 +242,7 @@ func (c *client) revoke(session int) {
 	s := c.sessions[session]
 	at := base.Add(time.Duration(1+c.random.IntN(1e9)) * time.Millisecond)
 	c.do(session, history.Op{Kind: history.Revoke, At: at.UnixMilli()}, func(*history.Op) error {
-		return c.handle.RevokeSession(c.e.ctx, s.AppID, s.ID, at)
+		return c.handle.plain().RevokeSession(c.e.ctx, s.AppID, s.ID, at)
 	})
 }
 
