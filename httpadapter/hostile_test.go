@@ -251,8 +251,8 @@ func appKeys() []hostile {
 		{"app key after a wrong one", sends(func(key string) []string { return []string{"Authorization: x", "Authorization: " + key} }), wantForbidden},
 		{"app key before a wrong one", sends(func(key string) []string { return []string{"authorization: " + key, "Authorization: x"} }), wantForbidden},
 		{"app key after an empty one", sends(func(key string) []string { return []string{"Authorization:", "Authorization: " + key} }), wantForbidden},
-		{"app key a thousand times", sends(func(key string) []string {
-			return strings.Split(strings.Repeat("Authorization: "+key+"\n", 1000), "\n")[:1000]
+		{"app key a hundred times", sends(func(key string) []string {
+			return strings.Split(strings.Repeat("Authorization: "+key+"\n", 100), "\n")[:100]
 		}), wantForbidden},
 		{"app key in Proxy-Authorization", sends(func(key string) []string { return []string{"Proxy-Authorization: " + key} }), wantForbidden},
 		{"app key in X-Authorization", sends(func(key string) []string { return []string{"X-Authorization: " + key} }), wantForbidden},
