@@ -240,7 +240,7 @@ func (s *server) fill(ctx context.Context, live int) error {
 	if live == 0 {
 		return nil
 	}
-	before, err := s.backend.size(ctx)
+	before, err := s.backend.engine.size(ctx)
 	if err != nil {
 		return err
 	}
@@ -255,10 +255,10 @@ func (s *server) fill(ctx context.Context, live int) error {
 			return err
 		}
 	}
-	if err := s.backend.settle(ctx); err != nil {
+	if err := s.backend.engine.settle(ctx); err != nil {
 		return err
 	}
-	after, err := s.backend.size(ctx)
+	after, err := s.backend.engine.size(ctx)
 	s.perItem = (after - before) / int64(live)
 	rand.Shuffle(len(s.kept), func(i, j int) { s.kept[i], s.kept[j] = s.kept[j], s.kept[i] })
 	return err
@@ -285,7 +285,7 @@ func (s *server) handler() http.Handler {
 		"limit":      s.measureLimit,
 		"block":      s.block,
 		"bytes":      func(*http.Request) (any, error) { return s.perItem, nil },
-		"statements": func(req *http.Request) (any, error) { return s.backend.statements(req.Context()) },
+		"statements": func(req *http.Request) (any, error) { return s.backend.engine.statements(req.Context(), s.backend) },
 		"age":        s.age,
 	} {
 		mux.HandleFunc("/bench/"+question, func(w http.ResponseWriter, req *http.Request) {
@@ -368,12 +368,12 @@ func (s *server) age(req *http.Request) (any, error) {
 		return nil, err
 	}
 	ctx := req.Context()
-	if err := s.backend.settle(ctx); err != nil {
+	if err := s.backend.engine.settle(ctx); err != nil {
 		return nil, err
 	}
 	took := make([]float64, n) // on the heap before it is measured
 	var a aged
-	if a.Before, err = s.backend.size(ctx); err != nil {
+	if a.Before, err = s.backend.engine.size(ctx); err != nil {
 		return nil, err
 	}
 	for i := range took {
@@ -383,10 +383,10 @@ func (s *server) age(req *http.Request) (any, error) {
 		}
 		took[i] = float64(time.Since(began))
 	}
-	if err := s.backend.settle(ctx); err != nil {
+	if err := s.backend.engine.settle(ctx); err != nil {
 		return nil, err
 	}
-	if a.After, err = s.backend.size(ctx); err != nil {
+	if a.After, err = s.backend.engine.size(ctx); err != nil {
 		return nil, err
 	}
 	tenth := max(1, n/10)

@@ -20,6 +20,7 @@ type databases struct {
 	host    *host
 	servers map[string]*dbtest.Server // by storeKind.Name
 	missing []string                  // why some are not there
+	redis   bool                      // whether it is installed
 	files   int
 }
 
@@ -42,6 +43,15 @@ func startDatabases(ctx context.Context) (*databases, error) {
 			d.servers[start.name] = server
 		}
 	}
+	skipped, err := h.try(func() { startRedisServer(h) })
+	if err != nil {
+		d.stop()
+		return nil, err
+	}
+	d.redis = skipped == ""
+	if !d.redis {
+		d.missing = append(d.missing, skipped)
+	}
 	return d, nil
 }
 
@@ -49,7 +59,13 @@ func (d *databases) stop() { d.host.cleanUp() }
 
 // has reports whether sessions can be kept there.
 func (d *databases) has(kind storeKind) bool {
-	return kind.Driver == "" || kind.Dialect == sqlstore.SQLite || d.servers[kind.Name] != nil
+	switch {
+	case kind.Driver == redisDriver:
+		return d.redis
+	case kind.Driver == "" || kind.Dialect == sqlstore.SQLite:
+		return true
+	}
+	return d.servers[kind.Name] != nil
 }
 
 // empty returns the data source name of an empty database.
@@ -57,6 +73,9 @@ func (d *databases) empty(kind storeKind) (dsn string, err error) {
 	switch {
 	case kind.Driver == "":
 		return "", nil
+	case kind.Driver == redisDriver:
+		_, err = d.host.try(func() { dsn = startRedis(d.host, kind) })
+		return dsn, err
 	case kind.Dialect == sqlstore.SQLite:
 		d.files++
 		file := filepath.Join(d.host.dir(), fmt.Sprintf("renew-%d.db", d.files))
@@ -142,12 +161,12 @@ func (h *host) cleanUp() {
 
 // databaseCPU is what a database server's processes have used since they
 // started, where the system tells.
-func databaseCPU(ctx context.Context, b *backend) (time.Duration, error) {
+func databaseCPU(ctx context.Context, d *database) (time.Duration, error) {
 	query := "SELECT pid FROM pg_stat_activity"
-	if b.kind.Dialect == sqlstore.MySQL {
+	if d.dialect == sqlstore.MySQL {
 		query = "SELECT @@pid_file"
 	}
-	rows, err := b.db.QueryContext(ctx, query)
+	rows, err := d.db.QueryContext(ctx, query)
 	if err != nil {
 		return 0, err
 	}
@@ -158,7 +177,7 @@ func databaseCPU(ctx context.Context, b *backend) (time.Duration, error) {
 		if err := rows.Scan(&process); err != nil {
 			return 0, err
 		}
-		if b.kind.Dialect == sqlstore.MySQL {
+		if d.dialect == sqlstore.MySQL {
 			content, err := os.ReadFile(process)
 			if err != nil {
 				return 0, err
@@ -202,14 +221,15 @@ func (d *databases) openUnflushed(ctx context.Context, kind storeKind) (*backend
 	if err != nil {
 		return nil, err
 	}
+	db := b.engine.(*database).db
 	if kind.Dialect == sqlstore.MySQL {
-		_, err = b.db.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+		_, err = db.ExecContext(ctx, "SET GLOBAL innodb_flush_log_at_trx_commit = 2")
 		return b, err
 	}
 	// sqlstore rejects this setting where it is made: it counts from the next
 	// connections.
-	_, err = b.db.ExecContext(ctx, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
-	b.db.SetMaxIdleConns(0)
-	b.db.SetMaxIdleConns(maxConns)
+	_, err = db.ExecContext(ctx, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
+	db.SetMaxIdleConns(0)
+	db.SetMaxIdleConns(maxConns)
 	return b, err
 }

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -38,13 +40,22 @@ func (c loadConfig) run(ctx context.Context) error {
 			return err
 		}
 	}
+	result, err := renewFor(ctx, sessions, c.For)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// renewFor renews each session for so long, all of them concurrently.
+func renewFor(ctx context.Context, sessions []renewal, d time.Duration) (loadResult, error) {
 	var all sync.WaitGroup
 	latencies := make([][]float64, len(sessions))
 	errs := make([]error, len(sessions))
 	began := time.Now()
 	for i, session := range sessions {
 		all.Go(func() {
-			for errs[i] == nil && time.Since(began) < c.For {
+			for errs[i] == nil && time.Since(began) < d {
 				sent := time.Now()
 				errs[i] = session(ctx)
 				latencies[i] = append(latencies[i], float64(time.Since(sent)))
@@ -52,15 +63,9 @@ func (c loadConfig) run(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	result := loadResult{Took: time.Since(began)}
-	for i, err := range errs {
-		if err != nil {
-			return err
-		}
-		result.Renewals += len(latencies[i])
-		result.Latency = append(result.Latency, latencies[i]...)
-	}
-	return json.NewEncoder(os.Stdout).Encode(result)
+	result := loadResult{Took: time.Since(began), Latency: slices.Concat(latencies...)}
+	result.Renewals = len(result.Latency)
+	return result, errors.Join(errs...)
 }
 
 // runLoad has a client renew in its own process, on one core.

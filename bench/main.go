@@ -10,8 +10,8 @@
 // What is compared takes turns in short blocks, and ratios are taken block by
 // block, so that a busy machine hits all alike. CPU is what the process used in
 // user and system mode, all threads and the garbage collector's included
-// (getrusage). PostgreSQL and MariaDB are started from the binaries that are
-// installed, in a separate directory, and stopped at the end.
+// (getrusage). PostgreSQL, MariaDB and Redis are started from the binaries
+// that are installed, in separate directories, and stopped at the end.
 package main
 
 import (
@@ -54,6 +54,7 @@ var sections = []struct {
 	{"signing", (*bench).signing},
 	{"http", (*bench).http},
 	{"databases", (*bench).databasesAtLoad},
+	{"fleet", (*bench).fleet},
 	{"growth", (*bench).growthOfStores},
 	{"age", (*bench).age},
 }

@@ -52,19 +52,19 @@ func TestEverySectionPrintsItsTable(t *testing.T) {
 	}
 }
 
-// A renewal is one SELECT and one UPDATE, counted at the driver.
+// A renewal is one statement that reads and one that writes.
 func TestStatementsPerRenewal(t *testing.T) {
 	databases, err := startDatabases(t.Context())
 	require.NoError(t, err)
 	defer databases.stop()
-	for _, kind := range []storeKind{inSQLite, inPostgreSQL, inMariaDB} {
+	for _, kind := range []storeKind{inSQLite, inPostgreSQL, inMariaDB, inRedis, inCluster} {
 		if !databases.has(kind) {
 			continue
 		}
 		backend, err := databases.open(t.Context(), kind)
 		require.NoError(t, err)
-		defer backend.close()
-		n, err := backend.statements(t.Context())
+		defer backend.engine.close()
+		n, err := backend.engine.statements(t.Context(), backend)
 		require.NoError(t, err)
 		require.InDelta(t, 2, n, 0, kind.Name)
 	}

@@ -113,3 +113,12 @@ func TestInterleave(t *testing.T) {
 	require.NoError(t, interleave(t.Context(), 2, a, b))
 	require.Equal(t, []string{"a", "b", "b", "a"}, order)
 }
+
+// A duration is written with the unit that its rounded value has.
+func TestDuration(t *testing.T) {
+	for ns, want := range map[float64]string{
+		1234: "1.23 µs", 999_400: "999 µs", 999_600: "1 ms", 1_234_000: "1.23 ms", 999_400_000: "999 ms", 999_600_000: "1 s",
+	} {
+		require.Equal(t, want, duration(ns))
+	}
+}

@@ -63,9 +63,9 @@ func (t *table) print(w io.Writer) error {
 // duration writes nanoseconds with three digits.
 func duration(ns float64) string {
 	switch {
-	case ns >= 1e9:
+	case ns >= 999.5e6: // rounds to a second
 		return fmt.Sprintf("%.3g s", ns/1e9)
-	case ns >= 1e6:
+	case ns >= 999.5e3:
 		return fmt.Sprintf("%.3g ms", ns/1e6)
 	}
 	return fmt.Sprintf("%.3g µs", ns/1e3)

@@ -362,33 +362,95 @@ func (b *bench) loadDatabase(ctx context.Context, t *table, name string, backend
 		return err
 	}
 	defer s.close()
-	c, err := newContender(ctx, s, maxConns, b.load)
+	c, err := newContender(ctx, s, connections, b.load)
 	if err != nil {
 		return err
 	}
-	var database []float64
+	var theirs []float64
 	for range 5 {
-		before, err := databaseCPU(ctx, backend)
+		before, err := databaseCPU(ctx, backend.engine.(*database))
 		if err != nil {
 			return err
 		}
 		if err := c.run(ctx); err != nil {
 			return err
 		}
-		after, err := databaseCPU(ctx, backend)
+		after, err := databaseCPU(ctx, backend.engine.(*database))
 		if err != nil {
 			return err
 		}
-		database = append(database, float64(after-before)/float64(c.each*len(c.sessions)))
+		theirs = append(theirs, float64(after-before)/float64(c.each*len(c.sessions)))
 	}
-	own, theirs, wall := c.median(byCPU), median(database), c.median(byWall)
-	t.add(name, perSecond(wall), duration(own), duration(theirs), percent((own+theirs)/wall/float64(runtime.NumCPU())))
+	own, server, wall := c.median(byCPU), median(theirs), c.median(byWall)
+	t.add(name, perSecond(wall), duration(own), duration(server), percent((own+server)/wall/float64(runtime.NumCPU())))
 	return nil
+}
+
+// fleet says how many renewals the stores do that several servers share, and how long
+// each takes, for few clients and for many.
+func (b *bench) fleet(ctx context.Context) error {
+	var all start
+	var kinds []storeKind
+	for _, kind := range []storeKind{inPostgreSQL, inMariaDB, inRedis, inEverysec, inCluster} {
+		if b.databases.has(kind) {
+			kinds = append(kinds, kind)
+			all.add(b.onDatabase(ctx, kind))
+		}
+	}
+	for _, s := range all.systems {
+		defer s.close()
+	}
+	if all.err != nil {
+		return all.err
+	}
+	t := newTable("Stores that several servers share", "", "clients", "renewals/s", "p50", "p99")
+	for _, clients := range []int{1, 16, 64} {
+		runs, err := takeTurns(ctx, all.systems, clients, max(b.rounds/4, 2), b.load)
+		if err != nil {
+			return err
+		}
+		for i, run := range runs {
+			t.add(kinds[i].Name, fmt.Sprint(clients), perSecond(median(run.wall)),
+				duration(percentile(run.latency, 50)), duration(percentile(run.latency, 99)))
+		}
+	}
+	t.note("Each client has its own session and connection. The stores take turns of %v; all their servers, the cluster's three too, and the clients share this machine's cores.", b.load)
+	return t.print(b.out)
+}
+
+// turns is what a system did when it was its turn.
+type turns struct{ wall, latency []float64 }
+
+// takeTurns has systems renew, one after the other, for so many clients at a time.
+func takeTurns(ctx context.Context, systems []system, clients, rounds int, load time.Duration) ([]turns, error) {
+	sessions := make([][]renewal, len(systems))
+	for i, s := range systems {
+		for range clients {
+			one, err := s.login(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", s.name, err)
+			}
+			sessions[i] = append(sessions[i], one)
+		}
+	}
+	all := make([]turns, len(systems))
+	for round := range rounds {
+		for i := range systems {
+			at := (round + i) % len(systems)
+			result, err := renewFor(ctx, sessions[at], load)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", systems[at].name, err)
+			}
+			all[at].wall = append(all[at].wall, float64(result.Took)/float64(result.Renewals))
+			all[at].latency = append(all[at].latency, result.Latency...)
+		}
+	}
+	return all, nil
 }
 
 // growthOfStores renews sessions of stores that hold few and many.
 func (b *bench) growthOfStores(ctx context.Context) error {
-	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL} {
+	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL, inRedis} {
 		if !b.databases.has(kind) {
 			continue
 		}
@@ -451,7 +513,7 @@ func statementsOf(kind storeKind, n float64) string {
 // age renews one session very often.
 func (b *bench) age(ctx context.Context) error {
 	t := newTable(fmt.Sprintf("One session of 1000, after %d renewals", b.renewals), "", "p50, first tenth", "p50, last tenth", "bytes per session before", "bytes per session after")
-	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL} {
+	for _, kind := range []storeKind{inMemory, inSQLite, inPostgreSQL, inRedis} {
 		if !b.databases.has(kind) {
 			continue
 		}
@@ -475,6 +537,6 @@ func (b *bench) age(ctx context.Context) error {
 		}
 		t.add(kind.Name, duration(a.Young), duration(a.Old), count(float64(a.Before)/keptSessions), count(float64(a.After)/keptSessions))
 	}
-	t.note("Bytes are those of the whole store, for memory of the process's heap, over %d sessions.", keptSessions)
+	t.note("Bytes are those of the whole store, of the heap for memstore and of its data in memory for Redis, over %d sessions.", keptSessions)
 	return t.print(b.out)
 }
