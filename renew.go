@@ -13,7 +13,7 @@
 // The guarantees:
 //
 //   - Exactly one successor. However many requests, processes or machines
-//     present one refresh token at once, one renewal happens.
+//     present one refresh token concurrently, one renewal happens.
 //   - A lost response loses no session. A client that repeats its request, with
 //     the same idempotency key or inside [WithRetryWindow], gets the same
 //     successor: not a second one, and not a logout.

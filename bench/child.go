@@ -396,7 +396,7 @@ func (s *server) age(req *http.Request) (any, error) {
 
 func number(req *http.Request) (n int, err error) {
 	if _, err := fmt.Sscan(req.URL.Query().Get("n"), &n); err != nil || n < 1 {
-		return 0, errors.New("n is no positive number")
+		return 0, errors.New("n is not a positive number")
 	}
 	return n, nil
 }

@@ -29,7 +29,7 @@ import (
 // signature and makes one; it ends the session when a used token comes back, and
 // keeps every used token. A lost response loses the session.
 //
-// Each session has its own storage: several at once race inside it.
+// Each session has its own storage: several concurrent renewals race inside it.
 func onFosite() (system, error) {
 	return system{name: "ory/fosite", login: func(ctx context.Context) (renewal, error) {
 		provider, _, err := newFosite()

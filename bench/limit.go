@@ -135,7 +135,7 @@ func primitives(alg renew.Algorithm, signer crypto.Signer) (sign func() ([]byte,
 			return rsa.VerifyPKCS1v15(pub, hash, digest, signature) == nil
 		}
 	default:
-		return nil, nil, fmt.Errorf("limit: a %T is no key", pub)
+		return nil, nil, fmt.Errorf("limit: a %T is not a key", pub)
 	}
 	return sign, verify, nil
 }

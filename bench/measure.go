@@ -59,7 +59,7 @@ func byAllocs(s sample) float64 { return s.allocs }
 func byBytes(s sample) float64  { return s.bytes }
 
 // contender is a system in a series of measurements, with so many sessions that
-// are renewed at once.
+// are renewed concurrently.
 type contender struct {
 	system
 	sessions []renewal
@@ -124,7 +124,7 @@ func (c *contender) run(ctx context.Context) error {
 	return nil
 }
 
-// renew renews each session so many times, all sessions at once.
+// renew renews each session so many times, all sessions concurrently.
 func (c *contender) renew(ctx context.Context) error {
 	if len(c.sessions) == 1 {
 		return repeat(ctx, c.sessions[0], c.each)

@@ -165,9 +165,9 @@ func (b *bench) algorithms(ctx context.Context) error {
 	return t.print(b.out)
 }
 
-// renewers has several sessions renewed at once.
+// renewers has several sessions renewed concurrently.
 func (b *bench) renewers(ctx context.Context) error {
-	t := newTable("Several renewers at once, ES256 on memstore", "renewers", "limit/s", "renewals/s", "CPU to limit", "wall to limit", "by hand/s")
+	t := newTable("Several renewers concurrently, ES256 on memstore", "renewers", "limit/s", "renewals/s", "CPU to limit", "wall to limit", "by hand/s")
 	for _, n := range []int{1, 2, 8} {
 		var all start
 		all.add(limitOf(renew.ES256))
@@ -283,7 +283,7 @@ func (b *bench) http(ctx context.Context) error {
 	return t.print(b.out)
 }
 
-// connections is how many clients a server has at once.
+// connections is how many clients a server has simultaneously.
 const connections = 16
 
 // loaded is a server under load.
@@ -334,7 +334,7 @@ func (l *loaded) shareOf(other *loaded) []float64 {
 // databasesAtLoad says how many renewals a database does for 16 clients, and what
 // bounds them.
 func (b *bench) databasesAtLoad(ctx context.Context) error {
-	t := newTable("On a database, 16 clients at once", "", "renewals/s", "own CPU", "database's CPU", "of the cores")
+	t := newTable("On a database, 16 clients concurrently", "", "renewals/s", "own CPU", "database's CPU", "of the cores")
 	for _, kind := range []storeKind{inPostgreSQL, inMariaDB} {
 		if !b.databases.has(kind) {
 			continue

@@ -42,7 +42,7 @@ type Encrypter interface {
 }
 
 // New returns an Encrypter with AES-256-GCM. Every key is [KeyBytes] random bytes,
-// such as those of "openssl rand 32", and is kept apart from the database. The
+// such as those of "openssl rand 32", and is kept separate from the database. The
 // first one encrypts; it and all others decrypt what they have encrypted. No key,
 // or one of another length, is an error.
 //
@@ -84,7 +84,7 @@ func newAESKey(key []byte) (aesKey, error) {
 	if err != nil {
 		return aesKey{}, err
 	}
-	// With random nonces a key is good for 2^32 encryptions; a database has a
+	// With random nonces a key is safe for 2^32 encryptions; a database has a
 	// few per app.
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {

@@ -3,7 +3,7 @@ package memstore
 import "maps"
 
 // table is a map that gives memory back: a map of Go keeps what it took at its
-// fullest, so that one day's rush would stay for good. The zero value is empty.
+// fullest, so that one day's rush would stay forever. The zero value is empty.
 type table[K comparable, V any] struct {
 	entries map[K]V
 	fullest int // since entries was made

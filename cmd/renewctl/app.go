@@ -35,7 +35,7 @@ func appFlags(f *flag.FlagSet, app *renew.App) {
 	f.DurationVar(&app.RefreshTTL, "refresh-ttl", 0, "lifetime of a refresh token; 0s is three times that of an auth token")
 	f.DurationVar(&app.RefreshNotBefore, "refresh-not-before", 0, "how long after its issue a refresh token becomes valid")
 	f.DurationVar(&app.SessionTTL, "session-ttl", 0, "how long after the login a session ends, however often it is renewed; 0s is never")
-	f.IntVar(&app.MaxSessions, "max-sessions", 0, "live sessions of a subject; 0 is no limit")
+	f.IntVar(&app.MaxSessions, "max-sessions", 0, "live sessions of a subject; 0: no limit")
 }
 
 func createApp(f *flag.FlagSet) func(context.Context, *call) error {
