@@ -55,13 +55,17 @@ func checkClaims(custom json.RawMessage) (map[string]json.RawMessage, error) {
 }
 
 // encodeClaims returns the JSON of custom claims, nil if there are none.
-func encodeClaims(claims map[string]any) (json.RawMessage, error) {
+func encodeClaims(claims map[string]any) (encoded json.RawMessage, err error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
-	encoded, err := json.Marshal(claims)
-	if err != nil {
-		return nil, errors.New("custom claims do not marshal to JSON")
+	defer func() { // a value marshals itself, and may panic
+		if p := recover(); p != nil {
+			encoded, err = nil, errClaimsMarshal
+		}
+	}()
+	if encoded, err = json.Marshal(claims); err != nil {
+		return nil, errClaimsMarshal
 	}
 	if _, err := checkClaims(encoded); err != nil {
 		return nil, err
@@ -71,6 +75,8 @@ func encodeClaims(claims map[string]any) (json.RawMessage, error) {
 	}
 	return encoded, nil
 }
+
+var errClaimsMarshal = errors.New("custom claims do not marshal to JSON")
 
 // textWalk looks for text that is not valid UTF-8. It holds the pointers that it
 // has followed. Marshal rejects values that lead back to themselves, but not a

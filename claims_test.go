@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +143,37 @@ func TestInvalidCustomClaims(t *testing.T) {
 			})
 		}
 	})
+}
+
+// panicking is a claim that cannot marshal itself.
+type panicking struct{}
+
+func (panicking) MarshalJSON() ([]byte, error) { panic("a bug of the caller's") }
+
+// The promise: a claim whose own code panics is like any other that does not
+// marshal, at a login and in what a renew function leaves behind.
+func TestClaimsThatPanic(t *testing.T) {
+	var broken atomic.Bool
+	f := newFixture(t, renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
+		if broken.Load() {
+			rn.Claims["c"] = []any{&panicking{}}
+		}
+		return nil
+	}))
+	req := f.issueRequest()
+	req.Claims = map[string]any{"c": panicking{}}
+	_, err := f.Issue(f.ctx, req)
+	var invalid *renew.ValidationError
+	require.ErrorAs(t, err, &invalid)
+	require.ErrorContains(t, err, "marshal")
+	require.ErrorAs(t, req.Validate(), &invalid)
+
+	b := f.issue()
+	broken.Store(true)
+	_, err = f.Renew(f.ctx, f.request(b))
+	requireInternal(t, err)
+	broken.Store(false)
+	f.renew(b)
 }
 
 // The promise: a store may write the JSON of custom claims in its own way, as
