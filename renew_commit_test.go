@@ -423,6 +423,14 @@ func (k cancelingTokens) RevokeSession(ctx context.Context, app, id string, at t
 	return k.c.call("RevokeSession", func() error { return k.Store.RevokeSession(ctx, app, id, at) })
 }
 
+func (k cancelingTokens) RevokeSubject(ctx context.Context, app, subject string, at time.Time, keep ...string) (n int, err error) {
+	err = k.c.call("RevokeSubject", func() error {
+		n, err = k.Store.RevokeSubject(ctx, app, subject, at, keep...)
+		return err
+	})
+	return n, err
+}
+
 // The promise: a client that hangs up leaves nothing half done. Until the last
 // write nothing has changed and there is no event; from there on all is done.
 func TestClientThatHangsUpAtAnyCall(t *testing.T) {
@@ -472,6 +480,13 @@ func TestClientThatHangsUpAtAnyCall(t *testing.T) {
 			name: "a session revoked by its user", calls: "Session RevokeSession", point: 1, event: renew.EventRevoked,
 			run: func(r *renew.Renewer, ctx context.Context, f *fixture, b *renew.Bundle) error {
 				return r.RevokeSubjectSession(ctx, f.app.ID, "user@example.com", b.SessionID)
+			},
+		},
+		{
+			name: "all sessions of a user", calls: "RevokeSubject", point: 0, event: renew.EventRevoked,
+			run: func(r *renew.Renewer, ctx context.Context, f *fixture, _ *renew.Bundle) error {
+				_, err := r.RevokeSubject(ctx, f.app.ID, "user@example.com")
+				return err
 			},
 		},
 	} {

@@ -82,7 +82,8 @@ func (r *Renewer) revokeSession(ctx context.Context, named Session, tokenID stri
 
 // RevokeSubject ends all sessions of a subject but those whose IDs are in keep,
 // as after a change of password, and returns how many it ended. A login at the
-// same moment may be missed.
+// same moment may be missed. A revocation that has begun ends 5 seconds after ctx,
+// so that a client that hangs up does not stop it.
 //
 // Errors: [errors.ErrUnsupported], if the TokenStore does not implement
 // [SubjectStore]; any other is an internal error, and the number is that of the
@@ -95,7 +96,12 @@ func (r *Renewer) RevokeSubject(ctx context.Context, appID, subject string, keep
 	if checkText(appID, maxNameBytes) != "" || checkText(subject, maxNameBytes) != "" { // malformed, so that no store has them
 		return 0, nil
 	}
-	n, err := store.RevokeSubject(ctx, appID, subject, r.time(), keep...)
+	outlasting, cancel, err := outlasting(ctx, commitTimeout)
+	if err != nil {
+		return 0, fmt.Errorf("revoke subject: %w", err)
+	}
+	defer cancel()
+	n, err := store.RevokeSubject(outlasting, appID, subject, r.time(), keep...)
 	if err != nil {
 		return n, fmt.Errorf("revoke subject: %w", err)
 	}
@@ -103,6 +109,26 @@ func (r *Renewer) RevokeSubject(ctx context.Context, appID, subject string, keep
 		r.report(ctx, Event{Kind: EventRevoked, AppID: appID, Subject: subject})
 	}
 	return n, nil
+}
+
+// outlasting returns a context for writes of which there may be many, as long as they
+// must: it ends when the timeout has passed since ctx ended. It looks at ctx once
+// more.
+func outlasting(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	unfollow := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(context.Cause(ctx))
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { unfollow(); cancel(nil) }, nil
 }
 
 // Sessions returns the live sessions of a subject, the newest login first: the
