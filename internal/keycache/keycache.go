@@ -8,7 +8,9 @@ package keycache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -131,7 +133,7 @@ func (c *Cache[K, V]) look(ctx context.Context, key K, read func(context.Context
 	if e.known && now.Before(e.read.Add(c.config.Interval)) {
 		return e.value, true, nil
 	}
-	usable = e.known && now.Before(e.read.Add(c.config.Interval+c.config.OutageLimit))
+	usable = e.known && now.Before(e.read.Add(c.config.Interval).Add(c.config.OutageLimit)) // their sum may overflow
 	if usable && now.Before(e.retryAt) {
 		return e.value, true, nil
 	}
@@ -149,7 +151,7 @@ func (c *Cache[K, V]) look(ctx context.Context, key K, read func(context.Context
 func (c *Cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V], epoch uint64, now time.Time, read func(context.Context) (V, error)) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	r.value, r.err = read(ctx)
+	r.value, r.err = safely(ctx, c.config.Store, read)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(r.done)
@@ -167,6 +169,19 @@ func (c *Cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 	default:
 		delete(c.entries, key)
 	}
+}
+
+// safely turns a panic, of a driver or of a caller's Encrypter, into an error. In
+// the goroutine of a read it would end the process, where in that of a request it
+// ends the request.
+func safely[V any](ctx context.Context, store string, read func(context.Context) (V, error)) (value V, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Default().ErrorContext(ctx, store+": reading an app or a key panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("reading an app or a key panicked: %v", p)
+		}
+	}()
+	return read(ctx)
 }
 
 // gaveUp has requests use the entry for a moment, instead of waiting for a database
