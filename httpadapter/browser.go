@@ -41,7 +41,9 @@ import (
 //	     the cookie is the token that a renewal with this key has brought: draw
 //	     another key
 //	401  {"message":"signed out"}
-//	     there is no cookie, or its session is over; the cookie is deleted
+//	     there is no cookie, or its session is over; the cookie is deleted. It stays
+//	     where the renew function has denied the renewal ([renew.ErrDenied]), which
+//	     leaves the token valid
 //	403  {"message":"cross-origin request"} or {"message":"the page is not on https"}
 //	409  {"message":"renewed by another request"}
 //	     of this browser, a moment ago. Its response brings the cookie: wait, and
@@ -239,6 +241,9 @@ func (b *Browser) rejectRenewal(c *call, presented []cookie, err error) {
 	case rejected.Reason == renew.ReasonTooEarly:
 		c.setRetryAfter(presented[0].notBefore.Sub(b.browser.now()))
 		c.reject(err, http.StatusConflict, notYetValid)
+	case rejected.Reason == renew.ReasonDenied:
+		c.logError(slog.LevelInfo, "request rejected", err)
+		c.writeSignedOut()
 	default:
 		c.logError(slog.LevelInfo, "request rejected", err)
 		b.deleteCookies(c.w, presented)
@@ -264,6 +269,11 @@ func (b *Browser) logout(c *call) {
 		}
 	}
 	b.deleteCookies(c.w, presented)
+	c.writeNoContent()
+}
+
+func (c *call) writeNoContent() {
+	c.responded = true
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.WriteHeader(http.StatusNoContent)
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // browserConfig is what the options of [NewBrowser] set.
@@ -59,7 +60,8 @@ func WithSameSiteLax() Option {
 // pages of the handler's origin. They can renew, log out and read the responses, so
 // that they must be yours. They have to be of the same site as the handler: a
 // browser sends a SameSite cookie to no other. An origin is on https, or on this
-// machine.
+// machine, and is written as browsers send it: in lower case, an international name
+// in its ASCII form (xn--…), without the scheme's own port.
 func WithTrustedOrigins(origins ...string) Option {
 	return browserOption("WithTrustedOrigins", func(config *browserConfig) error {
 		for _, origin := range origins {
@@ -70,15 +72,31 @@ func WithTrustedOrigins(origins ...string) Option {
 			if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
 				return err
 			}
+			if origin != asSent(u) {
+				return fmt.Errorf("%q is not written as browsers send it, such as https://app.example.com", origin)
+			}
 		}
 		config.origins = append(config.origins, origins...)
 		return nil
 	})
 }
 
+// asSent returns the origin of a URL as browsers write it (RFC 6454 section 6.2). It
+// is empty for an international name, whose ASCII form is the caller's to find.
+func asSent(u *url.URL) string {
+	host := strings.ToLower(u.Host)
+	if strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return ""
+	}
+	if port := u.Port(); port == "" || port == map[string]string{"https": "443", "http": "80"}[u.Scheme] {
+		host = strings.TrimSuffix(host, ":"+port)
+	}
+	return u.Scheme + "://" + host
+}
+
 // WithInsecureLocalhost makes [NewBrowser] work over plain http on this machine,
-// for development: the cookie is not Secure, its name has no __Host- or __Secure-
-// prefix, and requests for a host other than localhost or a loopback address are
+// for development: the cookie is not Secure, its name has no __Host-, __Secure- or
+// __Http- prefix, and requests for a host other than localhost or a loopback address are
 // rejected. Default: requests of pages on plain http are rejected.
 func WithInsecureLocalhost() Option {
 	return browserOption("WithInsecureLocalhost", func(config *browserConfig) error {
@@ -149,11 +167,12 @@ func newBrowser(opts []Option) *Browser {
 const (
 	hostPrefix   = "__host-" // browsers know them in any case
 	securePrefix = "__secure-"
+	httpPrefix   = "__http-"
 )
 
 // withoutPrefix is a cookie's name that browsers take from plain http.
 func withoutPrefix(name string) string {
-	for _, prefix := range []string{hostPrefix, securePrefix} {
+	for _, prefix := range []string{hostPrefix, securePrefix, httpPrefix} {
 		if strings.HasPrefix(strings.ToLower(name), prefix) {
 			return name[len(prefix):]
 		}

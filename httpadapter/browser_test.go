@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -419,6 +420,26 @@ func TestBrowserSignedOut(t *testing.T) {
 	}
 }
 
+// TestBrowserDenied: a denial signs the page out, and leaves the token, which is valid.
+func TestBrowserDenied(t *testing.T) {
+	var denied atomic.Bool
+	f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
+		if denied.Load() {
+			return renew.ErrDenied
+		}
+		return nil
+	}))
+	b := f.newBrowser()
+	denied.Store(true)
+	got := b.do("/auth/renew", withKey(keyOne))
+	if len(got.header.Values("Set-Cookie")) != 0 {
+		t.Error("a cookie is set or deleted")
+	}
+	checkBrowser(t, got, http.StatusUnauthorized, bodySignedOut)
+	denied.Store(false)
+	b.checkRenews()
+}
+
 // TestBrowserTrouble: what is not the page's fault costs it nothing.
 func TestBrowserTrouble(t *testing.T) {
 	outage := func(context.Context) error { return errors.New("the database is away") }
@@ -741,6 +762,7 @@ func TestBrowserTrustedOrigins(t *testing.T) {
 		"Access-Control-Allow-Headers":     "Content-Type, Idempotency-Key, X-Requested-With",
 		"Access-Control-Max-Age":           "600",
 		"Vary":                             "Origin",
+		"Cache-Control":                    "no-store",
 	} {
 		if got.status != http.StatusNoContent || got.header.Get(name) != want {
 			t.Errorf("preflight is %d with %s %q, want %q", got.status, name, got.header.Get(name), want)
@@ -820,6 +842,13 @@ func TestBrowserPlainHTTP(t *testing.T) {
 	if c := w.Result().Cookies()[0]; c.Name != "renew."+bundle.TokenID || c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" {
 		t.Errorf("cookie is %s with %+v", c.Name, c)
 	}
+	for _, name := range []string{"__Host-a", "__Secure-a", "__Http-a", "__HOST-a"} { // browsers take none of them from plain http
+		w := httptest.NewRecorder()
+		httpadapter.SetSession(w, bundle, httpadapter.WithInsecureLocalhost(), httpadapter.WithCookie(name, "/"), httpadapter.WithClock(f.clock))
+		if got := w.Result().Cookies()[0].Name; got != "a."+bundle.TokenID {
+			t.Errorf("the cookie of %s is %s", name, got)
+		}
+	}
 }
 
 // TestBrowserOptions: the cookie is what the options say, for two apps on one host
@@ -868,6 +897,13 @@ func TestBrowserMisconfigured(t *testing.T) {
 		`"shop.example" is not an origin`:        {httpadapter.WithTrustedOrigins("shop.example")},
 		`"*" is not an origin`:                   {httpadapter.WithTrustedOrigins("*")},
 		`WithTrustedOrigins`:                     {httpadapter.WithTrustedOrigins("https://shop.example/path")},
+		`"https://Shop.example" is not written`:  {httpadapter.WithTrustedOrigins("https://Shop.example")},
+		`"https://shop.example:443" is not`:      {httpadapter.WithTrustedOrigins("https://shop.example:443")},
+		`"http://localhost:80" is not written`:   {httpadapter.WithTrustedOrigins("http://localhost:80")},
+		`"https://shop.example:" is not written`: {httpadapter.WithTrustedOrigins("https://shop.example:")},
+		`"https://ann@shop.example" is not`:      {httpadapter.WithTrustedOrigins("https://ann@shop.example")},
+		`"https://bücher.example" is not`:        {httpadapter.WithTrustedOrigins("https://shop.example", "https://bücher.example")},
+		`"HTTPS://shop.example" is not written`:  {httpadapter.WithTrustedOrigins("HTTPS://shop.example")},
 		`a prefix is not valid`:                  {httpadapter.WithTrustedProxies(netip.Prefix{})},
 		`WithClock: the function is nil`:         {httpadapter.WithClock(nil)},
 		`an option is nil`:                       {nil},

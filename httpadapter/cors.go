@@ -97,5 +97,5 @@ func (b *Browser) servePreflight(c *call) {
 	h.Set("Access-Control-Allow-Methods", http.MethodPost)
 	h.Set("Access-Control-Allow-Headers", strings.Join([]string{fieldContentType, fieldIdempotencyKey, headerRequestedWith}, ", "))
 	h.Set("Access-Control-Max-Age", "600")
-	c.w.WriteHeader(http.StatusNoContent)
+	c.writeNoContent()
 }
