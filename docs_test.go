@@ -46,6 +46,11 @@ func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 	for _, match := range named {
 		require.True(t, exists[match[1]], "docs/security.md names %s, which is no test", match[1])
 	}
+	for _, pattern := range regexp.MustCompile(`-bench '?([\w|]+)`).FindAllStringSubmatch(string(text), -1) {
+		for name := range strings.SplitSeq(pattern[1], "|") {
+			require.True(t, exists["Benchmark"+name], "docs/security.md runs the benchmark %s, which does not exist", name)
+		}
+	}
 	parts := map[string]bool{}
 	for _, token := range loadCorpus().tokens {
 		parts[token.Part()] = true
