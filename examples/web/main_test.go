@@ -95,3 +95,30 @@ func TestFlags(t *testing.T) {
 		require.Error(t, run(t.Context(), args, io.Discard, io.Discard), args)
 	}
 }
+
+// TestLogin: a login whose body two JSON libraries could read differently logs no one
+// in.
+func TestLogin(t *testing.T) {
+	address := start(t)
+	for body, status := range map[string]int{
+		`{"name":"ann"}`:               204,
+		`{"name":"ann","more":[1]}`:    204,
+		`{"name":"ann","name":"adam"}`: 400,
+		`{"name":"ann","Name":"adam"}`: 204, // Name is another member
+		`{"Name":"ann"}`:               400,
+		`{"name":1}`:                   400,
+		`{"name":null}`:                400,
+		`{"name":""}`:                  400,
+		"{\"name\":\"an\xff\"}":        400,
+		`{"name":"\ud800"}`:            400,
+		`{"name":"ann"} {}`:            400,
+		`["ann"]`:                      400,
+		`null`:                         400,
+		``:                             400,
+	} {
+		resp, err := http.Post(address+"/login", "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, status, resp.StatusCode, "%q", body)
+	}
+}

@@ -4,12 +4,15 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/httpadapter"
@@ -81,16 +84,14 @@ func serveClient(w http.ResponseWriter, r *http.Request) {
 // login starts a session for any name: put the check that your API has in its
 // place. The page gets its auth token from a renewal.
 func (s *site) login(w http.ResponseWriter, r *http.Request) {
-	var form struct {
-		Name string `json:"name"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&form); err != nil {
+	name, ok := readName(http.MaxBytesReader(w, r.Body, 4<<10))
+	if !ok {
 		s.writeError(w, r, http.StatusBadRequest, "invalid request")
 		return
 	}
 	bundle, err := s.renewer.Issue(r.Context(), renew.IssueRequest{
 		AppID:     appID,
-		Subject:   strings.TrimSpace(form.Name),
+		Subject:   strings.TrimSpace(name),
 		IP:        httpadapter.ClientIP(r),
 		UserAgent: r.UserAgent(),
 	})
@@ -104,6 +105,22 @@ func (s *site) login(w http.ResponseWriter, r *http.Request) {
 		s.browser.SetSession(w, bundle)
 		w.WriteHeader(http.StatusNoContent)
 	}
+}
+
+// readName reads the member name of a JSON object. encoding/json alone takes the last
+// of two names, a Name for a name, and two names that are not UTF-8 for one: a user
+// could log in as another one than whom a proxy in front has let through.
+func readName(body io.Reader) (name string, ok bool) {
+	text, err := io.ReadAll(body)
+	if err != nil || !jsontext.Value(text).IsValid() { // which it is not with a member twice
+		return "", false
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return "", false
+	}
+	err = json.Unmarshal(members["name"], &name)
+	return name, err == nil
 }
 
 // session says who asks, by the auth token.
