@@ -93,6 +93,29 @@ func TestRenewerSettles(t *testing.T) {
 	})
 }
 
+// TestDriverThatPanics promises that a panic of the driver, which is called in a
+// goroutine of this package, ends neither the process nor a session: it is an error
+// like a connection that broke.
+func TestDriverThatPanics(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		r, tokens, keys, _ := watchedRenewer(t, d, 0)
+		b, err := r.Issue(t.Context(), renew.IssueRequest{AppID: testApp, Subject: "user", IP: "192.0.2.1", UserAgent: "test"})
+		require.NoError(t, err)
+		log := captureLog(t)
+		for _, w := range []*watch{tokens, keys} {
+			w.panicNext("SELECT")
+			_, err = r.renew(t.Context(), b.RefreshToken, "")
+			require.ErrorContains(t, err, "panicked")
+			require.Contains(t, log(), "watch_test.go", "the log says where")
+		}
+		tokens.panicNext("UPDATE")
+		a, err := r.renew(t.Context(), b.RefreshToken, "")
+		require.NoError(t, err, "the rotation had happened")
+		_, err = r.renew(t.Context(), a.RefreshToken, "")
+		require.NoError(t, err)
+	})
+}
+
 // TestPoolOfOne promises that a single connection is enough for any number of
 // requests at once: none waits for a second one while it holds the first.
 func TestPoolOfOne(t *testing.T) {

@@ -444,10 +444,14 @@ type countingEncrypter struct {
 	sqlstore.Encrypter
 	decrypted atomic.Int64
 	err       error
+	panics    bool
 }
 
 func (e *countingEncrypter) Decrypt(ctx context.Context, ciphertext, associatedData []byte) ([]byte, error) {
 	e.decrypted.Add(1)
+	if e.panics {
+		panic("a bug of the caller's")
+	}
 	if e.err != nil {
 		return nil, e.err
 	}
@@ -465,7 +469,11 @@ func TestEncrypterOfOnesOwn(t *testing.T) {
 		_, err := b.SigningKey(t.Context(), testApp)
 		require.ErrorIs(t, err, io.ErrNoProgress)
 		require.NotErrorIs(t, err, renew.ErrKeyNotFound)
-		kms.err = nil
+		captureLog(t)
+		kms.panics = true
+		_, err = b.SigningKey(t.Context(), testApp)
+		require.ErrorContains(t, err, "panicked")
+		kms.err, kms.panics = nil, false
 		kms.decrypted.Store(0)
 		var all sync.WaitGroup
 		for range 20 {

@@ -6,7 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -203,13 +205,13 @@ func detached[T any](ctx context.Context, timeout time.Duration, f func(c *call)
 	c := newCall(ctx, timeout)
 	if ctx.Done() == nil {
 		defer c.end()
-		value, err := f(c)
+		value, err := safely(c, f)
 		return value, c.explain(err)
 	}
 	done := make(chan outcome[T], 1)
 	go func() {
 		defer c.end()
-		value, err := f(c)
+		value, err := safely(c, f)
 		done <- outcome[T]{value, c.explain(err)}
 	}()
 	select {
@@ -224,6 +226,20 @@ func detached[T any](ctx context.Context, timeout time.Duration, f func(c *call)
 		return zero, ctx.Err()
 	}
 }
+
+// safely turns a panic of a driver into an error: the statement may have happened,
+// and in a goroutine of this package a panic would end the process.
+func safely[T any](c *call, f func(c *call) (T, error)) (value T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			slog.Default().ErrorContext(c, "sqlstore: the driver panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("%w: %v", errPanicked, p)
+		}
+	}()
+	return f(c)
+}
+
+var errPanicked = errors.New("the driver panicked")
 
 // once makes one attempt: with the prepared statement, and where it or the
 // connection is of no use, on connections one after the other.

@@ -17,6 +17,7 @@ type watch struct {
 	opened atomic.Int64 // connections
 
 	disguise   bool   // errors have no form that is known
+	panicking  bool   // the next statement happens, and then the driver panics
 	lose       string // the next statement that has this in it happens, and its answer is lost
 	losing     bool
 	mu         sync.Mutex
@@ -54,6 +55,14 @@ func (w *watch) count() int {
 	return len(w.statements)
 }
 
+// panicNext has the driver panic in the next statement that has this in it.
+func (w *watch) panicNext(query string) {
+	w.loseNextOf(query)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.panicking = true
+}
+
 // loseNext has the answer to the next statement lost, as when the connection
 // breaks just then.
 func (w *watch) loseNext() { w.loseNextOf("") }
@@ -74,6 +83,10 @@ func (w *watch) lost(query string) bool {
 		return false
 	}
 	w.losing = false
+	if w.panicking {
+		w.panicking = false
+		panic("a bug in the driver")
+	}
 	return true
 }
 

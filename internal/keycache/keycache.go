@@ -93,7 +93,7 @@ func New[K comparable, V any](config Config, o *Outage) *Cache[K, V] {
 // before it was read.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, read func(context.Context) (V, error)) (V, error) {
 	if c.config.Interval == 0 {
-		return read(ctx)
+		return safely(ctx, c.config.Store, read)
 	}
 	value, usable, r := c.look(ctx, key, read)
 	if r == nil {
@@ -172,8 +172,7 @@ func (c *Cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 }
 
 // safely turns a panic, of a driver or of a caller's Encrypter, into an error. In
-// the goroutine of a read it would end the process, where in that of a request it
-// ends the request.
+// the goroutine of a read that requests share it would end the process.
 func safely[V any](ctx context.Context, store string, read func(context.Context) (V, error)) (value V, err error) {
 	defer func() {
 		if p := recover(); p != nil {
