@@ -47,6 +47,7 @@ func TestSettingsThatDoHarm(t *testing.T) {
 			{"tx_read_only", "1"},
 			{"sql_safe_updates", "1"},
 			{"sql_select_limit", "1"},
+			{"sql_big_selects", "0"},
 			{"sql_log_bin", "0"},
 			{"skip_replication", "1"},
 		},
