@@ -1,13 +1,16 @@
 package jwtplus
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -26,8 +29,10 @@ type Keys interface {
 type HandlerOption func(*handler)
 
 // WithLogger sets where requests that fail because of an internal error are logged.
-// Default: [slog.Default].
-func WithLogger(l *slog.Logger) HandlerOption { return func(h *handler) { h.logger = l } }
+// Default, and with nil: [slog.Default].
+func WithLogger(l *slog.Logger) HandlerOption {
+	return func(h *handler) { h.logger = cmp.Or(l, slog.Default()) }
+}
 
 // Handler serves the endpoints of JWTPlus that applications call, with its statuses
 // and its bodies, so that they need no change on the evening of the switch:
@@ -115,11 +120,14 @@ type call struct {
 	ctx     context.Context // of req
 	appID   string
 	secrets []string // what no record may hold
+
+	responded bool
 }
 
 // ServeHTTP serves a request.
 func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	c := &call{handler: h, w: w, req: req, ctx: req.Context()}
+	defer c.recoverPanic()
 	appID, name := splitPath(req.URL)
 	endpoint, found := endpoints[name]
 	switch {
@@ -142,6 +150,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // splitPath splits /app/{app_id}/{endpoint}; for any other path both are empty.
 func splitPath(u *url.URL) (appID, endpoint string) {
+	if u == nil { // of a request that no server has made
+		return "", ""
+	}
 	segments := strings.Split(u.Path, "/")
 	if len(segments) != 4 || segments[0] != "" || segments[1] != "app" {
 		return "", ""
@@ -195,15 +206,37 @@ func (c *call) fail(err error) {
 	case errors.Is(err, renew.ErrInvalidRefreshToken):
 		c.write(http.StatusNotFound, message{"invalid refresh token"})
 	default:
-		text := err.Error()
-		for _, secret := range c.secrets {
-			if secret != "" {
-				text = strings.ReplaceAll(text, secret, "[redacted]")
-			}
-		}
-		c.logger.LogAttrs(c.ctx, slog.LevelError, "request failed", slog.String("error", text))
+		c.logger.LogAttrs(c.ctx, slog.LevelError, "request failed", slog.String("error", c.mask(err.Error())))
 		c.write(http.StatusInternalServerError, message{"error"})
 	}
+}
+
+// mask takes the secrets of the request out of a text that is about to be logged.
+// What is shorter than every app key, idempotency key and token is not one.
+func (c *call) mask(text string) string {
+	const shortest = 16
+	for _, secret := range c.secrets {
+		if len(secret) >= shortest {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	return text
+}
+
+// recoverPanic turns a panic of a store or a signer into an internal error.
+// [http.Server] would log its value, which may quote the request. A panic while the
+// response is written is left to the server.
+func (c *call) recoverPanic() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if c.responded || p == http.ErrAbortHandler { //nolint:errorlint // the server compares it so
+		panic(p)
+	}
+	c.logger.LogAttrs(c.ctx, slog.LevelError, "request panicked",
+		slog.String("error", c.mask(fmt.Sprint(p))), slog.String("stack", string(debug.Stack())))
+	c.write(http.StatusInternalServerError, message{"error"})
 }
 
 func fieldErrors(invalid *renew.ValidationError) []fieldError {
@@ -219,6 +252,7 @@ func (c *call) write(status int, body any) {
 	if err != nil { // what is written here always marshals
 		status, encoded = http.StatusInternalServerError, []byte(`{"message":"error"}`)
 	}
+	c.responded = true
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.Header().Set("Cache-Control", "no-store")
 	c.w.WriteHeader(status)
@@ -227,7 +261,11 @@ func (c *call) write(status int, body any) {
 
 // readObject returns the members of the body.
 func (c *call) readObject() (map[string]json.RawMessage, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(c.w, c.req.Body, maxBodyBytes))
+	sent := c.req.Body
+	if sent == nil { // of a request that no server has made
+		sent = http.NoBody
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.w, sent, maxBodyBytes))
 	switch {
 	case err != nil:
 		return nil, badRequest{fieldError{"", "the body cannot be read, or is too long"}}

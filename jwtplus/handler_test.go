@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -262,6 +263,49 @@ func TestHandlerOutage(t *testing.T) {
 	}
 }
 
+// TestHandlerRequests promises that no request ends in a panic: not one without a
+// body, which no server has made, and not one whose store panics.
+func TestHandlerRequests(t *testing.T) {
+	var down error
+	f := newFront(t, func(s renew.TokenStore) renew.TokenStore { return &outage{s, &down} })
+	serve := func(req *http.Request) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		f.Config.Handler.ServeHTTP(w, req)
+		return w
+	}
+	bare := &http.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: "/app/" + generatedApp + "/renew"},
+		Header: http.Header{"Authorization": {f.appKeys[generatedApp]}},
+	}
+	w := serve(bare)
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.JSONEq(t, `{"errors":"the body is empty"}`, w.Body.String())
+	require.Equal(t, http.StatusNotFound, serve(&http.Request{Method: http.MethodPost}).Code)
+
+	token := f.sign(t, login).AuthToken
+	down = panics("a bug beside " + token)
+	status, data := f.call(t, http.MethodPost, "verify", `{"token":"`+token+`"}`)
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.JSONEq(t, `{"message":"error"}`, data)
+	require.Contains(t, f.log.String(), "request panicked")
+	require.Contains(t, f.log.String(), "a bug beside [redacted]")
+	require.NotContains(t, f.log.String(), token)
+}
+
+// TestHandlerShortValues promises that a short value in a request does not make a
+// record unreadable.
+func TestHandlerShortValues(t *testing.T) {
+	f := newFront(t, func(s renew.TokenStore) renew.TokenStore { return &outage{s, new(error)} })
+	status, _ := f.call(t, http.MethodPost, "get-session", `{"sub":"e"}`)
+	require.Equal(t, http.StatusInternalServerError, status)
+	require.Contains(t, f.log.String(), "not implement SubjectStore")
+}
+
+// panics is an error that an outage panics with.
+type panics string
+
+func (p panics) Error() string { return string(p) }
+
 // outage is a token store that can be down.
 type outage struct {
 	renew.TokenStore
@@ -269,8 +313,11 @@ type outage struct {
 }
 
 func (o *outage) Session(ctx context.Context, appID, id string) (renew.Session, error) {
-	if *o.down != nil {
-		return renew.Session{}, *o.down
+	if err := *o.down; err != nil {
+		if p, is := err.(panics); is { //nolint:errorlint // it is made here
+			panic(p)
+		}
+		return renew.Session{}, err
 	}
 	return o.TokenStore.Session(ctx, appID, id)
 }

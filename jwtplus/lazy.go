@@ -17,9 +17,15 @@ const lookupTimeout = 5 * time.Second
 type LazyOption func(*lazy)
 
 // OnLine sets what is called for each row that is looked up and is not taken over, or
-// not as it was. It must be safe for concurrent use. Default: a record of
-// [slog.Default] at level warn.
-func OnLine(f func(context.Context, Line)) LazyOption { return func(l *lazy) { l.line = f } }
+// not as it was. It must be safe for concurrent use. Default, and with nil: a record
+// of [slog.Default] at level warn.
+func OnLine(f func(context.Context, Line)) LazyOption {
+	return func(l *lazy) {
+		if l.line = f; f == nil {
+			l.line = logLine
+		}
+	}
+}
 
 // Lazy returns a TokenStore like tokens that takes over a session of JWTPlus when it
 // is first asked for: a session that tokens does not have is looked up in source, by
