@@ -1,9 +1,11 @@
 package jwtplus_test
 
 import (
+	"database/sql"
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -60,6 +62,9 @@ func TestForeignTokens(t *testing.T) {
 		{"a time that is not a number", func(string) record { return record{"refresh_token_iat": "yesterday"} }, jwtplus.ReasonTimes, false},
 		{"a time before 1970", func(string) record { return record{"refresh_token_nbf": "-1"} }, jwtplus.ReasonTimes, false},
 		{"a time that overflows", func(string) record { return record{"refresh_token_exp": "9223372036854775807"} }, jwtplus.ReasonTimes, false},
+		{"a time after that of the token", func(string) record {
+			return record{"refresh_token_iat": fmt.Sprint(fixtureClock.Unix() + 3600)}
+		}, jwtplus.ReasonTimes, false},
 		{"expired", func(string) record { return record{"refresh_token_exp": fmt.Sprint(fixtureClock.Unix())} }, jwtplus.ReasonExpired, false},
 
 		{"an auth token that is not a JWT", func(string) record { return record{"auth_token": "<html>"} }, jwtplus.ReasonAuthToken, false},
@@ -263,6 +268,51 @@ func TestEmptyAndWrongDatabases(t *testing.T) {
 
 	_, err = jwtplus.Import(t.Context(), jwtplus.NewSource(nil), s.keys, s.tokens, jwtplus.Options{})
 	require.ErrorContains(t, err, "source is nil")
+}
+
+// TestEncodingOfTheConnection promises that a connection which changes text is an
+// error: an app's name would become another issuer.
+func TestEncodingOfTheConnection(t *testing.T) {
+	d, s := newOldDatabase(t), newMemory(t)
+	server := mariaDB.Server(t)
+	for _, setting := range []string{"charset=latin1", "charset=utf8", "character_set_results=latin1", "character_set_client=latin1"} {
+		db, err := sql.Open(server.Driver(), withSetting(server.DSN(d.name), setting))
+		require.NoError(t, err)
+		_, err = jwtplus.Import(t.Context(), jwtplus.NewSource(db), s.keys, s.tokens, jwtplus.Options{})
+		require.ErrorContains(t, err, "must be utf8mb4", setting)
+		require.NoError(t, db.Close())
+	}
+}
+
+func withSetting(dsn, setting string) string {
+	if strings.Contains(dsn, "?") {
+		return dsn + "&" + setting
+	}
+	return dsn + "?" + setting
+}
+
+// TestLongLifetimes promises that the issuers of all tokens are accepted, however long
+// these live.
+func TestLongLifetimes(t *testing.T) {
+	f := readFixture(t)
+	d := f.database(t)
+	const lifetime = 30 * 365 * 24 * 3600
+	d.exec("UPDATE apps SET refresh_expiry = ?", lifetime)
+	d.exec("UPDATE app_keys SET is_expired = 'no' WHERE is_expired = 'yes' AND is_revoked = 'no'")
+	token := f.generate(t, d, 1)[0]
+	refresh := f.signer(t)(record{
+		"iss": "a former name", "iat": issuedAt, "nbf": issuedAt + 60, "exp": issuedAt + lifetime, "jid": token.tokenID, "type": "refresh",
+	})
+	d.exec("UPDATE tokens SET refresh_token = ?, refresh_token_exp = ? WHERE token_id = ?", refresh, issuedAt+lifetime, token.tokenID)
+	s := newMemory(t)
+	report, _ := run(t, d, s, jwtplus.Options{})
+	require.Zero(t, report.Rejected[jwtplus.ReasonRefreshToken])
+	app, err := s.keys.App(t.Context(), generatedApp)
+	require.NoError(t, err)
+	require.Contains(t, app.FormerIssuers, "a former name")
+	server := newServer(t, s, s.tokens)
+	status, body := post(t, server.URL+"/app/"+generatedApp+"/renew", f.appKeys[generatedApp], renewal(refresh))
+	require.Equal(t, http.StatusOK, status, "%s", body)
 }
 
 // TestSnapshot promises that an import sees the database as it was when it began.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -277,8 +278,9 @@ func (im *importer) readKeys(ctx context.Context) error {
 	return nil
 }
 
-// maxFutureYears is for how long a replaced key may have to verify. A token that
-// expires later is not one that JWTPlus has issued.
+// maxFutureYears is for how long a replaced key may have to verify because of what a
+// token says. Tokens of an app whose refresh tokens live longer are verified for that
+// long in any case.
 const maxFutureYears = 10
 
 // readIssuers reads which issuers the stored refresh tokens have, for apps that are
@@ -297,11 +299,13 @@ func (im *importer) readIssuers(ctx context.Context) error {
 		for _, r := range batch {
 			app := im.apps[r.text("apps_id")]
 			issuer, exp, ok := readRefreshToken(r.text("refresh_token"))
-			if app == nil || !ok || exp <= im.now.Unix() || exp > last {
+			if app == nil || !ok || exp <= im.now.Unix() {
 				continue
 			}
 			app.issuers[issuer]++
-			app.lastExp = max(app.lastExp, exp)
+			if exp <= last {
+				app.lastExp = max(app.lastExp, exp)
+			}
 		}
 		done += len(batch)
 		im.progress(StageIssuers, done, total)
@@ -339,21 +343,27 @@ func sortedIDs(apps map[string]*importedApp) []string {
 
 // readRefreshToken returns two claims of a refresh token that is not verified yet.
 func readRefreshToken(token string) (issuer string, exp int64, ok bool) {
-	segments := strings.Split(token, ".")
-	if len(segments) != 3 {
-		return "", 0, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(segments[1])
-	if err != nil {
-		return "", 0, false
-	}
-	members, err := strictjson.Object(payload)
-	if err != nil {
+	members, ok := readPayload(token)
+	if !ok {
 		return "", 0, false
 	}
 	issuer, isString := strictjson.String(members["iss"])
 	exp, isInteger := strictjson.Integer(members["exp"])
 	return issuer, exp, isString && isInteger
+}
+
+// readPayload returns the claims of a token that is not verified yet.
+func readPayload(token string) (members map[string]json.RawMessage, ok bool) {
+	segments := strings.Split(token, ".")
+	if len(segments) != 3 {
+		return nil, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(segments[1])
+	if err != nil {
+		return nil, false
+	}
+	members, err = strictjson.Object(payload)
+	return members, err == nil
 }
 
 func (im *importer) progress(stage Stage, done, total int) {

@@ -41,6 +41,9 @@ func newCandidate(r row, key *renew.VerificationKey) (candidate, *rejection) {
 		return candidate{}, rejected
 	}
 	times, rejected := readTimes(r)
+	if rejected == nil {
+		rejected = checkIssuedAt(r.text("refresh_token"), times.issuedAt)
+	}
 	if rejected != nil {
 		return candidate{}, rejected
 	}
@@ -95,6 +98,24 @@ func readTimes(r row) (times, *rejection) {
 		*column.at = time.Unix(seconds, 0).UTC()
 	}
 	return t, nil
+}
+
+// maxClockDifference is by how much a session may be in the future for the library,
+// which takes it for one that a server with a wrong clock has made.
+const maxClockDifference = time.Minute
+
+// checkIssuedAt rejects a time that is later than that of the token: until it has
+// come, every renewal of the session would be an internal error. A token that cannot
+// be read is judged elsewhere.
+func checkIssuedAt(refreshToken string, issuedAt time.Time) *rejection {
+	members, ok := readPayload(refreshToken)
+	if !ok {
+		return nil
+	}
+	if seconds, ok := strictjson.Integer(members["iat"]); ok && issuedAt.After(time.Unix(seconds, 0).Add(maxClockDifference)) {
+		return reject(ReasonTimes, "refresh_token_iat is later than the iat of refresh_token")
+	}
+	return nil
 }
 
 // readAuthToken returns the members of the auth token's payload, if the key has

@@ -25,7 +25,8 @@ type Source struct {
 // NewSource returns the source that db is, a MySQL or MariaDB database opened with a
 // driver of the caller's choice. db stays the caller's: set its pool, and close it
 // afterwards. Its user needs to be allowed SELECT and nothing else. The character set
-// of the connection must be utf8mb4, which is the default of go-sql-driver/mysql.
+// of the connection must be utf8mb4, which is the default of go-sql-driver/mysql;
+// [Import] returns an error for any other.
 func NewSource(db *sql.DB) *Source { return &Source{db: db} }
 
 // querier is a database or a transaction.
@@ -43,10 +44,26 @@ func (s *Source) snapshot(ctx context.Context) (*sql.Tx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin snapshot: %w", err)
 	}
-	if err := checkEngines(ctx, tx); err != nil {
+	if err := errors.Join(checkEncoding(ctx, tx), checkEngines(ctx, tx)); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
 	return tx, nil
+}
+
+// checkEncoding rejects a connection that changes text: an app's name would be
+// another issuer.
+func checkEncoding(ctx context.Context, q querier) error {
+	var set []sql.NullString
+	err := scan(ctx, q, 2, func(row []sql.NullString) { set = row }, "SELECT @@character_set_client, @@character_set_results")
+	if err != nil {
+		return fmt.Errorf("read the settings of the connection: %w", err)
+	}
+	for _, encoding := range set {
+		if encoding.String != "utf8mb4" {
+			return fmt.Errorf("the character set of the connection is %s, but must be utf8mb4: set it in the data source name", encoding.String)
+		}
+	}
+	return nil
 }
 
 // checkEngines rejects tables that are missing, or whose engine has no snapshot.
