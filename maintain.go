@@ -51,8 +51,11 @@ func (r *Renewer) DeleteExpired(ctx context.Context) (DeletedCounts, error) {
 }
 
 // Run calls [Renewer.DeleteExpired] immediately and then at the interval given, until
-// ctx is done; it returns the context's error. A minute is a good interval.
-// Several servers may run it on one store.
+// ctx is done; it returns the context's error. Several servers may run it on one store.
+//
+// A minute is a good interval for a store that finds expired sessions by an index, as
+// memstore, sqlstore and redisstore do. One that reads every session for it, as
+// dynamostore does, needs hours: see the documentation of its DeleteExpired.
 //
 // An error of DeleteExpired is logged with [slog.Default] at level error, and the
 // next call is made as planned. If the stores implement nothing to delete with,

@@ -28,5 +28,5 @@ func openDynamoDB(ctx context.Context, url, encryptionKey string) (*Stores, erro
 	if err != nil {
 		return nil, err
 	}
-	return &Stores{Keys: keys, Tokens: tokens, Diagnosis: tokens.Diagnosis()}, nil
+	return &Stores{Keys: keys, Tokens: tokens, Diagnosis: tokens.Diagnosis(), DeleteEvery: seldom}, nil
 }

@@ -39,7 +39,7 @@ func redisStores(ctx context.Context, client redis.UniversalClient, encrypter ke
 	}
 	return &Stores{
 		Keys: keys, Tokens: tokens,
-		Ahead: renew.AheadAdopted, Diagnosis: tokens.Diagnosis(),
+		Ahead: renew.AheadAdopted, Diagnosis: tokens.Diagnosis(), DeleteEvery: often,
 		close: client.Close,
 	}, nil
 }

@@ -177,7 +177,7 @@ func sqlStores(ctx context.Context, db *sql.DB, dialect sqlstore.Dialect, encryp
 	if err != nil {
 		return nil, err
 	}
-	return &Stores{Keys: keys, Tokens: tokens, close: db.Close}, nil
+	return &Stores{Keys: keys, Tokens: tokens, DeleteEvery: often, close: db.Close}, nil
 }
 
 // keyFile reads the key, or makes one if there is no file.

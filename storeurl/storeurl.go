@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/dynamostore"
@@ -50,9 +51,18 @@ type Stores struct {
 	// Diagnosis says which settings of the servers weaken what the stores promise,
 	// a sentence each. Log it.
 	Diagnosis []string
+	// DeleteEvery is an interval for [renew.Renewer.Run] that fits the stores: a
+	// minute, or six hours where deleting reads every session, as with DynamoDB.
+	DeleteEvery time.Duration
 
 	close func() error
 }
+
+// Values of DeleteEvery.
+const (
+	often  = time.Minute
+	seldom = 6 * time.Hour
+)
 
 // Close closes the connections.
 func (s *Stores) Close() error {
@@ -86,7 +96,7 @@ func Open(ctx context.Context, url, encryptionKey string) (*Stores, error) {
 	switch scheme {
 	case Memory:
 		store := memstore.New()
-		return &Stores{Keys: store, Tokens: store}, nil
+		return &Stores{Keys: store, Tokens: store, DeleteEvery: often}, nil
 	case "sqlite", "postgres", "postgresql", "mysql", "mariadb":
 		return openSQL(ctx, scheme, rest, encryptionKey)
 	case "dynamodb":

@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	var background sync.WaitGroup
 	defer background.Wait() // before the stores are closed
 	defer cancel()
-	background.Go(func() { _ = a.renewer.Run(ctx, time.Minute) }) // it ends with ctx, and logs what fails
+	background.Go(func() { _ = a.renewer.Run(ctx, s.DeleteEvery) }) // it ends with ctx, and logs what fails
 	return serve(ctx, listener, withDeadline(a.handler()), logger)
 }
 
