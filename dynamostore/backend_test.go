@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -13,21 +12,30 @@ import (
 
 	"github.com/jwtrenew/renew/dynamostore"
 	"github.com/jwtrenew/renew/internal/dbtest"
-	"github.com/jwtrenew/renew/keycrypt"
+	"github.com/jwtrenew/renew/internal/fleettest"
 	"github.com/jwtrenew/renew/storetest"
 )
 
 const (
-	testApp   = "app"
+	testApp   = fleettest.AppID
 	testTable = "renew"
+)
+
+var (
+	base         = fleettest.Base
+	app          = fleettest.App
+	newSession   = fleettest.NewSession
+	successor    = fleettest.Successor
+	newKey       = fleettest.NewKey
+	newEncrypter = fleettest.NewEncrypter
+
+	newIdempotencyKey = fleettest.NewIdempotencyKey
 )
 
 // tableVariable names the environment variable that has the suites of laws run on a
 // table of DynamoDB, which must exist and should be empty. Region, credentials and,
 // for another emulator, AWS_ENDPOINT_URL come from the variables of the SDK.
 const tableVariable = "RENEW_TEST_DYNAMODB_TABLE"
-
-var base = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 
 // backend is a table, and how to reach it.
 type backend struct {
@@ -96,19 +104,10 @@ func (b *backend) keys(tb testing.TB, client *dynamodb.Client, opts ...dynamosto
 	return store
 }
 
-func newEncrypter(tb testing.TB) keycrypt.Encrypter {
+// stores are both, of another process.
+func (b *backend) stores(tb testing.TB, client *dynamodb.Client) fleettest.Stores {
 	tb.Helper()
-	e, err := keycrypt.New(encryptionKey())
-	require.NoError(tb, err)
-	return e
-}
-
-func encryptionKey() []byte {
-	key := make([]byte, keycrypt.KeyBytes)
-	for i := range key {
-		key[i] = byte(i*7) ^ 1
-	}
-	return key
+	return fleettest.Stores{Tokens: b.tokens(tb, client), Keys: b.keys(tb, client)}
 }
 
 // failures are the ways in which the emulator can fail. No one can kill DynamoDB.

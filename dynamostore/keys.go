@@ -41,8 +41,8 @@ type KeyStore struct {
 }
 
 // NewKeyStore returns a store that uses the table through the client. It makes the
-// checks of [NewTokenStore]. The encrypter is one from [keycrypt.New], or your own; one
-// that lacks the encryption key of a stored key is an error.
+// checks of [NewTokenStore]. The encrypter is one from [keycrypt.New], or your own; it
+// is an error if it lacks the encryption key of a stored key.
 func NewKeyStore(ctx context.Context, client *dynamodb.Client, table string, encrypter keycrypt.Encrypter, opts ...Option) (*KeyStore, error) {
 	r, diagnosis, err := newRunner(ctx, client, table, opts)
 	if err != nil {

@@ -31,8 +31,8 @@ func number(n int64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
 }
 
-// sized is a name that is given by others, behind its length, so that no two keys
-// are alike.
+// sized is a name that comes from outside, with its length before it, so that no two
+// keys are alike.
 func sized(name string) string { return strconv.Itoa(len(name)) + ":" + name }
 
 // sessionKey is the key of a session.

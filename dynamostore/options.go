@@ -48,8 +48,8 @@ func WithCommandTimeout(d time.Duration) Option {
 // WithRetention sets for how long DynamoDB keeps a session that has ended and that
 // [TokenStore.DeleteExpired] has not deleted; after it DynamoDB deletes the session
 // by its time to live, at no cost and within a few days. Default:
-// [DefaultRetention]. At least an hour, or zero: DynamoDB deletes nothing. It is for
-// TokenStores only; others ignore it.
+// [DefaultRetention]. d must be at least an hour, or zero: then DynamoDB deletes
+// nothing. It is for TokenStores only; others ignore it.
 //
 // It counts from the session's end or from its last write, whichever is later. A
 // session that DynamoDB has deleted is unknown, so that a token of it is rejected as
@@ -86,8 +86,8 @@ func WithStatusInterval(d time.Duration) Option {
 
 // WithOutageLimit sets for how long a [KeyStore] uses an app or a verification key
 // that it knows while DynamoDB is away or does not respond within a second. Default:
-// [DefaultOutageLimit]. Zero: not at all, and without a status interval neither. It
-// is for KeyStores only; others ignore it.
+// [DefaultOutageLimit]. With zero, or without a status interval, it uses nothing that
+// it has read before. It is for KeyStores only; others ignore it.
 //
 // In that time auth tokens still verify. The price is that a revocation that cannot
 // be read has no effect in this process. Nothing is signed with a key that is not

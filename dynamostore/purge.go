@@ -99,13 +99,16 @@ func (s *TokenStore) deleteEnded(ctx context.Context, before int64, row item) (b
 	}
 	key, e := sessionKey(session.AppID, session.ID), newExpression()
 	condition := fmt.Sprintf("%s < %s", e.name(fieldLiveUntil), e.value("before", number(before))) + " AND " + e.is(fieldSubject, session.Subject)
-	_, err := s.run.transact(ctx, newWrite(), key, types.TransactWriteItem{Delete: &types.Delete{
+	w := newWrite()
+	old, err := s.run.transact(ctx, w, key, types.TransactWriteItem{Delete: &types.Delete{
 		TableName: &s.run.table, Key: key, ConditionExpression: &condition,
 		ExpressionAttributeNames: e.names, ExpressionAttributeValues: e.values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}}, s.deleteEntry(session.AppID, session.Subject, session.ID))
 	if errors.Is(err, errCondition) {
-		return false, nil // it was renewed, or another process has deleted it
+		// It was renewed, or another process has deleted it, unless a request of this
+		// call has, whose response was lost.
+		return old == nil && w.unclear, nil
 	}
 	return err == nil, err
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/internal/fleettest"
 )
 
 // TestEveryReadIsConsistent promises that no read may lag behind a write, which an
@@ -38,14 +40,12 @@ func TestEveryReadIsConsistent(t *testing.T) {
 		}
 	}, func(any) {}))
 	s := newSession("session")
-	for _, c := range append(tokenCases(s), keyCases(t)...) {
+	for _, c := range fleettest.Calls(t, s) {
 		b.clear(t)
-		direct := stores{b.tokens(t, b.client(t)), b.keys(t, b.client(t))}
-		require.NoError(t, direct.tokens.CreateSession(ctx, s))
-		require.NoError(t, direct.keys.CreateApp(ctx, app()))
-		watched := stores{b.tokens(t, client), b.keys(t, client)}
-		require.NoError(t, c.call(ctx, watched))
-		c.check(t, watched)
+		fleettest.Prepare(t, b.stores(t, b.client(t)), s)
+		watched := b.stores(t, client)
+		require.NoError(t, c.Do(ctx, watched))
+		c.Check(t, watched)
 	}
 	for _, name := range []string{"GetItem", "Query", "Scan", "BatchGetItem"} {
 		require.Positive(t, reads[name], name)

@@ -14,9 +14,9 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// The attributes of a session. Times are in milliseconds since 1970, but expires_at
-// and listed_until, which are in seconds. An attribute that has nothing to say is
-// missing.
+// The attributes of a session. Times are in milliseconds since 1970, except
+// expires_at and listed_until, which are in seconds. What is empty or zero has no
+// attribute.
 const (
 	fieldApp              = "app"
 	fieldID               = "id"
@@ -96,7 +96,7 @@ func (w fieldWriter) text(name, value string) {
 }
 
 // textValue is a string, or as bytes what is not valid UTF-8: the SDK would change it.
-// The empty string has none.
+// The empty string has no value.
 func textValue(value string) types.AttributeValue {
 	switch {
 	case value == "":
@@ -164,7 +164,8 @@ func (r *fieldReader) fail(name string) {
 	r.err = fmt.Errorf("the stored session has no valid %s", name)
 }
 
-// text reads a string or bytes; empty if there is none.
+// text reads a string or bytes. It returns the empty string if there is no such
+// attribute.
 func (r *fieldReader) text(name string) string {
 	switch v := r.item[name].(type) {
 	case nil:

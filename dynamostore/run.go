@@ -60,8 +60,8 @@ func (w *write) hasWritten(i item) bool {
 // response was lost, more often than an item remembers.
 var errUnclear = errors.New("the response to a request was lost, and others have written since: the outcome is unknown")
 
-// inVain returns the error of a write whose condition has failed, and whose name the
-// item does not have.
+// inVain returns the error of a write whose condition has failed, if the item does not
+// have its name.
 func (w *write) inVain(err error) error {
 	if w.unclear {
 		return errUnclear
@@ -123,8 +123,8 @@ func (r *runner) transact(ctx context.Context, w *write, key item, writes ...typ
 }
 
 // failed returns the item that a failed condition was compared with, and errCondition.
-// Where the response has none, which means on DynamoDB that there is no item, and
-// nothing elsewhere, it is read.
+// If the response has no item, it is read: on DynamoDB there is none then, but an
+// emulator may not return it.
 func (r *runner) failed(ctx context.Context, key, old item) (item, error) {
 	if len(old) > 0 {
 		return old, errCondition
@@ -150,8 +150,8 @@ func (r *runner) get(ctx context.Context, key item) (item, error) {
 // batchSize is how many items one request reads at most. DynamoDB allows no more.
 const batchSize = 100
 
-// getAll reads items, strongly consistent, in any order, at most batchSize. Those that
-// there are none of are left out.
+// getAll reads items, strongly consistent, in any order, at most batchSize. Keys
+// without an item are left out.
 func (r *runner) getAll(ctx context.Context, keys []item) ([]item, error) {
 	var found []item
 	for attempt := 1; len(keys) > 0; attempt++ {
@@ -163,7 +163,7 @@ func (r *runner) getAll(ctx context.Context, keys []item) ([]item, error) {
 		before := len(keys)
 		keys = out.UnprocessedKeys[r.table].Keys
 		if len(keys) < before {
-			attempt = 0 // it goes on
+			attempt = 0 // there is progress
 		}
 		if attempt == attempts {
 			return nil, errors.New("DynamoDB is too busy to read a batch")

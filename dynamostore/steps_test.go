@@ -10,6 +10,7 @@ import (
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/dynamostore"
+	"github.com/jwtrenew/renew/internal/fleettest"
 )
 
 var errKilled = errors.New("the process was killed")
@@ -57,7 +58,12 @@ func TestKilledBetweenSteps(t *testing.T) {
 				}}.option))
 				counts = true
 				err := c.call(store)
-				requireConsistent(t, b, other, s)
+				if _, sessionErr := other.Session(ctx, testApp, s.ID); sessionErr == nil {
+					require.Len(t, b.scan(t), 2, "the session and its entry")
+				}
+				fleettest.RequireConsistent(t, other, s)
+				require.Empty(t, b.scan(t), "what a killed process leaves")
+				fleettest.RequireUsable(t, other, s)
 				if err == nil {
 					require.Positive(t, at)
 					return
@@ -66,39 +72,6 @@ func TestKilledBetweenSteps(t *testing.T) {
 			}
 		})
 	}
-}
-
-// requireConsistent checks what a process sees after another was killed, and that all
-// can go on from there.
-func requireConsistent(t *testing.T, b *backend, store *dynamostore.TokenStore, s renew.Session) {
-	t.Helper()
-	ctx := t.Context()
-	got, err := store.Session(ctx, testApp, s.ID)
-	there := err == nil
-	if !there {
-		require.ErrorIs(t, err, renew.ErrSessionNotFound)
-	}
-	for _, subject := range []string{s.Subject, "other"} {
-		listed, err := store.SubjectSessions(ctx, testApp, subject, base)
-		require.NoError(t, err)
-		if there && got.Subject == subject && got.RevokedAt.IsZero() {
-			require.Equal(t, []renew.Session{got}, listed)
-		} else {
-			require.Empty(t, listed)
-		}
-	}
-	if there {
-		require.Len(t, b.scan(t), 2, "the session and its entry")
-		require.ErrorIs(t, store.CreateSession(ctx, s), renew.ErrSessionExists)
-		n, err := store.DeleteExpired(ctx, base.AddDate(2, 0, 0), 10)
-		require.NoError(t, err)
-		require.Equal(t, 1, n)
-	}
-	require.Empty(t, b.scan(t), "what a killed process leaves")
-	require.NoError(t, store.CreateSession(ctx, s))
-	listed, err := store.SubjectSessions(ctx, testApp, s.Subject, base)
-	require.NoError(t, err)
-	require.Len(t, listed, 1)
 }
 
 // TestCreatedAfterTheCondition promises that a write whose condition has failed, and whose

@@ -1,10 +1,6 @@
 package dynamostore_test
 
 import (
-	"bytes"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"io/fs"
 	"os"
@@ -18,6 +14,7 @@ import (
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/dynamostore"
+	"github.com/jwtrenew/renew/internal/fleettest"
 )
 
 // plain is an item with texts and numbers as text, and without what is binary.
@@ -193,7 +190,7 @@ func TestDeletedByDynamoDB(t *testing.T) {
 	require.Equal(t, theirs, got)
 	b.delete(t, "session:3:app:session", "session")
 	b.delete(t, "subject:3:app:another", "session:session")
-	require.NoError(t, store.CreateSession(ctx, s), "the entry that was left is no obstacle")
+	require.NoError(t, store.CreateSession(ctx, s), "an entry that was left does no harm")
 	b.delete(t, "subject:3:app:subject", "session:session")
 	n, err = store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 10)
 	require.NoError(t, err)
@@ -230,55 +227,11 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 // the emulator have a token, an app key, an idempotency key, a private key or the
 // encryption key in them, in any usual form.
 func TestTableHoldsNoSecret(t *testing.T) {
-	b, ctx := dynalite(t), t.Context()
-	keys, tokens := b.keys(t, b.client(t)), b.tokens(t, b.client(t))
-	secrets := map[string][]byte{"encryption key": encryptionKey()}
-	appKey, hash := renew.NewAppKey()
-	secrets["app key"] = []byte(appKey)
-	a := app()
-	a.KeyHashes = []renew.AppKeyHash{hash}
-	require.NoError(t, keys.CreateApp(ctx, a))
-	for i, alg := range []renew.Algorithm{renew.ES256, renew.EdDSA, renew.RS256} {
-		key, err := renew.GenerateSigningKey(alg)
-		require.NoError(t, err)
-		if i == 0 {
-			require.NoError(t, keys.PublishSigningKey(ctx, testApp, key))
-		}
-		require.NoError(t, keys.RotateSigningKey(ctx, testApp, key, time.Now()))
-		der, err := x509.MarshalPKCS8PrivateKey(key.Signer())
-		require.NoError(t, err)
-		secrets["private key "+string(alg)] = map[renew.Algorithm]func() []byte{
-			renew.ES256: func() []byte { return der[36:68] }, // the scalar
-			renew.EdDSA: func() []byte { return der[len(der)-32:] },
-			renew.RS256: func() []byte { return der[300:400] },
-		}[alg]()
-	}
-	renewer, err := renew.New(keys, tokens)
-	require.NoError(t, err)
-	bundle, err := renewer.Issue(ctx, renew.IssueRequest{AppID: testApp, Subject: "the subject that is there", IP: "192.0.2.1", UserAgent: "test"})
-	require.NoError(t, err)
-	for range 3 {
-		key := newIdempotencyKey()
-		secrets["auth token "+key], secrets["refresh token "+key] = []byte(bundle.AuthToken), []byte(bundle.RefreshToken)
-		secrets["signature "+key] = []byte(bundle.RefreshToken[len(bundle.RefreshToken)-40:])
-		secrets["idempotency key "+key] = []byte(key)
-		bundle, err = renewer.Renew(ctx, renew.RenewRequest{AppID: testApp, RefreshToken: bundle.RefreshToken, IP: "192.0.2.1", UserAgent: "test", IdempotencyKey: key})
-		require.NoError(t, err)
-	}
+	b := dynalite(t)
+	secrets := fleettest.StoreSecrets(t, b.stores(t, b.client(t)))
 	items, files := b.everything(t)
-	for _, stored := range [][]byte{items, files} {
-		require.True(t, bytes.Contains(stored, []byte("the subject that is there")), "this is not what is stored")
-	}
-	stored := append(items, files...)
-	for name, secret := range secrets {
-		for form, text := range map[string]string{
-			"plain": string(secret), "hexadecimal": hex.EncodeToString(secret),
-			"base64":          base64.StdEncoding.EncodeToString(secret)[:len(secret)],
-			"base64 for URLs": base64.RawURLEncoding.EncodeToString(secret)[:len(secret)],
-		} {
-			require.False(t, bytes.Contains(stored, []byte(text)), "%s is stored, %s", name, form)
-		}
-	}
+	fleettest.RequireNoSecret(t, items, secrets)
+	fleettest.RequireNoSecret(t, files, secrets)
 }
 
 // everything is what a scan of the table returns, and the emulator's files.

@@ -79,8 +79,8 @@ func (s *TokenStore) readBatch(ctx context.Context, appID string, ids []string) 
 // not kept, and returns how many these were; with an error, how many are known to be
 // revoked. It has 16 writes in flight, one per session.
 func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	if err := checkRevocation(ctx, at); err != nil {
+		return 0, fmt.Errorf("dynamostore: revoke sessions: %w", err)
 	}
 	revoked := 0
 	err := s.entries(ctx, appID, subject, func(ids []string) error {

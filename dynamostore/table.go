@@ -20,8 +20,8 @@ const createTimeout = 5 * time.Minute
 
 // CreateTable creates a table for the stores, billed by request, with its time to live,
 // and returns when it can be used. It is for tests and small deployments: others define
-// the table where they define the rest, as docs/stores.md shows. On a table that is
-// there it does what is missing; one whose keys are others is an error.
+// the table where they define the rest, as docs/stores.md shows. If the
+// table exists, it turns on the time to live; other keys are an error.
 //
 // On an emulator that has no time to live it creates the table without.
 func CreateTable(ctx context.Context, client *dynamodb.Client, table string) error {
@@ -92,8 +92,8 @@ func hasCode(err error, code string) bool {
 	return errors.As(err, &api) && api.ErrorCode() == code
 }
 
-// checkTable finds what the stores cannot work with, and what the owner of the table
-// should know.
+// checkTable returns an error for a table that the stores cannot use, and what the owner
+// of the table should know.
 func (r *runner) checkTable(ctx context.Context) (findings []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew/dynamostore"
+	"github.com/jwtrenew/renew/keycrypt"
 )
 
 // TestCreateTable promises a table that the stores accept without a finding, with its
@@ -141,7 +142,7 @@ func TestEncryptionKey(t *testing.T) {
 	keys := b.keys(t, b.client(t))
 	require.NoError(t, keys.CreateApp(ctx, app()))
 	require.NoError(t, keys.RotateSigningKey(ctx, testApp, newKey(t), base))
-	other, err := otherEncrypter()
+	other, err := keycrypt.New(make([]byte, keycrypt.KeyBytes))
 	require.NoError(t, err)
 	_, err = dynamostore.NewKeyStore(ctx, b.client(t), testTable, other)
 	require.ErrorContains(t, err, testApp)

@@ -31,8 +31,8 @@ type TokenStore struct {
 }
 
 // NewTokenStore returns a store that uses the table, see [CreateTable], through the
-// client. It returns an error if there is no such table, or if its keys are others.
-// What weakens the store's promises and is no reason to stop is in
+// client. It returns an error if there is no such table, or if the table has other keys.
+// What weakens the store's promises without being an error is in
 // [TokenStore.Diagnosis].
 func NewTokenStore(ctx context.Context, client *dynamodb.Client, table string, opts ...Option) (*TokenStore, error) {
 	r, diagnosis, err := newRunner(ctx, client, table, opts)
@@ -57,7 +57,7 @@ func newRunner(ctx context.Context, client *dynamodb.Client, table string, opts 
 func (s *TokenStore) Diagnosis() []string { return append([]string(nil), s.diagnosis...) }
 
 // CreateSession stores a new session and its entry in the list of its subject, in one
-// transaction. [renew.ErrSessionExists]: the app has a session of this ID.
+// transaction. It returns [renew.ErrSessionExists] if the app has a session of this ID.
 func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -147,8 +147,9 @@ func (s *TokenStore) putEntry(key item, session renew.Session) types.TransactWri
 	return types.TransactWriteItem{Put: &types.Put{TableName: &s.run.table, Item: entry}}
 }
 
-// Session returns the session, revoked and expired ones too, with a strongly
-// consistent read. [renew.ErrSessionNotFound]: the app has none of this ID.
+// Session returns the session, also if it is revoked or has expired, with a strongly
+// consistent read. It returns [renew.ErrSessionNotFound] if the app has no session of
+// this ID.
 func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err
@@ -175,9 +176,10 @@ func (s *TokenStore) read(ctx context.Context, key item) (renew.Session, error) 
 }
 
 // Rotate replaces the session if its token ID is from and it is not revoked, with one
-// conditional write. [renew.ErrConflict]: its token ID is another, or it is revoked.
-// [renew.ErrSessionNotFound]: there is no such session. If the SDK sends the write
-// again, because the response was lost, the result is that of the first one.
+// conditional write. It returns [renew.ErrConflict] if the token ID is another or the
+// session is revoked, and [renew.ErrSessionNotFound] if there is no such session. If the
+// SDK sends the write again, because the response was lost, the result is that of the
+// first one.
 //
 // About once in the time of retention a rotation writes the entry in the subject's list
 // again, which costs a request more: see [WithRetention].
@@ -218,7 +220,7 @@ func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session
 }
 
 // judge tells from the item why the condition of a rotation has failed: the write has
-// happened before, or it is in vain. Otherwise the subject's entry must be written, too.
+// happened before, or it fails for good. Otherwise the subject's entry must be written, too.
 func (w *write) judge(old item, from string) (subject string, done bool, err error) {
 	switch {
 	case old == nil:
@@ -286,9 +288,10 @@ func (s *TokenStore) deleteEntry(appID, subject, sessionID string) types.Transac
 
 // RevokeSession revokes the session, or returns nil if it is revoked, with one
 // conditional write. It returns [renew.ErrSessionNotFound] if there is no such session.
+// A zero time, which would leave the session live, is an error.
 func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := checkRevocation(ctx, at); err != nil {
+		return fmt.Errorf("dynamostore: revoke session: %w", err)
 	}
 	if _, err := s.revoke(ctx, appID, sessionID, at, nil); err != nil {
 		return fmt.Errorf("dynamostore: revoke session: %w", err)
@@ -337,4 +340,12 @@ func revocation(w *write, key item, at time.Time, subject *string) *dynamodb.Upd
 		Key: key, ConditionExpression: &condition, UpdateExpression: e.text(),
 		ExpressionAttributeNames: e.names, ExpressionAttributeValues: e.values,
 	}
+}
+
+// checkRevocation rejects a revocation that must not begin.
+func checkRevocation(ctx context.Context, at time.Time) error {
+	if at.IsZero() {
+		return errors.New("the time is zero")
+	}
+	return ctx.Err()
 }

@@ -28,7 +28,7 @@ var validTable = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
 //
 // The table must exist, see [CreateTable]. What is left out comes from where the SDK
 // looks for it: the environment (AWS_REGION, AWS_ACCESS_KEY_ID, …), the files in
-// ~/.aws, or the role of the machine; credentials never stand in the URL. The endpoint
+// ~/.aws, or the role of the machine; credentials are never in the URL. The endpoint
 // is that of an emulator, or of a private link. Any other option is an error.
 func NewClient(ctx context.Context, dynamoURL string) (client *dynamodb.Client, table string, err error) {
 	u, err := url.Parse(dynamoURL)
@@ -44,7 +44,7 @@ func NewClient(ctx context.Context, dynamoURL string) (client *dynamodb.Client, 
 		return nil, "", fmt.Errorf("dynamostore.NewClient: %w", err)
 	}
 	if c.Region == "" {
-		return nil, "", fmt.Errorf("%w: it has no region, and the environment (AWS_REGION) has none", ErrURL)
+		return nil, "", fmt.Errorf("%w: it has no region, and the environment (AWS_REGION) names none", ErrURL)
 	}
 	return dynamodb.NewFromConfig(c, func(o *dynamodb.Options) {
 		if endpoint != "" {
@@ -53,7 +53,7 @@ func NewClient(ctx context.Context, dynamoURL string) (client *dynamodb.Client, 
 	}), u.Host, nil
 }
 
-// urlOptions reads what stands after the "?".
+// urlOptions reads what follows the "?".
 func urlOptions(rawQuery string) (options []func(*awsconfig.LoadOptions) error, endpoint string, err error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
