@@ -9,15 +9,24 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/jwtrenew/renew/keycrypt"
+	"github.com/jwtrenew/renew/internal/fleettest"
 	"github.com/jwtrenew/renew/redisstore"
 	"github.com/jwtrenew/renew/redisstore/internal/redistest"
 	"github.com/jwtrenew/renew/storetest"
 )
 
-const testApp = "app"
+const testApp = fleettest.AppID
 
-var base = time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+var (
+	base         = fleettest.Base
+	app          = fleettest.App
+	newSession   = fleettest.NewSession
+	successor    = fleettest.Successor
+	newKey       = fleettest.NewKey
+	newEncrypter = fleettest.NewEncrypter
+
+	newIdempotencyKey = fleettest.NewIdempotencyKey
+)
 
 // form is one of the three forms of Redis, running.
 type form struct {
@@ -85,19 +94,10 @@ func (f *form) keys(tb testing.TB, client redis.UniversalClient, opts ...redisst
 	return store
 }
 
-func newEncrypter(tb testing.TB) keycrypt.Encrypter {
+// stores are both, of another process.
+func (f *form) stores(tb testing.TB, client redis.UniversalClient, opts ...redisstore.Option) fleettest.Stores {
 	tb.Helper()
-	e, err := keycrypt.New(encryptionKey())
-	require.NoError(tb, err)
-	return e
-}
-
-func encryptionKey() []byte {
-	key := make([]byte, keycrypt.KeyBytes)
-	for i := range key {
-		key[i] = byte(i*7) ^ 1
-	}
-	return key
+	return fleettest.Stores{Tokens: f.tokens(tb, client, opts...), Keys: f.keys(tb, client, opts...)}
 }
 
 func (f *form) kill() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,8 +16,8 @@ import (
 // startTimeout bounds the checks of a constructor, whose context may have no end.
 const startTimeout = 30 * time.Second
 
-// checkClient rejects what would read from a replica, and what a store cannot look
-// into.
+// checkClient rejects a client that reads from replicas, and one whose options the
+// store cannot read.
 func checkClient(client redis.UniversalClient) error {
 	switch c := client.(type) {
 	case *redis.Client:
@@ -58,11 +59,12 @@ func (r *runner) start(ctx context.Context) ([]string, error) {
 		findings = append(findings, found...)
 		return err
 	})
+	slices.Sort(findings) // the servers were asked concurrently
 	return findings, err
 }
 
-// checkWait compares the timeout of WAIT with that of a reply, behind which a client
-// takes the connection for broken.
+// checkWait compares the timeout of WAIT with that of a reply, after which a client
+// treats the connection as broken.
 func (r *runner) checkWait() error {
 	read := time.Duration(0)
 	switch c := r.client.(type) {
@@ -118,7 +120,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// checkInfo finds what the stores cannot work with.
+// checkInfo returns an error for a server that the stores cannot use.
 func (r *runner) checkInfo(info map[string]string) error {
 	major, _, _ := strings.Cut(info["redis_version"], ".")
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
@@ -136,8 +138,8 @@ func (r *runner) checkInfo(info map[string]string) error {
 	return nil
 }
 
-// readConfig reads settings that INFO does not have. Services that run Redis for
-// others often forbid it: then there are none.
+// readConfig reads settings that INFO does not have. Hosted Redis
+// services often forbid it; it returns nil then.
 func readConfig(ctx context.Context, server *redis.Client) map[string]string {
 	settings, err := server.ConfigGet(ctx, "*").Result()
 	if err != nil {

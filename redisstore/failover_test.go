@@ -31,7 +31,7 @@ const quickly = 2 * time.Second
 
 // TestFailover promises that with AheadAdopted no user is logged out by promotions,
 // also by those that lose acknowledged writes, and that no token ends up with two
-// successors that are both good.
+// successors that both renew.
 func TestFailover(t *testing.T) {
 	promotions := 1
 	if text := os.Getenv(promotionsVariable); text != "" {
@@ -191,10 +191,6 @@ func (l *load) next(token string) string {
 	return newer.RefreshToken
 }
 
-func newIdempotencyKey() string {
-	return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) //nolint:gosec // no secret
-}
-
 // renew repeats a request until there is a response: the successor, or nil.
 func (l *load) renew(r *renew.Renewer, token, key string) *renew.Bundle {
 	for begun := time.Now(); ; {
@@ -229,6 +225,6 @@ func (l *load) judge(t *testing.T) {
 		_, err := l.renewers[0].Renew(t.Context(), renew.RenewRequest{
 			AppID: testApp, RefreshToken: s.older, IP: "192.0.2.1", UserAgent: "test", IdempotencyKey: newIdempotencyKey(),
 		})
-		require.ErrorIs(t, err, renew.ErrInvalidRefreshToken, "a token has two successors that are both good")
+		require.ErrorIs(t, err, renew.ErrInvalidRefreshToken, "both successors of a token renew")
 	}
 }

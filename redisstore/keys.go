@@ -31,7 +31,7 @@ var (
 // [NewKeyStore].
 //
 // A key is parsed and decrypted once and then kept in memory; what is asked for
-// again is whether it is still good: see [WithStatusInterval]. An app with its keys
+// again is whether it is still valid: see [WithStatusInterval]. An app with its keys
 // is one JSON document, in the field "document" of a hash.
 type KeyStore struct {
 	*keydoc.Store
@@ -40,8 +40,8 @@ type KeyStore struct {
 
 // NewKeyStore returns a store that uses the client, which stays the caller's to
 // close. It makes the checks of [NewTokenStore]. The encrypter is one from
-// [keycrypt.New], or one of your own; one that lacks the encryption key of a stored
-// key is an error.
+// [keycrypt.New], or your own; it is an error if it lacks the encryption key of a
+// stored key.
 func NewKeyStore(ctx context.Context, client redis.UniversalClient, encrypter keycrypt.Encrypter, opts ...Option) (*KeyStore, error) {
 	r, diagnosis, err := newRunner(ctx, client, opts)
 	if err != nil {
@@ -77,7 +77,7 @@ func (d documents) ReadApp(ctx context.Context, appID string) ([]byte, error) {
 }
 
 // CreateApp implements [keydoc.Backend]. The set of IDs is written first: an ID
-// without an app is nothing, an app without its ID would not be listed.
+// without an app does no harm, an app without its ID would not be listed.
 func (d documents) CreateApp(ctx context.Context, appID string, document []byte) error {
 	if _, err := d.run.write(ctx, call{addAppID, []string{d.run.apps()}, []any{appID}}); err != nil {
 		return err

@@ -11,8 +11,8 @@ import (
 // change in one step. The number is part of what is stored.
 const shards = 1024
 
-// names are those of the keys in Redis. A part that is given by others stands behind
-// its length, so that no two names are alike.
+// names are those of the keys in Redis. A part that comes from outside has its
+// length before it, so that no two names are alike.
 type names struct{ prefix string }
 
 // member names a session inside its shard.
@@ -31,6 +31,10 @@ func (n names) session(member string) string {
 // when the session ends, in milliseconds.
 func (n names) ends(shard int) string { return fmt.Sprintf("%s{%03x}:ends", n.prefix, shard) }
 
+// deleted is the key of what the last call that deleted sessions of a shard returned.
+// It goes by itself after some seconds.
+func (n names) deleted(shard int) string { return fmt.Sprintf("%s{%03x}:deleted", n.prefix, shard) }
+
 // subject is the key of a subject's index, a hash: its fields are session IDs. What
 // it has of a session is an entry, a new one each time that it is written.
 func (n names) subject(appID, subject string) string {
@@ -38,7 +42,7 @@ func (n names) subject(appID, subject string) string {
 }
 
 // app is the key of an app, a hash.
-func (n names) app(appID string) string { return n.prefix + "{" + appID + "}:app" }
+func (n names) app(appID string) string { return n.prefix + "{" + sized(appID) + "}:app" }
 
 // apps is the key of the set of app IDs.
 func (n names) apps() string { return n.prefix + "apps" }

@@ -70,14 +70,14 @@ func WithCommandTimeout(d time.Duration) Option {
 
 // WithRetention sets for how long Redis keeps a session that has ended and that
 // [TokenStore.DeleteExpired] has not deleted; after it Redis deletes the session by
-// its own clock. Default: [DefaultRetention]. At least an hour, or zero: Redis
-// deletes nothing. It is for TokenStores only; others ignore it.
+// its own clock. Default: [DefaultRetention]. d must be at least an hour, or zero:
+// then Redis deletes nothing. It is for TokenStores only; others ignore it.
 //
 // It is a backstop for a service that never calls DeleteExpired, and counts from
 // the session's end or from its last write, whichever is later. A session that
 // Redis has deleted is unknown, so that a token of it is rejected as before, with
-// another reason. Its entries in the indexes stay until DeleteExpired, or a listing
-// of the subject, comes by.
+// another reason. Its entry in the index of ends stays until DeleteExpired is called,
+// that in the index of its subject until the subject's sessions are listed or revoked.
 func WithRetention(d time.Duration) Option {
 	return func(c *config) error {
 		if d != 0 && d < time.Hour {
@@ -134,8 +134,8 @@ func WithStatusInterval(d time.Duration) Option {
 
 // WithOutageLimit sets for how long a [KeyStore] uses an app or a verification key
 // that it knows while Redis is away or does not respond within a second. Default:
-// [DefaultOutageLimit]. Zero: not at all, and without a status interval neither. It
-// is for KeyStores only; others ignore it.
+// [DefaultOutageLimit]. With zero, or without a status interval, it uses nothing that
+// it has read before. It is for KeyStores only; others ignore it.
 //
 // In that time auth tokens still verify. The price is that a revocation that cannot
 // be read has no effect in this process. Nothing is signed with a key that is not

@@ -2,8 +2,8 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -80,50 +80,27 @@ func (s *TokenStore) purgeShards(ctx context.Context, first int, before string, 
 // purgeMembers deletes those of the shard's sessions that have still ended, and their
 // entries in the subjects' indexes.
 func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string, members []string) (int, error) {
-	keys, args := []string{s.run.ends(shard)}, []any{before}
+	keys, args := []string{s.run.ends(shard), s.run.deleted(shard)}, []any{newWrite(), s.run.repeats(), before}
 	for _, m := range members {
 		keys, args = append(keys, s.run.session(m)), append(args, m)
 	}
+	const perSession = 4 // app, subject, ID, entry
 	gone, err := texts(s.run.write(ctx, call{deleteEnded, keys, args}))
 	if err != nil {
 		return 0, err
 	}
-	byIndex := map[[2]string][]string{} // by app and subject
-	for i := 0; i+2 < len(gone); i += 3 {
-		index := [2]string{gone[i], gone[i+1]}
-		byIndex[index] = append(byIndex[index], gone[i+2])
+	byIndex := map[[2]string][]entry{} // by app and subject
+	for session := range slices.Chunk(gone, perSession) {
+		if len(session) < perSession {
+			return 0, errReply
+		}
+		index := [2]string{session[0], session[1]}
+		byIndex[index] = append(byIndex[index], entry{session[2], session[3]})
 	}
-	for index, ids := range byIndex {
-		if err := s.forget(ctx, index[0], index[1], ids); err != nil {
-			return len(gone) / 3, fmt.Errorf("index of the subject: %w", err)
+	for index, entries := range byIndex {
+		if err := s.deleteEntries(ctx, index[0], index[1], anyAge, entries); err != nil {
+			return len(gone) / perSession, fmt.Errorf("index of the subject: %w", err)
 		}
 	}
-	return len(gone) / 3, nil
-}
-
-// forget deletes the entries of sessions that were deleted. One that was created
-// again since is there when its session is read; see tidy.
-func (s *TokenStore) forget(ctx context.Context, appID, subject string, ids []string) error {
-	args := make([]any, len(ids))
-	for i, id := range ids {
-		args[i] = id
-	}
-	found, err := texts(s.run.read(ctx, call{readEntries, []string{s.run.subject(appID, subject)}, args}))
-	if err != nil {
-		return err
-	}
-	if len(found) != len(ids) {
-		return errors.New("the reply has another number of entries")
-	}
-	var batch []entry
-	for i, name := range found {
-		if name != "" {
-			batch = append(batch, entry{ids[i], name})
-		}
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	_, err = s.readBatch(ctx, appID, subject, batch)
-	return err
+	return len(gone) / perSession, nil
 }

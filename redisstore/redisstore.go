@@ -23,14 +23,25 @@
 // A failover does not. A primary acknowledges a write before its replicas have it,
 // and what the promoted replica did not have is lost: sessions are at an earlier token
 // than their clients. Without [renew.WithAhead] the renewals of these clients fail.
-// With [renew.AheadAdopted] the sessions continue, and no user is logged out; what
-// stays lost is a revocation of the last moment, and the use of a token, which renews
-// once more for anyone who has it. [WithWait] makes such a moment rare. Set
-// min-replicas-to-write to 1 or more, so that a primary which is cut off from its
-// replicas stops after min-replicas-max-lag seconds: it then rejects reads by the
-// stores as well as writes.
+// With [renew.AheadAdopted] the sessions continue, and their users stay logged in.
+// What was acknowledged in the last moment before the failover stays lost:
 //
-// [TokenStore.Diagnosis] tells which settings of the servers weaken this.
+//   - a login: the user logs in again;
+//   - a revocation: the session is live again;
+//   - the use of a token: it renews once more, for anyone who has it;
+//   - a change of an app or a key. Publish a signing key before it is rotated in, see
+//     [renew.KeyAdmin]: tokens of a key that is lost are invalid.
+//
+// In a cluster the index of a subject may lose the entry of a login of that moment
+// while the session stays: it is not listed, and RevokeSubject does not find it,
+// until its first renewal.
+//
+// [WithWait] makes such a moment rare. Set min-replicas-to-write to 1 or more, so that
+// a primary which is cut off from its replicas stops after min-replicas-max-lag
+// seconds: it then rejects reads by the stores as well as writes.
+//
+// [TokenStore.Diagnosis] tells which settings of the primaries weaken this. Give the
+// replicas the same settings: one of them is the next primary.
 //
 // # What is stored
 //
@@ -41,14 +52,16 @@
 //	renew:{0a3}:session:4:shop:01J…   a session of the app "shop"
 //	renew:{0a3}:ends                  when the sessions of this shard end
 //	renew:{4:shop:alice}:subject      the IDs of a subject's sessions
-//	renew:{shop}:app                  an app with its keys
+//	renew:{4:shop}:app                an app with its keys
 //	renew:apps                        the IDs of all apps
 //
 // Every write of a session is one script, in one round trip. A renewal is two: it
 // reads the session, and replaces it if its token ID is still the same. Issuing
-// a session is three: it writes the index of the subject before and after the session.
-// That index is in another slot than the session. It names every session of the
-// subject, and may name others, which listings recognize and delete.
+// a session is two: it writes the index of the subject, and then the session. That
+// index is in another slot than the session. It names every session of the subject,
+// and may name others, which listings recognize, and delete when they are a day old.
+// In a cluster the first renewal of a session writes its entry again, so that it is
+// three round trips.
 //
 // # What is deleted
 //
@@ -56,7 +69,8 @@
 // calls it. As a backstop Redis deletes a session by its own clock, long after its
 // end: see [WithRetention]. Until then law T1 holds for expired sessions, too: they
 // are returned as they were stored. Redis must not evict keys: a maxmemory-policy
-// other than noeviction is an error when a store is made.
+// other than noeviction is an error when a store is made. When the memory is full,
+// logins and renewals fail; sessions are still read, revoked and deleted.
 //
 // # Errors
 //
@@ -64,7 +78,7 @@
 // Any other error is the client's, wrapped: whether a write has happened is unknown
 // then, and the Renewer finds out. [ErrReplicas] is one of these. A client that
 // repeats a command whose reply was lost repeats a write that has happened; the
-// script recognizes it, so that the caller of the first one gets nil.
+// script recognizes it, so that the caller gets the result of the first one.
 //
 // All reads go to the primary. The scripts are such that a replica rejects them, so
 // that a server which has become a replica is never read by mistake.

@@ -7,14 +7,15 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/jwtrenew/renew"
 )
 
-// The fields of a session's hash. Times are in milliseconds since 1970. A field that
-// has nothing to say is missing.
+// The fields of a session's hash. Times are in milliseconds since 1970. What is
+// zero or nil has no field.
 const (
 	fieldApp              = "app"
 	fieldID               = "id"
@@ -34,6 +35,18 @@ const (
 	fieldIP               = "ip"
 	fieldUserAgent        = "user_agent"
 )
+
+// optional are the fields that a session may lack.
+var optional = []string{fieldAudience, fieldClaims, fieldEndsAt, fieldRevokedAt, fieldKeyHash}
+
+// lacking returns the names of the fields that are not among the fields and values.
+func lacking(pairs []any) string {
+	names := slices.Clone(optional)
+	for i := 0; i < len(pairs); i += 2 {
+		names = slices.DeleteFunc(names, func(name string) bool { return name == pairs[i] })
+	}
+	return strings.Join(names, " ")
+}
 
 // maxMillis is the largest time that the numbers of Redis and Lua keep exactly; it
 // is in the year 287396.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ type call struct {
 	args   []any
 }
 
-// result of a call: the reply, or why there is none.
+// result of a call: the reply, or an error.
 type result struct {
 	reply any
 	err   error
@@ -44,12 +45,31 @@ func newWrite() string {
 	return base64.RawURLEncoding.EncodeToString(name[:])
 }
 
+// repeats is for how many seconds a write keeps its name at least: for longer than
+// the client repeats a command.
+func (r *runner) repeats() int64 { return 2 * int64((r.timeout+time.Second)/time.Second) }
+
+func (r *runner) isCluster() bool {
+	_, ok := r.client.(*redis.ClusterClient)
+	return ok
+}
+
 // read runs a script that changes nothing.
 func (r *runner) read(ctx context.Context, c call) (any, error) {
 	return bounded(ctx, r.timeout, func(ctx context.Context) (any, error) {
-		return c.script.Run(ctx, r.client, c.keys, c.args...).Result()
+		for attempt := 1; ; attempt++ {
+			reply, err := c.script.Run(ctx, r.client, c.keys, c.args...).Result()
+			if !isBeingMoved(err) || pause(ctx, attempt) != nil {
+				return reply, err
+			}
+		}
 	})
 }
+
+// isBeingMoved reports whether a script did not run because its slot is being moved to
+// another server, and one of its keys is there already. The client repeats that, and
+// soon gives up; a slot with many keys takes longer.
+func isBeingMoved(err error) bool { return redis.HasErrorPrefix(err, "TRYAGAIN") }
 
 // write runs a script that writes, and waits for replicas if that was asked for.
 func (r *runner) write(ctx context.Context, c call) (any, error) {
@@ -140,15 +160,15 @@ func (r *runner) writeWaiting(ctx context.Context, calls []call) ([]result, erro
 	}
 	asking := map[int]*redis.Client{} // of a slot that is being moved
 	eval := false
-	for attempt := 0; len(open) > 0 && attempt < attempts; attempt++ {
+	for attempt := 0; len(open) > 0 && (attempt < attempts || allBeingMoved(results, open)); attempt++ {
 		if attempt > 0 {
-			if err := sleep(ctx, time.Duration(attempt*attempt)*10*time.Millisecond); err != nil {
+			if err := pause(ctx, attempt); err != nil {
 				return nil, err
 			}
 		}
 		groups, err := r.byServer(ctx, calls, open, asking)
 		if err != nil {
-			if attempt == attempts-1 {
+			if attempt >= attempts-1 {
 				return nil, err
 			}
 			r.reload(ctx)
@@ -164,6 +184,10 @@ func (r *runner) writeWaiting(ctx context.Context, calls []call) ([]result, erro
 		}
 	}
 	return results, nil
+}
+
+func allBeingMoved(results []result, open []int) bool {
+	return !slices.ContainsFunc(open, func(i int) bool { return !isBeingMoved(results[i].err) })
 }
 
 // byServer groups calls by the server that has their slot.
@@ -277,8 +301,9 @@ func (r *runner) reload(ctx context.Context) {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
+// pause waits before the next attempt: longer each time, up to half a second.
+func pause(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(min(time.Duration(attempt*attempt)*10*time.Millisecond, 500*time.Millisecond))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

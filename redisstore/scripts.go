@@ -6,25 +6,40 @@ import "github.com/redis/go-redis/v9"
 // (7.0 and later) reject a script on a replica, whatever the script does, and on a
 // primary that has fewer replicas than min-replicas-to-write: so no read comes from
 // a server that has been replaced without knowing it, if that is set.
-const header = "#!lua\n"
+//
+// A server whose memory is full, with maxmemory, rejects scripts with the first
+// header. Those with the second one still run: what reads, revokes or deletes.
+const (
+	header     = "#!lua\n"
+	headerFull = "#!lua flags=allow-oom\n"
+)
 
-// A session keeps the names of its last writes. A client sends a command again when
-// its reply was lost; the script finds the name then and does nothing but write it
-// once more, so that WAIT and the append-only file have something to wait for. A
-// write that more than these have overtaken since reports a conflict.
+// A session keeps the names of its last writes, each with the second in which it was
+// made. A client sends a command again when its reply was lost; the script finds the
+// name then and does nothing but write it once more, so that WAIT and the append-only
+// file have something to wait for.
+//
+// A name stays for the time that a client may repeat a command, which the scripts call
+// repeats, and at most 32 do. A write that fails while names are missing which are not
+// older than that is unclear: it may be the repetition of one that has happened.
 const ownWrites = `
+local function now() return tonumber(redis.call('TIME')[1]) end
 local function own(writes, write)
-	for w in string.gmatch(writes or '', '[^ ]+') do
-		if w == write then return true end
-	end
-	return false
+	return writes and string.find(writes, write .. ':', 1, true) ~= nil
 end
-local function with(writes, write)
-	local all = {write}
-	for w in string.gmatch(writes or '', '[^ ]+') do
-		if #all < 4 then all[#all + 1] = w end
+local function with(writes, write, repeats)
+	local second = now()
+	local all = {write .. ':' .. second}
+	for name, at in string.gmatch(writes or '', '([^ :]+):(%d+)') do
+		if #all < 32 and second - tonumber(at) <= repeats then all[#all + 1] = name .. ':' .. at end
 	end
 	return table.concat(all, ' ')
+end
+local function failed(result, writes, repeats)
+	local n, oldest = 0, 0
+	for name, at in string.gmatch(writes or '', '([^ :]+):(%d+)') do n, oldest = n + 1, tonumber(at) end
+	if n == 32 and now() - oldest <= repeats then return 'unclear' end
+	return result
 end
 `
 
@@ -36,8 +51,8 @@ local function keep(key, ends, retention)
 		redis.call('PERSIST', key)
 		return
 	end
-	local now = redis.call('TIME')
-	local from = math.max(tonumber(ends), now[1] * 1000 + math.floor(now[2] / 1000))
+	local time = redis.call('TIME')
+	local from = math.max(tonumber(ends), time[1] * 1000 + math.floor(time[2] / 1000))
 	redis.call('PEXPIREAT', key, string.format('%.0f', from + retention))
 end
 `
@@ -50,111 +65,134 @@ const (
 	resultMissing = "missing"
 	resultOther   = "conflict"
 	resultSubject = "subject" // another one, whose index must be written first
+	resultUnclear = "unclear" // it may have happened
 )
 
 var (
 	// KEYS: session.
-	readSession = redis.NewScript(header + `return redis.call('HGETALL', KEYS[1])`)
+	readSession = redis.NewScript(headerFull + `return redis.call('HGETALL', KEYS[1])`)
 
-	// KEYS: session, ends. ARGV: write, member, end, retention, fields and values.
+	// KEYS: session, ends. ARGV: write, repeats, member, end, retention, entry, fields
+	// and values.
 	createSession = redis.NewScript(header + ownWrites + keepUntil + `
 local writes = redis.call('HGET', KEYS[1], 'writes')
 if writes then
-	if not own(writes, ARGV[1]) then return 'exists' end
+	if not own(writes, ARGV[1]) then return failed('exists', writes, tonumber(ARGV[2])) end
 	redis.call('HSET', KEYS[1], 'writes', writes)
 	return 'done'
 end
-redis.call('HSET', KEYS[1], 'writes', ARGV[1], unpack(ARGV, 5))
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
-keep(KEYS[1], ARGV[3], tonumber(ARGV[4]))
+redis.call('HSET', KEYS[1], 'writes', with('', ARGV[1], 0), 'entry', ARGV[6], unpack(ARGV, 7))
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
+keep(KEYS[1], ARGV[4], tonumber(ARGV[5]))
 return 'done'
 `)
 
-	// KEYS: session, ends. ARGV: write, member, end, retention, from, subject, whether
-	// the subject's index names the session, fields and values.
+	// KEYS: session, ends. ARGV: write, repeats, member, end, retention, entry, from,
+	// subject, fields to delete, fields and values. The entry is that of the subject's
+	// index if this has been written, and empty if the session's is to stay.
+	//
+	// The session is never deleted in between: while its slot is moved to another
+	// server, Redis would not let the script create it again.
 	rotateSession = redis.NewScript(header + ownWrites + keepUntil + `
-local v = redis.call('HMGET', KEYS[1], 'writes', 'token_id', 'revoked_at', 'subject')
+local v = redis.call('HMGET', KEYS[1], 'writes', 'token_id', 'revoked_at', 'subject', 'entry')
 if not v[1] then return 'missing' end
 if own(v[1], ARGV[1]) then
 	redis.call('HSET', KEYS[1], 'writes', v[1])
 	return 'done'
 end
-if v[3] or v[2] ~= ARGV[5] then return 'conflict' end
-if ARGV[7] ~= '1' and v[4] ~= ARGV[6] then return 'subject' end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'writes', with(v[1], ARGV[1]), unpack(ARGV, 8))
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
-keep(KEYS[1], ARGV[3], tonumber(ARGV[4]))
+local repeats, entry = tonumber(ARGV[2]), ARGV[6]
+if v[3] or v[2] ~= ARGV[7] then return failed('conflict', v[1], repeats) end
+if entry == '' then
+	if v[4] ~= ARGV[8] then return 'subject' end
+	entry = v[5]
+end
+redis.call('HSET', KEYS[1], 'writes', with(v[1], ARGV[1], repeats), 'entry', entry, unpack(ARGV, 10))
+for field in string.gmatch(ARGV[9], '[^ ]+') do redis.call('HDEL', KEYS[1], field) end
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
+keep(KEYS[1], ARGV[4], tonumber(ARGV[5]))
 return 'done'
 `)
 
-	// KEYS: session. ARGV: write, time, and, if only a session of this subject is
-	// meant, the subject.
-	revokeSession = redis.NewScript(header + ownWrites + `
+	// KEYS: session. ARGV: write, repeats, time, and, if only a session of this subject
+	// is meant, the subject.
+	revokeSession = redis.NewScript(headerFull + ownWrites + `
 local v = redis.call('HMGET', KEYS[1], 'writes', 'revoked_at', 'subject')
-if not v[1] or (ARGV[3] and v[3] ~= ARGV[3]) then return 'missing' end
+if not v[1] or (ARGV[4] and v[3] ~= ARGV[4]) then return 'missing' end
 if v[2] then
 	redis.call('HSET', KEYS[1], 'revoked_at', v[2])
 	if own(v[1], ARGV[1]) then return 'done' end
 	return 'already'
 end
-redis.call('HSET', KEYS[1], 'revoked_at', ARGV[2], 'writes', with(v[1], ARGV[1]))
+redis.call('HSET', KEYS[1], 'revoked_at', ARGV[3], 'writes', with(v[1], ARGV[1], tonumber(ARGV[2])))
 return 'done'
 `)
 
 	// KEYS: ends. ARGV: before, limit.
-	listEnded = redis.NewScript(header + `
+	listEnded = redis.NewScript(headerFull + `
 return redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])
 `)
 
-	// KEYS: ends, sessions. ARGV: before, members, in the order of the sessions.
-	// The reply is app, subject and ID of each session that was deleted.
-	deleteEnded = redis.NewScript(header + `
-local deleted = {}
-for i = 2, #KEYS do
-	local ends = redis.call('ZSCORE', KEYS[1], ARGV[i])
-	if ends and tonumber(ends) < tonumber(ARGV[1]) then
-		local v = redis.call('HMGET', KEYS[i], 'app', 'subject', 'id')
+	// KEYS: ends, deleted, sessions. ARGV: write, repeats, before, members, in the order
+	// of the sessions. The reply is app, subject, ID and entry of each session that was
+	// deleted. It is kept for as long as the client may repeat the command.
+	deleteEnded = redis.NewScript(headerFull + `
+local last = redis.call('HMGET', KEYS[2], 'write', 'reply')
+if last[1] == ARGV[1] then return cjson.decode(last[2]) end
+local deleted, members, sessions = {}, {}, {}
+for i = 3, #KEYS do
+	local member = ARGV[i + 1]
+	local ends = redis.call('ZSCORE', KEYS[1], member)
+	if ends and tonumber(ends) < tonumber(ARGV[3]) then
+		members[#members + 1] = member
+		local v = redis.call('HMGET', KEYS[i], 'app', 'subject', 'id', 'entry')
 		if v[1] then
-			redis.call('DEL', KEYS[i])
-			for _, text in ipairs(v) do deleted[#deleted + 1] = text end
+			sessions[#sessions + 1] = KEYS[i]
+			for n = 1, 4 do deleted[#deleted + 1] = v[n] or '' end
 		end
-		redis.call('ZREM', KEYS[1], ARGV[i])
 	end
 end
+if #sessions > 0 then
+	redis.call('HSET', KEYS[2], 'write', ARGV[1], 'reply', cjson.encode(deleted))
+	redis.call('EXPIRE', KEYS[2], ARGV[2])
+	redis.call('DEL', unpack(sessions))
+end
+if #members > 0 then redis.call('ZREM', KEYS[1], unpack(members)) end
 return deleted
 `)
 
-	// KEYS: subject. ARGV: ID, entry.
-	writeEntry = redis.NewScript(header + `return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])`)
-
-	// KEYS: subject. ARGV: IDs. The reply is their entries, '' for none.
-	readEntries = redis.NewScript(header + `
-local entries = redis.call('HMGET', KEYS[1], unpack(ARGV))
-for i = 1, #ARGV do entries[i] = entries[i] or '' end
-return entries
+	// KEYS: subject. ARGV: ID, name. The reply is the entry: the name, and the second
+	// in which it was written.
+	writeEntry = redis.NewScript(header + `
+local entry = ARGV[2] .. ':' .. redis.call('TIME')[1]
+redis.call('HSET', KEYS[1], ARGV[1], entry)
+return entry
 `)
 
-	// KEYS: subject. ARGV: cursor, count. The reply is the next cursor, then IDs and
-	// entries.
-	scanEntries = redis.NewScript(header + `
+	// KEYS: subject. ARGV: cursor, count. The reply is which run of the server this is,
+	// the next cursor, then IDs and entries. A cursor is of use in one run only.
+	scanEntries = redis.NewScript(headerFull + `
 local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-table.insert(page[2], 1, page[1])
+table.insert(page[2], 1, string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'))
+table.insert(page[2], 2, page[1])
 return page[2]
 `)
 
-	// KEYS: subject. ARGV: IDs and entries. Deletes the entries that are still the
-	// same.
-	deleteEntries = redis.NewScript(header + `
-local n = 0
-for i = 1, #ARGV, 2 do
-	if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then n = n + redis.call('HDEL', KEYS[1], ARGV[i]) end
+	// KEYS: subject. ARGV: age, IDs and entries. Deletes the entries that are still the
+	// same, and that are older than so many seconds.
+	deleteEntries = redis.NewScript(headerFull + `
+local before, ids, stale = redis.call('TIME')[1] - ARGV[1], {}, {}
+for i = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
+for n, entry in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+	if entry and entry == ARGV[2 * n + 1] and tonumber(string.match(entry, ':(%d+)$') or 0) < before then
+		stale[#stale + 1] = ids[n]
+	end
 end
-return n
+if #stale > 0 then redis.call('HDEL', KEYS[1], unpack(stale)) end
+return #stale
 `)
 
 	// KEYS: app.
-	readApp = redis.NewScript(header + `return redis.call('HGET', KEYS[1], 'document')`)
+	readApp = redis.NewScript(headerFull + `return redis.call('HGET', KEYS[1], 'document')`)
 
 	// KEYS: app. ARGV: document.
 	createApp = redis.NewScript(header + `
@@ -164,7 +202,7 @@ return 'done'
 `)
 
 	// KEYS: app. ARGV: revision that is replaced, the new one, document.
-	replaceApp = redis.NewScript(header + `
+	replaceApp = redis.NewScript(headerFull + `
 local revision = redis.call('HGET', KEYS[1], 'revision')
 if not revision then return 'missing' end
 if revision ~= ARGV[1] then return 'conflict' end
@@ -176,11 +214,11 @@ return 'done'
 	addAppID = redis.NewScript(header + `return redis.call('SADD', KEYS[1], ARGV[1])`)
 
 	// KEYS: apps.
-	listAppIDs = redis.NewScript(header + `return redis.call('SMEMBERS', KEYS[1])`)
+	listAppIDs = redis.NewScript(headerFull + `return redis.call('SMEMBERS', KEYS[1])`)
 )
 
 // scripts are all of them, to load when a store is made.
 var scripts = []*redis.Script{
 	readSession, createSession, rotateSession, revokeSession, listEnded, deleteEnded,
-	writeEntry, readEntries, scanEntries, deleteEntries, readApp, createApp, replaceApp, addAppID, listAppIDs,
+	writeEntry, scanEntries, deleteEntries, readApp, createApp, replaceApp, addAppID, listAppIDs,
 }

@@ -1,24 +1,21 @@
 package redisstore_test
 
 import (
-	"bytes"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/fleettest"
 	"github.com/jwtrenew/renew/redisstore"
 )
-
-func app() renew.App { return renew.App{ID: testApp, Issuer: "https://issuer.example"} }
 
 // TestStoredAsText promises that an operator can read a session.
 func TestStoredAsText(t *testing.T) {
@@ -33,6 +30,7 @@ func TestStoredAsText(t *testing.T) {
 	fields, err := client.HGetAll(t.Context(), keys[0]).Result()
 	require.NoError(t, err)
 	delete(fields, "writes")
+	delete(fields, "entry")
 	require.Equal(t, map[string]string{
 		"app": "app", "id": "session", "subject": "subject", "audience": `["a","b"]`, "claims": `{"n":9007199254740993}`,
 		"created_at": "1767323045006", "ends_at": "1767409445006", "revoked_at": "1767323046006",
@@ -40,6 +38,23 @@ func TestStoredAsText(t *testing.T) {
 		"issued_at": "1767323105006", "refresh_not_before": "1767323105006", "refresh_expires_at": "1767326705006",
 		"idempotency_key_hash": hex.EncodeToString(s.IdempotencyKeyHash), "ip": "192.0.2.1", "user_agent": "test",
 	}, fields)
+}
+
+// TestFieldsAreEmptied promises that a rotation leaves nothing of what the new session
+// lacks, also if another of its fields has such a name as its text.
+func TestFieldsAreEmptied(t *testing.T) {
+	f := oneServer(t)
+	store := f.tokens(t, f.client(t))
+	s := successor(newSession("session"))
+	s.EndsAt = base.AddDate(1, 0, 0)
+	require.NoError(t, store.CreateSession(t.Context(), s))
+	next := successor(s)
+	next.Audience, next.Claims, next.IdempotencyKeyHash, next.EndsAt = nil, nil, nil, time.Time{}
+	next.IP, next.UserAgent, next.TokenID = "claims", "idempotency_key_hash", "ends_at"
+	require.NoError(t, store.Rotate(t.Context(), s.TokenID, next))
+	got, err := store.Session(t.Context(), testApp, s.ID)
+	require.NoError(t, err)
+	require.Equal(t, next, got)
 }
 
 // TestRetention promises that Redis keeps a session until the retention is over, counted
@@ -93,7 +108,7 @@ func requireTTL(t *testing.T, client redis.UniversalClient, from time.Time, rete
 }
 
 // TestDeletedByRedis promises that what Redis deletes when the retention is over leaves
-// entries that DeleteExpired and a listing tidy, and that are not counted.
+// entries that DeleteExpired and a listing delete, and that are not counted.
 func TestDeletedByRedis(t *testing.T) {
 	f := oneServer(t)
 	ctx, client := t.Context(), f.client(t)
@@ -102,6 +117,7 @@ func TestDeletedByRedis(t *testing.T) {
 	keys, err := client.Keys(ctx, "*:session:*").Result()
 	require.NoError(t, err)
 	require.NoError(t, client.Del(ctx, keys...).Err()) // what the end of the retention does
+	age(t, client)
 	listed, err := store.SubjectSessions(ctx, testApp, "subject", base)
 	require.NoError(t, err)
 	require.Empty(t, listed)
@@ -111,6 +127,23 @@ func TestDeletedByRedis(t *testing.T) {
 	left, err := client.Keys(ctx, "*").Result()
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// age makes the entries of all subjects two days old.
+func age(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	indexes, err := client.Keys(t.Context(), "*:subject").Result()
+	require.NoError(t, err)
+	now, err := client.Time(t.Context()).Result()
+	require.NoError(t, err)
+	for _, index := range indexes {
+		entries, err := client.HGetAll(t.Context(), index).Result()
+		require.NoError(t, err)
+		for id, entry := range entries {
+			name, _, _ := strings.Cut(entry, ":")
+			require.NoError(t, client.HSet(t.Context(), index, id, fmt.Sprintf("%s:%d", name, now.AddDate(0, 0, -2).Unix())).Err())
+		}
+	}
 }
 
 // TestScriptCacheIsEmptied promises that every method works when Redis has forgotten
@@ -144,42 +177,7 @@ func TestScriptCacheIsEmptied(t *testing.T) {
 func TestFilesHoldNoSecret(t *testing.T) {
 	f := oneServer(t)
 	ctx, client := t.Context(), f.client(t)
-	keys, tokens := f.keys(t, client), f.tokens(t, client)
-	secrets := map[string][]byte{"encryption key": encryptionKey()}
-	appKey, hash := renew.NewAppKey()
-	secrets["app key"] = []byte(appKey)
-	a := app()
-	a.KeyHashes = []renew.AppKeyHash{hash}
-	require.NoError(t, keys.CreateApp(ctx, a))
-	for i, alg := range []renew.Algorithm{renew.ES256, renew.EdDSA, renew.RS256} {
-		key, err := renew.GenerateSigningKey(alg)
-		require.NoError(t, err)
-		if i == 0 {
-			require.NoError(t, keys.PublishSigningKey(ctx, testApp, key))
-		}
-		require.NoError(t, keys.RotateSigningKey(ctx, testApp, key, time.Now()))
-		der, err := x509.MarshalPKCS8PrivateKey(key.Signer())
-		require.NoError(t, err)
-		secrets["private key "+string(alg)] = der[len(der)-32:]
-		if alg == renew.RS256 {
-			secrets["private key RS256"] = der[300:400]
-		}
-		if alg == renew.ES256 {
-			secrets["private key ES256"] = der[36:68] // the scalar
-		}
-	}
-	renewer, err := renew.New(keys, tokens)
-	require.NoError(t, err)
-	b, err := renewer.Issue(ctx, renew.IssueRequest{AppID: testApp, Subject: "the subject that is there", IP: "192.0.2.1", UserAgent: "test"})
-	require.NoError(t, err)
-	for range 3 {
-		key := newIdempotencyKey()
-		secrets["auth token "+key], secrets["refresh token "+key] = []byte(b.AuthToken), []byte(b.RefreshToken)
-		secrets["signature "+key] = []byte(b.RefreshToken[len(b.RefreshToken)-40:])
-		secrets["idempotency key "+key] = []byte(key)
-		b, err = renewer.Renew(ctx, renew.RenewRequest{AppID: testApp, RefreshToken: b.RefreshToken, IP: "192.0.2.1", UserAgent: "test", IdempotencyKey: key})
-		require.NoError(t, err)
-	}
+	secrets := fleettest.StoreSecrets(t, f.stores(t, client))
 	var stored []byte
 	files := map[string]int{}
 	// A snapshot compresses long texts, so that one is searched that does not.
@@ -198,13 +196,5 @@ func TestFilesHoldNoSecret(t *testing.T) {
 	}
 	require.Positive(t, files[".rdb"])
 	require.Positive(t, files[".aof"])
-	require.True(t, bytes.Contains(stored, []byte("the subject that is there")), "the files are not those of the data")
-	for name, secret := range secrets {
-		for form, text := range map[string]string{
-			"plain": string(secret), "hexadecimal": hex.EncodeToString(secret), "base64": base64.StdEncoding.EncodeToString(secret)[:len(secret)],
-			"base64 for URLs": base64.RawURLEncoding.EncodeToString(secret)[:len(secret)],
-		} {
-			require.False(t, bytes.Contains(stored, []byte(text)), "%s is stored, %s", name, form)
-		}
-	}
+	fleettest.RequireNoSecret(t, stored, secrets)
 }

@@ -12,13 +12,11 @@ import (
 )
 
 // The index of a subject is in another slot than its sessions, so that it is written
-// in a separate step. It names every session of the subject, and may name others:
-// CreateSession writes it first, and what a listing finds is compared with the
-// session.
+// in a separate step, before the session. It names every session of the subject, and
+// may name others: what is found in it is compared with the session.
 //
-// An entry that leads nowhere is deleted by those who find it, if it is still the
-// one that they have seen. It may be that of a session which is being created: then
-// CreateSession writes a new entry after the session, which they have not seen.
+// An entry whose session is missing, or is another subject's, may be that of a session
+// which is being created. So it is deleted only if it is older than any call can take.
 
 const (
 	// pageSize is how many entries of an index one command reads. Redis may return
@@ -28,33 +26,53 @@ const (
 	// others between two pipelines: with 32 their slowest calls took three times as
 	// long as without, with 8 less than twice (TestLargeSubject).
 	batchSize = 8
+	// staleAge is how old an entry without a session is when it is deleted, in seconds.
+	staleAge = 24 * 60 * 60
+	// anyAge is below the age of any entry.
+	anyAge = -1
 )
 
 // entry is what an index has of a session.
 type entry struct{ id, name string }
 
-func (s *TokenStore) writeEntry(ctx context.Context, session renew.Session) error {
-	_, err := s.run.write(ctx, call{
+// writeEntry writes the session's entry, and returns it.
+func (s *TokenStore) writeEntry(ctx context.Context, session renew.Session) (string, error) {
+	reply, err := s.run.write(ctx, call{
 		writeEntry, []string{s.run.subject(session.AppID, session.Subject)}, []any{session.ID, newWrite()},
 	})
-	if err != nil {
-		return fmt.Errorf("index of the subject: %w", err)
+	name, ok := reply.(string)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("index of the subject: %w", err)
+	case !ok:
+		return "", errReply
 	}
-	return nil
+	return name, nil
 }
 
 // entries calls f with the subject's entries, batch by batch, until f returns an
-// error. An entry that is there all the time comes once.
+// error. An entry that is there all the time comes once. A server that has another
+// run than the last one, after a failover or a restart, begins from the start: a
+// cursor of the other run would leave out entries.
 func (s *TokenStore) entries(ctx context.Context, appID, subject string, f func([]entry) error) error {
 	keys := []string{s.run.subject(appID, subject)}
 	seen := map[string]bool{}
-	for cursor := "0"; ; {
+	run, cursor := "", "0"
+	for {
 		page, err := texts(s.run.read(ctx, call{scanEntries, keys, []any{cursor, pageSize}}))
 		if err != nil {
 			return err
 		}
+		if len(page) < 2 {
+			return errReply
+		}
+		if run != page[0] && cursor != "0" {
+			run, cursor = "", "0"
+			continue
+		}
+		run, cursor = page[0], page[1]
 		var fresh []entry
-		for i := 1; i+1 < len(page); i += 2 {
+		for i := 2; i+1 < len(page); i += 2 {
 			if !seen[page[i]] {
 				seen[page[i]] = true
 				fresh = append(fresh, entry{page[i], page[i+1]})
@@ -65,19 +83,20 @@ func (s *TokenStore) entries(ctx context.Context, appID, subject string, f func(
 				return err
 			}
 		}
-		if cursor = page[0]; cursor == "0" {
+		if cursor == "0" {
 			return nil
 		}
 	}
 }
 
-// tidy deletes entries that lead nowhere. What it misses, the next one finds.
-func (s *TokenStore) tidy(ctx context.Context, appID, subject string, stale []entry) error {
-	if len(stale) == 0 {
+// deleteEntries deletes entries that are still the same and older than so many
+// seconds.
+func (s *TokenStore) deleteEntries(ctx context.Context, appID, subject string, age int, entries []entry) error {
+	if len(entries) == 0 {
 		return nil
 	}
-	var args []any
-	for _, e := range stale {
+	args := []any{age}
+	for _, e := range entries {
 		args = append(args, e.id, e.name)
 	}
 	_, err := s.run.read(ctx, call{deleteEntries, []string{s.run.subject(appID, subject)}, args})
@@ -111,7 +130,8 @@ func (s *TokenStore) SubjectSessions(ctx context.Context, appID, subject string,
 	return live, nil
 }
 
-// readBatch returns the subject's sessions of a batch of entries, and tidies.
+// readBatch returns the subject's sessions of a batch of entries, and deletes entries
+// that lead to no session of the subject.
 func (s *TokenStore) readBatch(ctx context.Context, appID, subject string, batch []entry) ([]renew.Session, error) {
 	calls := make([]call, len(batch))
 	for i, e := range batch {
@@ -134,15 +154,15 @@ func (s *TokenStore) readBatch(ctx context.Context, appID, subject string, batch
 			found = append(found, session)
 		}
 	}
-	return found, s.tidy(ctx, appID, subject, stale)
+	return found, s.deleteEntries(ctx, appID, subject, staleAge, stale)
 }
 
 // RevokeSubject revokes every session of the subject that is not revoked yet and is
 // not kept, and returns how many these were; with an error, how many are known to be
 // revoked. It works in batches, between which Redis serves others.
 func (s *TokenStore) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	if err := checkRevocation(ctx, at); err != nil {
+		return 0, fmt.Errorf("redisstore: revoke sessions: %w", err)
 	}
 	revoked := 0
 	err := s.entries(ctx, appID, subject, func(batch []entry) error {
@@ -180,5 +200,5 @@ func (s *TokenStore) revokeBatch(ctx context.Context, appID, subject string, bat
 			revoked++
 		}
 	}
-	return revoked, errors.Join(err, s.tidy(ctx, appID, subject, stale))
+	return revoked, errors.Join(err, s.deleteEntries(ctx, appID, subject, staleAge, stale))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,7 +31,7 @@ type TokenStore struct {
 //
 // It returns an error for a client that reads from replicas, a *redis.Ring, a server
 // before version 7.0, a replica, and a maxmemory-policy other than noeviction. What
-// weakens the store's promises and is no reason to stop is in
+// weakens the store's promises without being an error is in
 // [TokenStore.Diagnosis].
 func NewTokenStore(ctx context.Context, client redis.UniversalClient, opts ...Option) (*TokenStore, error) {
 	r, diagnosis, err := newRunner(ctx, client, opts)
@@ -55,10 +56,8 @@ func newRunner(ctx context.Context, client redis.UniversalClient, opts []Option)
 // Empty: nothing was found.
 func (s *TokenStore) Diagnosis() []string { return append([]string(nil), s.diagnosis...) }
 
-// CreateSession stores a new session. It costs three round trips: the subject's index
-// before the session and after it, so that a listing that comes between does not
-// take the entry for one that a crash has left. [renew.ErrSessionExists]: the app has
-// a session of this ID.
+// CreateSession stores a new session, in two round trips: the subject's index, then
+// the session. It returns [renew.ErrSessionExists] if the app has a session of this ID.
 func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -70,47 +69,30 @@ func (s *TokenStore) CreateSession(ctx context.Context, session renew.Session) e
 }
 
 func (s *TokenStore) create(ctx context.Context, session renew.Session) error {
-	args, err := s.writeArgs(session)
-	if err != nil {
-		return err
-	}
-	if err := s.writeEntry(ctx, session); err != nil {
-		return err
-	}
-	reply, err := s.run.write(ctx, s.sessionCall(createSession, session.AppID, session.ID, args))
-	switch {
-	case err != nil:
-		return err
-	case reply == resultExists:
-		return renew.ErrSessionExists
-	case reply != resultDone:
-		return errReply
-	}
-	return s.writeEntry(ctx, session)
-}
-
-// writeArgs are what every script that stores a whole session begins with and ends
-// with: write, member, end, retention; fields and values.
-func (s *TokenStore) writeArgs(session renew.Session, between ...any) ([]any, error) {
 	pairs, err := fields(session)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	entry, err := s.writeEntry(ctx, session)
+	if err != nil {
+		return err
+	}
+	return outcome(s.run.write(ctx, s.storeCall(createSession, session, entry, pairs)))
+}
+
+// storeCall is a script that stores a whole session. Its arguments begin with write,
+// repeats, member, end, retention and entry, and end with the fields and values.
+func (s *TokenStore) storeCall(script *redis.Script, session renew.Session, entry string, pairs []any, between ...any) call {
+	m := member(session.AppID, session.ID)
 	args := []any{
-		newWrite(), member(session.AppID, session.ID),
-		strconv.FormatInt(end(session), 10), strconv.FormatInt(s.run.retention.Milliseconds(), 10),
+		newWrite(), s.run.repeats(), m,
+		strconv.FormatInt(end(session), 10), strconv.FormatInt(s.run.retention.Milliseconds(), 10), entry,
 	}
-	return append(append(args, between...), pairs...), nil
+	return call{script, []string{s.run.session(m), s.run.ends(shardOf(m))}, slices.Concat(args, between, pairs)}
 }
 
-// sessionCall is a script on a session and the index of ends that names it.
-func (s *TokenStore) sessionCall(script *redis.Script, appID, sessionID string, args []any) call {
-	m := member(appID, sessionID)
-	return call{script, []string{s.run.session(m), s.run.ends(shardOf(m))}, args}
-}
-
-// Session returns the session, revoked and expired ones too, from the primary.
-// [renew.ErrSessionNotFound]: the app has none of this ID.
+// Session returns the session, also if it is revoked or has expired, from the primary.
+// It returns [renew.ErrSessionNotFound] if the app has no session of this ID.
 func (s *TokenStore) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err
@@ -138,8 +120,9 @@ func readReply(reply any, err error) (renew.Session, error) {
 }
 
 // Rotate replaces the session if its token ID is from and it is not revoked, in one
-// round trip. [renew.ErrConflict]: its token ID is another, or it is revoked.
-// [renew.ErrSessionNotFound]: there is no such session. A client that sends the
+// round trip; the first renewal of a session in a cluster takes two. It returns
+// [renew.ErrConflict] if the token ID is another or the session is revoked, and
+// [renew.ErrSessionNotFound] if there is no such session. A client that sends the
 // command again, because the reply was lost, gets nil for what the first one did.
 func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session) error {
 	if err := ctx.Err(); err != nil {
@@ -151,34 +134,39 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 	return nil
 }
 
-// rotate tells the index of the subject only if the session had another one. A
-// Renewer never changes it.
+// rotate writes the index of the subject only if the session has another one, which a
+// Renewer never changes, and at the first renewal in a cluster: there the index is on
+// another server than the session, whose failover may have lost what CreateSession
+// has written.
 func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session) error {
-	const indexed = 6 // the argument that says whether the index names the session
-	args, err := s.writeArgs(next, from, next.Subject, "0")
+	pairs, err := fields(next)
 	if err != nil {
 		return err
 	}
-	c := s.sessionCall(rotateSession, next.AppID, next.ID, args)
-	reply, err := s.run.write(ctx, c)
-	if err != nil || reply != resultSubject {
-		return outcome(reply, err)
+	if s.run.isCluster() && next.Generation == 1 {
+		return s.rotateWithEntry(ctx, from, next, pairs)
 	}
-	if err := s.writeEntry(ctx, next); err != nil {
+	reply, err := s.run.write(ctx, s.storeCall(rotateSession, next, "", pairs, from, next.Subject, lacking(pairs)))
+	if err == nil && reply == resultSubject {
+		return s.rotateWithEntry(ctx, from, next, pairs)
+	}
+	return outcome(reply, err)
+}
+
+func (s *TokenStore) rotateWithEntry(ctx context.Context, from string, next renew.Session, pairs []any) error {
+	entry, err := s.writeEntry(ctx, next)
+	if err != nil {
 		return err
 	}
-	c.args[indexed] = "1"
-	if err := outcome(s.run.write(ctx, c)); err != nil {
-		return err
-	}
-	return s.writeEntry(ctx, next)
+	return outcome(s.run.write(ctx, s.storeCall(rotateSession, next, entry, pairs, from, next.Subject, lacking(pairs))))
 }
 
 // RevokeSession revokes the session, or returns nil if it is revoked, in one round
-// trip. It returns [renew.ErrSessionNotFound] if there is no such session.
+// trip. It returns [renew.ErrSessionNotFound] if there is no such session. A zero
+// time, which would leave the session live, is an error.
 func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	if err := ctx.Err(); err != nil {
-		return err
+	if err := checkRevocation(ctx, at); err != nil {
+		return fmt.Errorf("redisstore: revoke session: %w", err)
 	}
 	if err := outcome(s.run.write(ctx, s.revokeCall(appID, sessionID, at))); err != nil {
 		return fmt.Errorf("redisstore: revoke session: %w", err)
@@ -187,24 +175,41 @@ func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string,
 }
 
 func (s *TokenStore) revokeCall(appID, sessionID string, at time.Time, subject ...any) call {
-	args := append([]any{newWrite(), strconv.FormatInt(at.UnixMilli(), 10)}, subject...)
+	args := append([]any{newWrite(), s.run.repeats(), strconv.FormatInt(at.UnixMilli(), 10)}, subject...)
 	return call{revokeSession, []string{s.run.session(member(appID, sessionID))}, args}
 }
 
 // outcome is what the reply of a script that changes one session means.
 func outcome(reply any, err error) error {
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case reply == resultMissing:
-		return renew.ErrSessionNotFound
-	case reply == resultOther:
-		return renew.ErrConflict
-	case reply == resultDone || reply == resultAlready:
+	}
+	switch reply {
+	case resultDone, resultAlready:
 		return nil
+	case resultExists:
+		return renew.ErrSessionExists
+	case resultMissing:
+		return renew.ErrSessionNotFound
+	case resultOther:
+		return renew.ErrConflict
+	case resultUnclear:
+		return errUnclear
 	}
 	return errReply
 }
 
-// errReply means that a reply is not one that the scripts return.
-var errReply = errors.New("unknown reply of a script")
+var (
+	// errReply means that a reply is not one that the scripts return.
+	errReply = errors.New("unknown reply of a script")
+	// errUnclear means that the session does not remember all of its last writes.
+	errUnclear = errors.New("too many writes of the session at the same time: the outcome is unknown")
+)
+
+// checkRevocation rejects a revocation that must not begin.
+func checkRevocation(ctx context.Context, at time.Time) error {
+	if at.IsZero() {
+		return errors.New("the time is zero")
+	}
+	return ctx.Err()
+}

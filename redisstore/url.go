@@ -17,6 +17,8 @@ const URLForms = "redis://…, rediss://…, redis+sentinel://…, redis+cluster
 // URL, in which there may be a password.
 var ErrURL = errors.New("malformed Redis URL")
 
+var errReadsReplicas = fmt.Errorf("%w: an option has the client read from replicas", ErrURL)
+
 // NewClient returns a client for a URL, for programs that are told by a flag or a
 // variable where Redis is. It opens no connection. Close it after the stores.
 //
@@ -130,7 +132,7 @@ func sentinelClient(secure, rest string) (redis.UniversalClient, error) {
 		options.TLSConfig.ServerName = "" // each connection's own
 	}
 	if options.ReplicaOnly || options.RouteByLatency || options.RouteRandomly {
-		return nil, fmt.Errorf("%w: an option has the client read from replicas", ErrURL)
+		return nil, errReadsReplicas
 	}
 	return redis.NewFailoverClient(options), nil
 }
@@ -148,6 +150,9 @@ func clusterClient(secure, rest string) (redis.UniversalClient, error) {
 	options.Username, options.Password = p.credentials()
 	if options.TLSConfig != nil {
 		options.TLSConfig.ServerName = "" // each connection's own
+	}
+	if options.ReadOnly || options.RouteByLatency || options.RouteRandomly {
+		return nil, errReadsReplicas
 	}
 	return redis.NewClusterClient(options), nil
 }

@@ -69,11 +69,7 @@ func TestWait(t *testing.T) {
 
 func flushScripts(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
-	if cluster, ok := client.(*redis.ClusterClient); ok {
-		require.NoError(t, cluster.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() }))
-		return
-	}
-	require.NoError(t, client.ScriptFlush(t.Context()).Err())
+	onAll(t, client, func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
 }
 
 // TestRenewerWaits promises that a renewal which too few replicas have is an error of

@@ -99,9 +99,10 @@ func (s *Server) do(args ...any) (any, error) {
 	return s.client.Do(ctx, args...).Result()
 }
 
-// Info returns a value of INFO; empty if there is none, or no reply.
+// Info returns a value of INFO. It returns the empty string if there is no such value or
+// no reply.
 func (s *Server) Info(name string) string {
-	text, _ := s.do("INFO", "all") // a server that is away has none
+	text, _ := s.do("INFO", "all") // a server that is away does not reply
 	for line := range strings.Lines(fmt.Sprint(text)) {
 		if key, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && key == name {
 			return value
@@ -243,7 +244,7 @@ func (s *Sentinel) Promote(tb testing.TB, cut time.Duration) {
 	s.Settle(tb)
 }
 
-// cutLinks keeps a primary's replicas away for that long, while clients go on writing.
+// cutLinks keeps a primary's replicas away for that long, while clients continue to write.
 // The rights that it takes from replicas are back after the server's next start.
 func cutLinks(tb testing.TB, primary *Server, d time.Duration) {
 	tb.Helper()
