@@ -34,5 +34,5 @@
 // would create it again, at its first token. That does no harm as long as a session
 // ends no earlier than the token that JWTPlus has issued: leave an app's RefreshTTL
 // at least as long as it was, and its SessionTTL as it is, until the take-over is
-// over. A store made by Lazy deletes no session for that reason.
+// over. That is why a store made by Lazy is not a [renew.Purger].
 package jwtplus

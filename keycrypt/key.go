@@ -55,9 +55,9 @@ func Encrypt(ctx context.Context, e Encrypter, appID string, key *renew.SigningK
 	return k, nil
 }
 
-// Decrypt returns the signing key of the app. What was changed since Encrypt, or
-// belongs to another app, is an error; [ErrUnknownKey]: the Encrypter does not have
-// the encryption key.
+// Decrypt returns the signing key of the app. It returns an error for a key that
+// was changed since Encrypt or belongs to another app, and [ErrUnknownKey] if the
+// Encrypter does not have the encryption key.
 func (k *Key) Decrypt(ctx context.Context, e Encrypter, appID string) (*renew.SigningKey, error) {
 	der, err := e.Decrypt(ctx, k.Private, k.associatedData(appID))
 	if err != nil {
@@ -104,7 +104,7 @@ func (k *Key) Reencrypt(ctx context.Context, e Encrypter, appID string) ([]byte,
 }
 
 // Check returns [ErrUnknownKey], wrapped, if the Encrypter does not have the
-// encryption key. Any other failure to decrypt is not its business.
+// encryption key. It does not report any other failure to decrypt.
 func (k *Key) Check(ctx context.Context, e Encrypter, appID string) error {
 	plaintext, err := e.Decrypt(ctx, k.Private, k.associatedData(appID))
 	clear(plaintext)

@@ -1,10 +1,9 @@
 // Package keycrypt encrypts signing keys for the stores that keep them: sqlstore,
 // redisstore and dynamostore, and any [renew.KeyStore] of yours.
 //
-// An [Encrypter] is one from [New], with a key that the program holds, or one of
-// your own that a key management service stands behind. [Encrypt] makes of a
-// signing key what a store may keep, and [Key.Decrypt] makes the signing key of it
-// again.
+// An [Encrypter] is one from [New], with a key that the program holds, or your own,
+// which may use a key management service. [Encrypt] turns a signing key into what a
+// store may keep, and [Key.Decrypt] turns that into the signing key again.
 package keycrypt
 
 import (
@@ -25,8 +24,8 @@ const KeyBytes = 32
 var ErrUnknownKey = errors.New("decrypt: the ciphertext was made with an encryption key that this Encrypter does not have")
 
 // Encrypter encrypts the private keys that a KeyStore stores. [New] makes one from
-// a key in memory; one of your own can use a key management service, so that the
-// key never leaves it. It must be safe for concurrent use. The stores decrypt a key
+// a key in memory; your own can use a key management service, so that the key never
+// leaves it. It must be safe for concurrent use. The stores decrypt a key
 // once and keep it in memory, so that Decrypt may be slow.
 //
 // Associated data is authenticated with the text and not stored with it: Decrypt
@@ -46,9 +45,9 @@ type Encrypter interface {
 // first one encrypts; it and all others decrypt what they have encrypted. No key,
 // or one of another length, is an error.
 //
-// To replace a key, in this order: give every server the new one behind the old
-// one; then every server the new one first; call Reencrypt of the KeyStore; then
-// take the old one from every server. Nothing stops in between.
+// To replace a key: give every server the old one and the new one, in this order; then
+// give every server the new one first; call Reencrypt of the KeyStore; then remove the
+// old one from every server. The servers keep running.
 func New(keys ...[]byte) (Encrypter, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("keycrypt.New: no key")
@@ -76,7 +75,7 @@ type aesKey struct {
 	aead cipher.AEAD
 }
 
-// keyIDBytes tell one key from another; they prove nothing, the tag does.
+// keyIDBytes tell one key from another. They do not authenticate anything; the tag does.
 const keyIDBytes = 8
 
 func newAESKey(key []byte) (aesKey, error) {

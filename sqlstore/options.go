@@ -97,8 +97,8 @@ func WithStatusInterval(d time.Duration) Option {
 
 // WithOutageLimit sets for how long a [KeyStore] uses an app or a verification key
 // that it knows while the database is away or does not respond within a second.
-// Default: [DefaultOutageLimit]. Zero: not at all, and without a status interval
-// neither. It is for KeyStores only; others ignore it.
+// Default: [DefaultOutageLimit]. With zero, or without a status interval, it uses
+// nothing that it has read before. It is for KeyStores only; others ignore it.
 //
 // In that time auth tokens still verify. The price is that a revocation that cannot
 // be read has no effect in this process. Nothing is signed with a key that is not

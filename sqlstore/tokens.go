@@ -22,11 +22,11 @@ var (
 // TokenStore keeps sessions in a database. It is safe for concurrent use, and so
 // is any number of them on one database. Make one with [NewTokenStore].
 //
-// A session that is written must fit: app ID, ID, subject, token IDs, IP address
+// A session must fit: app ID, ID, subject, token IDs, IP address
 // and idempotency key hash at most 255 bytes, the user agent and the audience as JSON at
 // most 65,535, the claims at most 16 MiB; text is valid UTF-8 without the
 // character U+0000. Anything else is an error and nothing is written. A
-// [renew.Renewer] asks for less.
+// [renew.Renewer] needs less.
 type TokenStore struct {
 	sessions
 	run *runner
@@ -115,8 +115,8 @@ func (s *TokenStore) prepare(ctx context.Context) error {
 // Close closes the prepared statements. The database stays open.
 func (s *TokenStore) Close() error { return s.run.close() }
 
-// CreateSession stores a new session. [renew.ErrSessionExists]: the app has one
-// of that ID, live or not. After any other error the session may be stored.
+// CreateSession stores a new session. It returns [renew.ErrSessionExists] if the app
+// has one of that ID, live or not. After any other error the session may be stored.
 func (s *sessions) CreateSession(ctx context.Context, session renew.Session) error {
 	r, err := newRow(session)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *sessions) CreateSession(ctx context.Context, session renew.Session) err
 }
 
 // Session returns the current session, also a revoked or an expired one. It returns
-// [renew.ErrSessionNotFound] if there is none.
+// [renew.ErrSessionNotFound] if there is no such session.
 func (s *sessions) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.Session{}, err

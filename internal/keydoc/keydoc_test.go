@@ -30,7 +30,7 @@ type backend struct {
 	docs map[string][]byte
 	away atomic.Bool
 	// twice has the next write take effect and then be repeated, as a driver does
-	// when the reply was lost; others come between as it says.
+	// when the reply was lost; the function is called in between.
 	twice func()
 }
 
@@ -203,7 +203,7 @@ func TestOwnWriteIsRecognized(t *testing.T) {
 	}
 }
 
-// TestStatusInterval promises how long another process may go by what it has
+// TestStatusInterval promises how long another process may use what it has
 // read: up to the interval and no longer, and with zero not at all.
 func TestStatusInterval(t *testing.T) {
 	const interval = 5 * time.Second
@@ -271,7 +271,7 @@ func TestCacheKeepsNothingUnknown(t *testing.T) {
 	require.Equal(t, 1, s.Cached())
 }
 
-// TestReencrypt promises the way to a new encryption key that keycrypt.New tells.
+// TestReencrypt promises the way to a new encryption key that keycrypt.New describes.
 func TestReencrypt(t *testing.T) {
 	ctx, b := t.Context(), newBackend()
 	c := keycache.Config{Now: time.Now}
@@ -288,5 +288,5 @@ func TestReencrypt(t *testing.T) {
 	_, err = openAt(t, b, c, 2).SigningKey(ctx, "two")
 	require.NoError(t, err)
 	_, err = keydoc.New(ctx, b, encrypter(t, 1), c)
-	require.ErrorIs(t, err, keycrypt.ErrUnknownKey, "the old one opens nothing any more")
+	require.ErrorIs(t, err, keycrypt.ErrUnknownKey, "the old one decrypts nothing any more")
 }

@@ -76,7 +76,7 @@ type keyStatus struct {
 
 // decrypted is the key of an app that signed last.
 type decrypted struct {
-	turn chan struct{} // of those who want it one decrypts
+	turn chan struct{} // held by the call that decrypts it
 	mu   sync.Mutex
 	key  *renew.SigningKey
 }
@@ -105,8 +105,8 @@ func New(ctx context.Context, backend Backend, encrypter keycrypt.Encrypter, con
 // checkedApps is how many apps a new store looks at.
 const checkedApps = 100
 
-// checkEncrypter finds out another encryption key than the one that encrypted the
-// stored private keys.
+// checkEncrypter returns an error if the encrypter lacks the encryption key of a
+// stored private key.
 func (s *Store) checkEncrypter(ctx context.Context) error {
 	ids, err := s.backend.AppIDs(ctx)
 	if err != nil {
@@ -157,8 +157,8 @@ func (s *Store) failed(doing string, err error) error {
 	return fmt.Errorf("%s: %s: %w", s.config.Store, doing, err)
 }
 
-// App returns the app as it stands, or stood within the status interval.
-// [renew.ErrAppNotFound]: there is none.
+// App returns the app as it is stored, or was within the status interval. It returns
+// [renew.ErrAppNotFound] if there is no such app.
 func (s *Store) App(ctx context.Context, appID string) (renew.App, error) {
 	if err := ctx.Err(); err != nil {
 		return renew.App{}, err
@@ -179,9 +179,8 @@ func (s *Store) App(ctx context.Context, appID string) (renew.App, error) {
 	return app, err
 }
 
-// SigningKey returns the app's active key. [renew.ErrKeyNotFound]: it has none,
-// because none was ever given to it or the active one was revoked, or there is
-// no such app.
+// SigningKey returns the app's active key. It returns [renew.ErrKeyNotFound] if there
+// is no such app, no key was ever rotated in, or the active one was revoked.
 func (s *Store) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -207,7 +206,7 @@ func (s *Store) SigningKey(ctx context.Context, appID string) (*renew.SigningKey
 }
 
 // signingKey decrypts the key, if it is not the one that was decrypted last. Of
-// many that want it concurrently, as after a start, one asks the encrypter.
+// many concurrent calls, as after a start, one asks the encrypter.
 func (s *Store) signingKey(ctx context.Context, appID string, k *storedKey) (*renew.SigningKey, error) {
 	public, err := s.verificationKey(appID, k)
 	if err != nil {
@@ -256,10 +255,10 @@ func (d *decrypted) get(public *renew.VerificationKey) *renew.SigningKey {
 }
 
 // VerificationKey returns a key of this app by its ID, the active one or an older
-// one that DeleteExpiredKeys has not deleted. [renew.ErrKeyNotFound]: the app has
-// none of that ID, or there is no such app. [renew.ErrKeyRevoked]: it was revoked,
-// before the status interval. A key that is new to this process is always looked
-// up.
+// one that DeleteExpiredKeys has not deleted. It returns [renew.ErrKeyNotFound] if the
+// app has no key of that ID or there is no such app, and [renew.ErrKeyRevoked] if the
+// key was revoked longer ago than the status interval. A key that is new to this
+// process is always looked up.
 func (s *Store) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -325,8 +324,8 @@ func (s *Store) forget(name keyName) {
 }
 
 // VerificationKeys returns every key of the app that still verifies, the active
-// one first, then from the newest to the oldest. [renew.ErrAppNotFound]: there
-// is no such app.
+// one first, then from the newest to the oldest. It returns [renew.ErrAppNotFound] if
+// there is no such app.
 func (s *Store) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -401,7 +400,7 @@ func (s *Store) Cached() int {
 	return s.apps.Len() + s.signing.Len() + s.verification.Len() + s.lists.Len()
 }
 
-// clear forgets what was read, so that this process goes by a change immediately.
+// clear forgets what was read, so that this process uses a change immediately.
 func (s *Store) clear() {
 	s.apps.Clear()
 	s.signing.Clear()
