@@ -56,20 +56,25 @@ func (r *runner) isCluster() bool {
 
 // read runs a script that changes nothing.
 func (r *runner) read(ctx context.Context, c call) (any, error) {
-	return bounded(ctx, r.timeout, func(ctx context.Context) (any, error) {
-		for attempt := 1; ; attempt++ {
-			reply, err := c.script.Run(ctx, r.client, c.keys, c.args...).Result()
-			if !isBeingMoved(err) || pause(ctx, attempt) != nil {
-				return reply, err
-			}
+	return bounded(ctx, r.timeout, func(ctx context.Context) (any, error) { return r.one(ctx, c) })
+}
+
+// one leaves to the client which server the script is for.
+func (r *runner) one(ctx context.Context, c call) (any, error) {
+	for attempt := 1; ; attempt++ {
+		reply, err := c.script.Run(ctx, r.client, c.keys, c.args...).Result()
+		if !isBeingMoved(err) || pause(ctx, attempt) != nil {
+			return reply, err
 		}
-	})
+	}
 }
 
 // isBeingMoved reports whether a script did not run because its slot is being moved to
-// another server, and one of its keys is there already. The client repeats that, and
-// soon gives up; a slot with many keys takes longer.
-func isBeingMoved(err error) bool { return redis.HasErrorPrefix(err, "TRYAGAIN") }
+// another server, or was. The client repeats that, and soon gives up; a slot with many
+// keys takes longer.
+func isBeingMoved(err error) bool {
+	return slices.ContainsFunc([]string{"TRYAGAIN", "ASK ", "MOVED "}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
+}
 
 // write runs a script that writes, and waits for replicas if that was asked for.
 func (r *runner) write(ctx context.Context, c call) (any, error) {
@@ -98,7 +103,7 @@ func (r *runner) writeAll(ctx context.Context, calls []call) ([]result, error) {
 	return bounded(ctx, r.timeout, func(ctx context.Context) ([]result, error) { return r.writeWaiting(ctx, calls) })
 }
 
-// pipeline leaves to the client which server a script is for.
+// pipeline does the same for several scripts.
 func (r *runner) pipeline(ctx context.Context, calls []call) []result {
 	pipe := r.client.Pipeline()
 	replies := make([]*redis.Cmd, len(calls))
@@ -108,10 +113,11 @@ func (r *runner) pipeline(ctx context.Context, calls []call) []result {
 	_, _ = pipe.Exec(ctx) // each reply has its error
 	results := make([]result, len(calls))
 	for i, c := range calls {
-		if redis.HasErrorPrefix(replies[i].Err(), "NOSCRIPT") {
-			replies[i] = c.script.Eval(ctx, r.client, c.keys, c.args...)
+		reply, err := replies[i].Result()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") || isBeingMoved(err) {
+			reply, err = r.one(ctx, c)
 		}
-		results[i].reply, results[i].err = replies[i].Result()
+		results[i] = result{reply, err}
 	}
 	return results
 }
