@@ -2,6 +2,7 @@ package dynamostore_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -14,14 +15,20 @@ import (
 	"github.com/jwtrenew/renew/storetest"
 )
 
+// lawsVariable names the environment variable that has the laws of both stores run in all
+// variants.
+const lawsVariable = "RENEW_TEST_DYNAMODB_LAWS"
+
+func everything() bool { return os.Getenv(lawsVariable) == "1" }
+
 // TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on dynalite, and
-// with all rounds also without the SDK's repetitions, and on a dynalite that returns no
-// item when a condition has failed. With RENEW_TEST_DYNAMODB_TABLE it runs on that table
-// instead.
+// with all rounds, or RENEW_TEST_DYNAMODB_LAWS=1, also without the SDK's repetitions, and
+// on a dynalite that returns no item when a condition has failed. With
+// RENEW_TEST_DYNAMODB_TABLE it runs on that table instead.
 func TestTokenStoreLaws(t *testing.T) {
 	t.Parallel()
 	share := rounds.Share(t)
-	all := share == 1
+	all := share == 1 || everything()
 	for _, c := range []struct {
 		name    string
 		backend func(testing.TB) *backend
@@ -48,14 +55,30 @@ func TestTokenStoreLaws(t *testing.T) {
 	}
 }
 
-// TestKeyStoreLaws is the same for renew.KeyStore, with the SDK's repetitions.
+// TestKeyStoreLaws is the same for renew.KeyStore, with the SDK's repetitions, and
+// without them if RENEW_TEST_DYNAMODB_LAWS is 1.
 func TestKeyStoreLaws(t *testing.T) {
 	t.Parallel()
-	b := realTable(t)
-	if b == nil {
-		b = dynalite(t)
+	for _, c := range []struct {
+		name   string
+		change func(*dynamodb.Options)
+		runs   bool
+	}{
+		{"retries", func(*dynamodb.Options) {}, true},
+		{"no retries", withoutRetries, everything()},
+	} {
+		if !c.runs {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			b := realTable(t)
+			if b == nil {
+				b = dynalite(t)
+			}
+			storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return b.keys(tb, b.client(tb, c.change)) },
+				append(b.failures(), storetest.WithRounds(rounds.Share(t)))...)
+		})
 	}
-	storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return b.keys(tb, b.client(tb)) }, append(b.failures(), storetest.WithRounds(rounds.Share(t)))...)
 }
 
 // ofCase gives a case of law T11 its own table: DeleteExpired reads all of it, and

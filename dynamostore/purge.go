@@ -10,7 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
-	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/sessionfields"
 )
 
 // DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
@@ -29,7 +29,7 @@ func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit 
 	if limit < 1 {
 		return 0, nil
 	}
-	deleted, err := s.purge(ctx, ceilMillis(before), limit)
+	deleted, err := s.purge(ctx, sessionfields.CeilMillis(before), limit)
 	if err != nil {
 		return deleted, fmt.Errorf("dynamostore: delete expired sessions: %w", err)
 	}
@@ -84,7 +84,7 @@ func (s *TokenStore) scan(ctx context.Context, before int64, from item) (*dynamo
 		FilterExpression:     aws.String("#end < :before"),
 		ProjectionExpression: aws.String("#p, #s, #app, #id, #subject"),
 		ExpressionAttributeNames: map[string]string{
-			"#end": fieldLiveUntil, "#p": partitionKey, "#s": sortKey, "#app": fieldApp, "#id": fieldID, "#subject": fieldSubject,
+			"#end": fieldLiveUntil, "#p": partitionKey, "#s": sortKey, "#app": sessionfields.App, "#id": sessionfields.ID, "#subject": sessionfields.Subject,
 		},
 		ExpressionAttributeValues: item{":before": number(before)},
 	})
@@ -92,13 +92,12 @@ func (s *TokenStore) scan(ctx context.Context, before int64, from item) (*dynamo
 
 // deleteEnded deletes a session that has still ended, and its entry, in one transaction.
 func (s *TokenStore) deleteEnded(ctx context.Context, before int64, row item) (bool, error) {
-	r := fieldReader{item: row}
-	session := renew.Session{AppID: r.text(fieldApp), ID: r.text(fieldID), Subject: r.text(fieldSubject)}
-	if r.err != nil {
-		return false, r.err
+	session, err := names(row)
+	if err != nil {
+		return false, err
 	}
 	key, e := sessionKey(session.AppID, session.ID), newExpression()
-	condition := fmt.Sprintf("%s < %s", e.name(fieldLiveUntil), e.value("before", number(before))) + " AND " + e.is(fieldSubject, session.Subject)
+	condition := fmt.Sprintf("%s < %s", e.name(fieldLiveUntil), e.value("before", number(before))) + " AND " + e.is(sessionfields.Subject, session.Subject)
 	w := newWrite()
 	old, err := s.run.transact(ctx, w, key, types.TransactWriteItem{Delete: &types.Delete{
 		TableName: &s.run.table, Key: key, ConditionExpression: &condition,

@@ -1,45 +1,23 @@
 package dynamostore
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/sessionfields"
 )
 
-// The attributes of a session. Times are in milliseconds since 1970, except
-// expires_at and listed_until, which are in seconds. What is empty or zero has no
-// attribute.
+// A session is an item with the fields of package sessionfields as attributes, and these.
 const (
-	fieldApp              = "app"
-	fieldID               = "id"
-	fieldSubject          = "subject"
-	fieldAudience         = "audience" // a JSON array
-	fieldClaims           = "claims"   // a JSON object
-	fieldCreatedAt        = "created_at"
-	fieldEndsAt           = "ends_at"
-	fieldRevokedAt        = "revoked_at"
-	fieldGeneration       = "generation"
-	fieldTokenID          = "token_id"
-	fieldPreviousTokenID  = "previous_token_id"
-	fieldIssuedAt         = "issued_at"
-	fieldRefreshNotBefore = "refresh_not_before"
-	fieldRefreshExpiresAt = "refresh_expires_at"
-	fieldKeyHash          = "idempotency_key_hash" // binary
-	fieldIP               = "ip"
-	fieldUserAgent        = "user_agent"
-
-	// fieldLiveUntil is when the session ends, for DeleteExpired.
+	// fieldLiveUntil is when the session ends, in milliseconds, for DeleteExpired.
 	fieldLiveUntil = "live_until"
-	// fieldExpiresAt is when DynamoDB may delete the item, of an entry too: the
-	// table's time to live.
+	// fieldExpiresAt is when DynamoDB may delete the item, of an entry too, in seconds:
+	// the table's time to live.
 	fieldExpiresAt = "expires_at"
 	// fieldListedUntil is the expires_at of the session's entry in its subject's
 	// list.
@@ -48,50 +26,23 @@ const (
 
 // sessionFields are the attributes that a rotation replaces. Those of them that the
 // new session lacks are removed.
-var sessionFields = []string{
-	fieldApp, fieldID, fieldSubject, fieldAudience, fieldClaims, fieldCreatedAt, fieldEndsAt, fieldRevokedAt,
-	fieldGeneration, fieldTokenID, fieldPreviousTokenID, fieldIssuedAt, fieldRefreshNotBefore, fieldRefreshExpiresAt,
-	fieldKeyHash, fieldIP, fieldUserAgent, fieldLiveUntil, fieldExpiresAt,
-}
+var sessionFields = append(sessionfields.All(), fieldLiveUntil, fieldExpiresAt)
 
 // fields returns a session as attributes, which share no memory with it.
 func fields(s renew.Session) (item, error) {
-	w := fieldWriter{item: item{}}
-	w.text(fieldApp, s.AppID)
-	w.text(fieldID, s.ID)
-	w.text(fieldSubject, s.Subject)
-	if s.Audience != nil {
-		if slices.ContainsFunc(s.Audience, func(text string) bool { return !utf8.ValidString(text) }) {
-			return nil, errors.New("the audience is not valid UTF-8")
-		}
-		audience, err := json.Marshal(s.Audience)
-		if err != nil {
-			return nil, fmt.Errorf("audience: %w", err)
-		}
-		w.text(fieldAudience, string(audience))
+	w := fieldWriter{}
+	if err := sessionfields.Write(s, w); err != nil {
+		return nil, err
 	}
-	w.text(fieldClaims, string(s.Claims))
-	w.number(fieldCreatedAt, s.CreatedAt.UnixMilli())
-	w.timeUnlessZero(fieldEndsAt, s.EndsAt)
-	w.timeUnlessZero(fieldRevokedAt, s.RevokedAt)
-	w.number(fieldGeneration, s.Generation)
-	w.text(fieldTokenID, s.TokenID)
-	w.text(fieldPreviousTokenID, s.PreviousTokenID)
-	w.number(fieldIssuedAt, s.IssuedAt.UnixMilli())
-	w.number(fieldRefreshNotBefore, s.RefreshNotBefore.UnixMilli())
-	w.number(fieldRefreshExpiresAt, s.RefreshExpiresAt.UnixMilli())
-	w.binary(fieldKeyHash, s.IdempotencyKeyHash)
-	w.text(fieldIP, s.IP)
-	w.text(fieldUserAgent, s.UserAgent)
-	w.number(fieldLiveUntil, s.End().UnixMilli())
-	return w.item, nil
+	w.Number(fieldLiveUntil, s.End().UnixMilli())
+	return item(w), nil
 }
 
-type fieldWriter struct{ item item }
+type fieldWriter item
 
-func (w fieldWriter) text(name, value string) {
+func (w fieldWriter) Text(name, value string) {
 	if v := textValue(value); v != nil {
-		w.item[name] = v
+		w[name] = v
 	}
 }
 
@@ -107,105 +58,58 @@ func textValue(value string) types.AttributeValue {
 	return &types.AttributeValueMemberB{Value: []byte(value)}
 }
 
-func (w fieldWriter) binary(name string, value []byte) {
-	if len(value) > 0 {
-		w.item[name] = &types.AttributeValueMemberB{Value: slices.Clone(value)}
-	}
+func (w fieldWriter) Bytes(name string, value []byte) {
+	w[name] = &types.AttributeValueMemberB{Value: slices.Clone(value)}
 }
 
-func (w fieldWriter) number(name string, n int64) { w.item[name] = number(n) }
+func (w fieldWriter) Number(name string, n int64) { w[name] = number(n) }
 
-func (w fieldWriter) timeUnlessZero(name string, t time.Time) {
-	if !t.IsZero() {
-		w.number(name, t.UnixMilli())
+// session reads the attributes of a session.
+func session(i item) (renew.Session, error) { return sessionfields.Read(attributes(i)) }
+
+// names reads what names a session: app, ID and subject.
+func names(i item) (renew.Session, error) {
+	a := attributes(i)
+	appID, appOK := a.Text(sessionfields.App)
+	id, idOK := a.Text(sessionfields.ID)
+	subject, subjectOK := a.Text(sessionfields.Subject)
+	if !appOK || !idOK || !subjectOK {
+		return renew.Session{}, errors.New("a stored session has no valid app, ID or subject")
 	}
+	return renew.Session{AppID: appID, ID: id, Subject: subject}, nil
 }
 
-// session reads the attributes of a session. Those that it does not know are ignored.
-func session(i item) (renew.Session, error) {
-	r := fieldReader{item: i}
-	s := renew.Session{
-		AppID:            r.text(fieldApp),
-		ID:               r.text(fieldID),
-		Subject:          r.text(fieldSubject),
-		CreatedAt:        r.time(fieldCreatedAt),
-		EndsAt:           r.timeOrZero(fieldEndsAt),
-		RevokedAt:        r.timeOrZero(fieldRevokedAt),
-		Generation:       r.number(fieldGeneration),
-		TokenID:          r.text(fieldTokenID),
-		PreviousTokenID:  r.text(fieldPreviousTokenID),
-		IssuedAt:         r.time(fieldIssuedAt),
-		RefreshNotBefore: r.time(fieldRefreshNotBefore),
-		RefreshExpiresAt: r.time(fieldRefreshExpiresAt),
-		IP:               r.text(fieldIP),
-		UserAgent:        r.text(fieldUserAgent),
-	}
-	if audience := r.text(fieldAudience); audience != "" {
-		if json.Unmarshal([]byte(audience), &s.Audience) != nil {
-			r.fail(fieldAudience)
-		}
-	}
-	if claims := r.text(fieldClaims); claims != "" {
-		s.Claims = json.RawMessage(claims)
-	}
-	if hash := r.text(fieldKeyHash); hash != "" {
-		s.IdempotencyKeyHash = []byte(hash)
-	}
-	return s, r.err
-}
+type attributes item
 
-type fieldReader struct {
-	item item
-	err  error
-}
+func (a attributes) Has(name string) bool { return a[name] != nil }
 
-// fail notes what is malformed without its value, which may be a claim.
-func (r *fieldReader) fail(name string) {
-	r.err = fmt.Errorf("the stored session has no valid %s", name)
-}
-
-// text reads a string or bytes. It returns the empty string if there is no such
+// Text reads a string or bytes. It returns the empty string if there is no such
 // attribute.
-func (r *fieldReader) text(name string) string {
-	switch v := r.item[name].(type) {
+func (a attributes) Text(name string) (string, bool) {
+	switch v := a[name].(type) {
 	case nil:
-		return ""
+		return "", true
 	case *types.AttributeValueMemberS:
-		return v.Value
+		return v.Value, true
 	case *types.AttributeValueMemberB:
-		return string(v.Value)
+		return string(v.Value), true
 	}
-	r.fail(name)
-	return ""
+	return "", false
 }
 
-func (r *fieldReader) number(name string) int64 {
-	v, ok := r.item[name].(*types.AttributeValueMemberN)
+func (a attributes) Bytes(name string) ([]byte, bool) {
+	v, ok := a[name].(*types.AttributeValueMemberB)
 	if !ok {
-		r.fail(name)
-		return 0
+		return nil, false
+	}
+	return v.Value, true
+}
+
+func (a attributes) Number(name string) (int64, bool) {
+	v, ok := a[name].(*types.AttributeValueMemberN)
+	if !ok {
+		return 0, false
 	}
 	n, err := strconv.ParseInt(v.Value, 10, 64)
-	if err != nil {
-		r.fail(name)
-	}
-	return n
-}
-
-func (r *fieldReader) time(name string) time.Time { return time.UnixMilli(r.number(name)).UTC() }
-
-func (r *fieldReader) timeOrZero(name string) time.Time {
-	if _, ok := r.item[name]; !ok {
-		return time.Time{}
-	}
-	return r.time(name)
-}
-
-// ceilMillis returns the first millisecond that is not before t.
-func ceilMillis(t time.Time) int64 {
-	ms := t.UnixMilli()
-	if t.After(time.UnixMilli(ms)) {
-		ms++
-	}
-	return ms
+	return n, err == nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/sessionfields"
 )
 
 var (
@@ -243,13 +244,13 @@ func replacement(w *write, row item, from string) (*expression, string) {
 		e.put(field, row[field])
 	}
 	e.sign(w)
-	return e, e.is(fieldTokenID, from) + " AND " + e.lacks(fieldRevokedAt)
+	return e, e.is(sessionfields.TokenID, from) + " AND " + e.lacks(sessionfields.RevokedAt)
 }
 
 // rotation is the one write of a rotation that leaves the entry as it is.
 func (s *TokenStore) rotation(w *write, key, row item, from string, next renew.Session) *dynamodb.UpdateItemInput {
 	e, condition := replacement(w, row, from)
-	condition += " AND " + e.is(fieldSubject, next.Subject)
+	condition += " AND " + e.is(sessionfields.Subject, next.Subject)
 	if expires := row[fieldExpiresAt]; expires != nil {
 		condition += fmt.Sprintf(" AND %s >= %s", e.name(fieldListedUntil), e.value(fieldExpiresAt, expires))
 	} else {
@@ -269,7 +270,7 @@ func (s *TokenStore) rotateWithEntry(ctx context.Context, w *write, row item, fr
 		return nil, err
 	}
 	e, condition := replacement(w, row, from)
-	condition += " AND " + e.is(fieldSubject, subject)
+	condition += " AND " + e.is(sessionfields.Subject, subject)
 	e.put(fieldListedUntil, s.listedUntil(next))
 	writes := []types.TransactWriteItem{{Update: &types.Update{
 		TableName: &s.run.table, Key: key, ConditionExpression: &condition, UpdateExpression: e.text(),
@@ -330,11 +331,11 @@ var errBusy = errors.New("too many concurrent changes")
 
 func revocation(w *write, key item, at time.Time, subject *string) *dynamodb.UpdateItemInput {
 	e := newExpression()
-	e.put(fieldRevokedAt, number(at.UnixMilli()))
+	e.put(sessionfields.RevokedAt, number(at.UnixMilli()))
 	e.sign(w)
-	condition := "attribute_exists(" + e.name(partitionKey) + ") AND " + e.lacks(fieldRevokedAt)
+	condition := "attribute_exists(" + e.name(partitionKey) + ") AND " + e.lacks(sessionfields.RevokedAt)
 	if subject != nil {
-		condition += " AND " + e.is(fieldSubject, *subject)
+		condition += " AND " + e.is(sessionfields.Subject, *subject)
 	}
 	return &dynamodb.UpdateItemInput{
 		Key: key, ConditionExpression: &condition, UpdateExpression: e.text(),

@@ -13,37 +13,38 @@ import (
 
 // TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on one Redis. With
 // all rounds it does so on every form of Redis, and on one also without the client's
-// repetitions; the environment variable RENEW_TEST_REDIS_LAWS=1 has it run without them
-// on every form.
+// repetitions; the environment variable RENEW_TEST_REDIS_LAWS=1 has it run with and
+// without them on every form.
 func TestTokenStoreLaws(t *testing.T) {
 	t.Parallel()
 	onForms(t, func(t *testing.T, f *form) {
-		for _, c := range []struct {
-			name   string
-			change func(*redis.UniversalOptions)
-			runs   bool
-		}{
-			{"retries", func(*redis.UniversalOptions) {}, true},
-			{"no retries", withoutRetries, everything() || f.name == "one" && allRounds(t)},
-		} {
-			if !c.runs {
-				continue
-			}
-			t.Run(c.name, func(t *testing.T) {
-				storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
-					return f.tokens(tb, f.client(tb, c.change))
-				}, append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
-			})
-		}
+		withAndWithoutRetries(t, f.name == "one" && allRounds(t), func(t *testing.T, change func(*redis.UniversalOptions)) {
+			storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore { return f.tokens(tb, f.client(tb, change)) },
+				append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
+		})
 	})
 }
 
-// TestKeyStoreLaws is the same for renew.KeyStore, with the client's repetitions.
+// TestKeyStoreLaws is the same for renew.KeyStore, without the client's repetitions only
+// if the variable is set.
 func TestKeyStoreLaws(t *testing.T) {
 	t.Parallel()
 	onForms(t, func(t *testing.T, f *form) {
-		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return f.keys(tb, f.client(tb)) }, append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
+		withAndWithoutRetries(t, false, func(t *testing.T, change func(*redis.UniversalOptions)) {
+			storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return f.keys(tb, f.client(tb, change)) },
+				append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
+		})
 	})
+}
+
+// withAndWithoutRetries runs the test with the client's repetitions, and without them if
+// that is asked for.
+func withAndWithoutRetries(t *testing.T, without bool, test func(t *testing.T, change func(*redis.UniversalOptions))) {
+	t.Helper()
+	t.Run("retries", func(t *testing.T) { test(t, func(*redis.UniversalOptions) {}) })
+	if without || everything() {
+		t.Run("no retries", func(t *testing.T) { test(t, withoutRetries) })
+	}
 }
 
 // onForms runs the test on one Redis and, with all rounds, on the other forms, all at

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/jwtrenew/renew/internal/sessionfields"
 )
 
 const (
@@ -29,7 +31,7 @@ func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit 
 		return 0, err
 	}
 	deleted := 0
-	ms := strconv.FormatInt(ceilMillis(before), 10)
+	ms := strconv.FormatInt(sessionfields.CeilMillis(before), 10)
 	for first := 0; first < shards && deleted < limit; first += shardsAtOnce {
 		n, err := s.purgeShards(ctx, first, ms, limit-deleted)
 		deleted += n

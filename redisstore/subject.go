@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/sessionfields"
 )
 
 // The index of a subject is in another slot than its sessions, so that it is written
@@ -124,9 +124,7 @@ func (s *TokenStore) SubjectSessions(ctx context.Context, appID, subject string,
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: list sessions: %w", err)
 	}
-	slices.SortFunc(live, func(a, b renew.Session) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
-	})
+	sessionfields.SortNewestFirst(live)
 	return live, nil
 }
 
