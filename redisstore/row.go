@@ -2,7 +2,7 @@ package redisstore
 
 import (
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,33 +14,26 @@ import (
 // A session is a hash with the fields of package sessionfields: numbers in decimal
 // digits, bytes in hexadecimal ones.
 
-// maxNumber is the largest number that Redis and Lua keep exactly; as a time it is in
-// the year 287396.
-const maxNumber = 1<<53 - 1
+// maxMillis is the largest time that an index of ends and the scripts keep exactly; it
+// is in the year 287396.
+const maxMillis = 1<<53 - 1
 
 // fields returns a session as the fields and values of its hash. They share no
 // memory with it.
 func fields(s renew.Session) ([]any, error) {
+	if ms := end(s); ms > maxMillis || ms < -maxMillis {
+		return nil, errors.New("the end is over 285,000 years away")
+	}
 	var w fieldWriter
-	if err := sessionfields.Write(s, &w); err != nil {
-		return nil, err
-	}
-	return w.pairs, w.err
+	err := sessionfields.Write(s, &w)
+	return w, err
 }
 
-type fieldWriter struct {
-	pairs []any
-	err   error
-}
+type fieldWriter []any
 
-func (w *fieldWriter) Text(name, value string) { w.pairs = append(w.pairs, name, value) }
+func (w *fieldWriter) Text(name, value string) { *w = append(*w, name, value) }
 
-func (w *fieldWriter) Number(name string, n int64) {
-	if n > maxNumber || n < -maxNumber {
-		w.err = fmt.Errorf("%s is more than Redis keeps exactly", name)
-	}
-	w.Text(name, strconv.FormatInt(n, 10))
-}
+func (w *fieldWriter) Number(name string, n int64) { w.Text(name, strconv.FormatInt(n, 10)) }
 
 func (w *fieldWriter) Bytes(name string, value []byte) { w.Text(name, hex.EncodeToString(value)) }
 
