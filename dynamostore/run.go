@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/jwtrenew/renew/internal/panics"
 )
 
 // runner sends requests about one table.
@@ -270,6 +272,12 @@ func pause(ctx context.Context, attempt int) error {
 	}
 }
 
+// safely calls f, in which a middleware of the caller's may panic.
+func safely[T any](ctx context.Context, value T, f func(context.Context, T) (bool, error)) (done bool, err error) {
+	defer panics.Catch(ctx, "dynamostore: the client", &err)
+	return f(ctx, value)
+}
+
 // workers is how many requests a call that changes many sessions has in flight.
 const workers = 16
 
@@ -284,7 +292,7 @@ func each[T any](ctx context.Context, values []T, f func(context.Context, T) (bo
 	for range min(workers, len(values)) {
 		all.Go(func() {
 			for value := range next {
-				done, one := f(ctx, value)
+				done, one := safely(ctx, value, f)
 				mu.Lock()
 				if done {
 					count++

@@ -203,3 +203,17 @@ func (f failing) CreateSession(ctx context.Context, s renew.Session) error {
 	}
 	return f.TokenStore.CreateSession(ctx, s)
 }
+
+// TestStoreThatPanics promises that a panic of the store, which the import calls in
+// goroutines, ends the import and not the process.
+func TestStoreThatPanics(t *testing.T) {
+	f := readFixture(t)
+	d, s := f.database(t), newMemory(t)
+	_, err := jwtplus.Import(t.Context(), jwtplus.NewSource(d.DB), s.keys, panicking{s.tokens}, jwtplus.Options{Now: atFixtureClock})
+	require.ErrorContains(t, err, "panicked: a store's bug")
+	run(t, d, s, jwtplus.Options{})
+}
+
+type panicking struct{ renew.TokenStore }
+
+func (panicking) CreateSession(context.Context, renew.Session) error { panic("a store's bug") }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/panics"
 )
 
 // judge asks a Renewer whether a refresh token would be accepted: on the keys and apps
@@ -141,7 +142,8 @@ func (im *importer) tally(r row, o *outcome) {
 }
 
 // putSession creates the session of a row, unless it is there.
-func (im *importer) putSession(ctx context.Context, r row) (*outcome, error) {
+func (im *importer) putSession(ctx context.Context, r row) (o *outcome, err error) {
+	defer panics.Catch(ctx, "jwtplus: the store", &err)
 	id, appID := r.text("token_id"), r.text("apps_id")
 	if im.apps[appID] == nil {
 		return &outcome{rejected: reject(ReasonApp, "its app is unknown, or is not taken over")}, nil
@@ -149,7 +151,7 @@ func (im *importer) putSession(ctx context.Context, r row) (*outcome, error) {
 	if !isID(id) {
 		return &outcome{rejected: checkColumns(r)}, nil
 	}
-	_, err := im.tokens.Session(ctx, appID, id)
+	_, err = im.tokens.Session(ctx, appID, id)
 	switch {
 	case err == nil:
 		return &outcome{existing: true}, nil

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +36,35 @@ func TestClientOptions(t *testing.T) {
 				require.NoError(t, c.Do(t.Context(), stores), c.Name)
 				c.Check(t, stores)
 			}
+		})
+	}
+}
+
+// TestClientThatPanics promises that a panic of a hook of the client, which is called in
+// a goroutine of this package, does not end the process: it is an error of unclear
+// outcome.
+func TestClientThatPanics(t *testing.T) {
+	f, s := oneServer(t), newSession("session")
+	direct := f.client(t)
+	for i, c := range fleettest.Calls(t, s) {
+		t.Run(c.Name, func(t *testing.T) {
+			require.NoError(t, direct.FlushAll(t.Context()).Err())
+			client := f.client(t)
+			stores := f.stores(t, client)
+			fleettest.Prepare(t, stores, s)
+			var armed atomic.Bool
+			client.AddHook(around{func(send func() error) error {
+				if armed.Swap(false) {
+					panic("a hook's bug")
+				}
+				return send()
+			}})
+			armed.Store(true)
+			err := c.Do(t.Context(), stores)
+			require.ErrorContains(t, err, "panicked: a hook's bug")
+			fleettest.RequireNotNamed(t, err, "the first command panicked")
+			again := fleettest.Calls(t, s)[i]
+			require.NoError(t, again.Do(t.Context(), stores))
 		})
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/jwtrenew/renew/internal/panics"
 )
 
 // ErrReplicas means that a write has happened, and that fewer replicas than
@@ -134,7 +136,7 @@ func bounded[T any](ctx context.Context, limit time.Duration, f func(context.Con
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		v, err := f(bounded)
+		v, err := safely(bounded, f)
 		done <- outcome{v, err}
 	}()
 	select {
@@ -148,6 +150,12 @@ func bounded[T any](ctx context.Context, limit time.Duration, f func(context.Con
 	default:
 		return value, fmt.Errorf("no reply yet, the outcome is unknown: %w", bounded.Err())
 	}
+}
+
+// safely calls f. A hook of the client may panic; the command may have happened then.
+func safely[T any](ctx context.Context, f func(context.Context) (T, error)) (value T, err error) {
+	defer panics.Catch(ctx, "redisstore: the client", &err)
+	return f(ctx)
 }
 
 // WAIT counts what its own connection has written, so that it must be sent on that

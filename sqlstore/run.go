@@ -6,11 +6,11 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/jwtrenew/renew/internal/panics"
 )
 
 // runner runs statements on a pool of connections, so that
@@ -227,19 +227,11 @@ func detached[T any](ctx context.Context, timeout time.Duration, f func(c *call)
 	}
 }
 
-// safely turns a panic of a driver into an error: the statement may have happened,
-// and in a goroutine of this package a panic would end the process.
+// safely calls f. After a panic of the driver the statement may have happened.
 func safely[T any](c *call, f func(c *call) (T, error)) (value T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			slog.Default().ErrorContext(c, "sqlstore: the driver panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("%w: %v", errPanicked, p)
-		}
-	}()
+	defer panics.Catch(c, "sqlstore: the driver", &err)
 	return f(c)
 }
-
-var errPanicked = errors.New("the driver panicked")
 
 // once makes one attempt: with the prepared statement, and where it or the
 // connection is of no use, on connections one after the other.

@@ -8,13 +8,12 @@ package keycache
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/panics"
 )
 
 // Config says for how long a KeyStore uses what it has read.
@@ -171,15 +170,9 @@ func (c *Cache[K, V]) read(ctx context.Context, key K, e *entry[V], r *reading[V
 	}
 }
 
-// safely turns a panic, of a driver or of a caller's Encrypter, into an error. In
-// the goroutine of a read that requests share it would end the process.
+// safely reads. A driver may panic, and so may a caller's Encrypter.
 func safely[V any](ctx context.Context, store string, read func(context.Context) (V, error)) (value V, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			slog.Default().ErrorContext(ctx, store+": reading an app or a key panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("reading an app or a key panicked: %v", p)
-		}
-	}()
+	defer panics.Catch(ctx, store+": reading an app or a key", &err)
 	return read(ctx)
 }
 
