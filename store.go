@@ -44,7 +44,8 @@ import (
 //	     %, unicode, 255 bytes; no two are confused, and none is interpreted as
 //	     SQL or a pattern
 //	T11  DeleteExpired removes only sessions that had ended before the given
-//	     time, at most limit
+//	     time, at most limit; a store may also delete by its own clock a session
+//	     that ended an hour ago or earlier
 //	T12  an outage is a separate error, never ErrSessionNotFound or
 //	     ErrConflict
 //	T13  durable stores: an acknowledged write survives a kill of the process
@@ -53,14 +54,16 @@ import (
 //
 // Errors may be wrapped. Any error but the ones named is treated as an outage
 // with unknown effect; after an error of Rotate the Renewer reads the session to
-// learn whether it happened. No method reads a clock.
+// learn whether it happened. No method reads a clock; what T11 allows is for a
+// database whose rows expire by themselves, such as Redis and DynamoDB.
 type TokenStore interface {
 	// CreateSession stores a new session. It returns ErrSessionExists if the
 	// app has one of that ID, live or not.
 	CreateSession(ctx context.Context, s Session) error
 
 	// Session returns the current session, revoked and expired ones too. It
-	// returns ErrSessionNotFound if the app has no session of this ID.
+	// returns ErrSessionNotFound if the app has no session of this ID, or no longer
+	// has it: see T11.
 	Session(ctx context.Context, appID, sessionID string) (Session, error)
 
 	// Rotate replaces the session (next.AppID, next.ID) by next if it is not
@@ -102,7 +105,8 @@ type SubjectStore interface {
 type Purger interface {
 	// DeleteExpired deletes sessions of which [Session.EndedBefore] is true, at
 	// most limit, and returns how many; fewer than limit means that none is
-	// left. A limit below 1 deletes nothing.
+	// left. A limit below 1 deletes nothing. Sessions that the database has
+	// deleted by its own clock, see T11, are not counted.
 	DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error)
 }
 

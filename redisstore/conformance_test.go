@@ -3,11 +3,13 @@ package redisstore_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/internal/rounds"
+	"github.com/jwtrenew/renew/redisstore/internal/redistest"
 	"github.com/jwtrenew/renew/storetest"
 )
 
@@ -45,6 +47,18 @@ func withAndWithoutRetries(t *testing.T, without bool, test func(t *testing.T, c
 	if without || everything() {
 		t.Run("no retries", func(t *testing.T) { test(t, withoutRetries) })
 	}
+}
+
+// TestFailoverLaws holds the store to the laws about failovers, F1 to F3, and to the
+// others beside them, on a primary with replicas that is replaced by Sentinels, each
+// time after its replicas were cut off: what it acknowledges then is lost.
+func TestFailoverLaws(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinel(t, quickly)
+	f := &form{name: "Sentinel", servers: s.Servers, settle: s.Settle, options: redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
+	storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore { return f.tokens(tb, f.client(tb)) },
+		storetest.WithSlowness(3), storetest.WithRounds(min(0.1, rounds.Share(t))),
+		storetest.WithFailover(func(tb testing.TB) { s.Promote(tb, 300*time.Millisecond) }))
 }
 
 // onForms runs the test on one Redis and, with all rounds, on the other forms, all at

@@ -21,10 +21,11 @@ type callLog struct {
 
 	sessions map[rowKey]bool    // that calls were about, some
 	subjects map[[2]string]bool // of app and subject
+	apps     map[string]bool    // that were created
 }
 
 func newCallLog() *callLog {
-	return &callLog{sessions: map[rowKey]bool{}, subjects: map[[2]string]bool{}}
+	return &callLog{sessions: map[rowKey]bool{}, subjects: map[[2]string]bool{}, apps: map[string]bool{}}
 }
 
 // mention keeps which sessions and subjects a case is about, for a look at what
@@ -40,6 +41,13 @@ func (l *callLog) mention(s renew.Session) {
 	if l.subjects[of] && len(l.sessions) < enough || l.sessions[keyOf(s)] {
 		l.sessions[keyOf(s)] = true
 	}
+}
+
+// created keeps that an app was created.
+func (l *callLog) created(appID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apps[appID] = true
 }
 
 // keptCalls is how many calls a failure shows.

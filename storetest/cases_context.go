@@ -39,7 +39,7 @@ func createDone(ctx context.Context, e *tokenEnv) {
 	s := newSession(e)
 	wantContextError(ctx, e, "CreateSession", e.a.CreateSession(ctx, s))
 	if _, err := e.b.Session(e.ctx, s.AppID, s.ID); !errors.Is(err, renew.ErrSessionNotFound) { //nolint:contextcheck // ctx is done
-		e.failf("expected CreateSession with a context that is done to store nothing\nthe store answers %v for the session", err)
+		e.failf("expected CreateSession with a context that is done to store nothing\nthe store returned %v for the session", err)
 	}
 }
 

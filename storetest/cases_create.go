@@ -10,13 +10,13 @@ import (
 
 // takenCases test law T2.
 var takenCases = []testCase[*tokens]{
-	{name: "taken", run: refusesTaken},
-	{name: "taken-by-a-revoked-one", run: refusesTakenByRevoked},
-	{name: "taken-by-an-expired-one", run: refusesTakenByExpired},
+	{name: "taken", run: rejectsTaken},
+	{name: "taken-by-a-revoked-one", run: rejectsTakenByRevoked},
+	{name: "taken-by-an-expired-one", run: rejectsTakenByExpired},
 	{name: "free-in-another-app", run: takesIDOfOtherApp},
 	{name: "one-creator", run: oneCreator},
 	{name: "stampede", run: createStampede},
-	{name: "at-once", run: raceOf("CreateSession")},
+	{name: "concurrent", run: raceOf("CreateSession")},
 }
 
 // unknownCases test law T3.
@@ -27,9 +27,9 @@ var unknownCases = []testCase[*tokens]{
 	{name: "revoke-in-another-app", run: revokeInOtherApp},
 }
 
-// refuses checks that CreateSession of s is refused, through both handles, and
+// rejects checks that CreateSession of s is rejected, through both handles, and
 // changes nothing.
-func refuses(e *tokenEnv, what string, s renew.Session) {
+func rejects(e *tokenEnv, what string, s renew.Session) {
 	was := read(e, e.a, s)
 	for _, h := range []*tokens{e.b, e.a} {
 		wantError(e, "CreateSession with an ID that is taken by "+what, h.CreateSession(e.ctx, s), renew.ErrSessionExists)
@@ -40,28 +40,28 @@ func refuses(e *tokenEnv, what string, s renew.Session) {
 // otherThan returns a session of the same app and ID and nothing else in common.
 func otherThan(s renew.Session) renew.Session {
 	other := successor(successor(s))
-	other.Subject, other.Audience, other.Claims = "somebody else", []string{"other"}, json.RawMessage(`{"other":true}`)
+	other.Subject, other.Audience, other.Claims = "another user", []string{"other"}, json.RawMessage(`{"other":true}`)
 	other.CreatedAt, other.EndsAt = s.CreatedAt.Add(time.Minute), s.EndsAt.Add(time.Minute)
 	return other
 }
 
-func refusesTaken(e *tokenEnv) {
+func rejectsTaken(e *tokenEnv) {
 	s := created(e)
-	refuses(e, "another session", otherThan(s))
-	refuses(e, "the very same session", s)
+	rejects(e, "another session", otherThan(s))
+	rejects(e, "the very same session", s)
 }
 
-func refusesTakenByRevoked(e *tokenEnv) {
+func rejectsTakenByRevoked(e *tokenEnv) {
 	s := created(e)
 	revoke(e, e.a, s, base.Add(time.Hour))
-	refuses(e, "a revoked session", otherThan(s))
+	rejects(e, "a revoked session", otherThan(s))
 }
 
-func refusesTakenByExpired(e *tokenEnv) {
+func rejectsTakenByExpired(e *tokenEnv) {
 	s := newSession(e)
-	justEnded(&s)
+	e.justEnded(&s)
 	create(e, s)
-	refuses(e, "an expired session", otherThan(s))
+	rejects(e, "an expired session", otherThan(s))
 }
 
 func takesIDOfOtherApp(e *tokenEnv) {
@@ -98,7 +98,7 @@ func unknownSession(e *tokenEnv) {
 	created(e)
 	_, err := e.a.Session(e.ctx, e.app, newID())
 	wantError(e, "Session with an ID that was never stored", err, renew.ErrSessionNotFound)
-	_, err = e.b.Session(e.ctx, e.app+"-nobody", newID())
+	_, err = e.b.Session(e.ctx, e.app+"-unknown", newID())
 	wantError(e, "Session in an app that has no session", err, renew.ErrSessionNotFound)
 }
 

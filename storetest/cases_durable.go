@@ -20,8 +20,8 @@ var outageCases = []testCase[*tokens]{
 	{name: "lost-replies", run: losesReplies, serial: true},
 }
 
-// outage makes every call while the backing store is unreachable, each on sessions
-// of its own. Afterwards the same handles work again, and each session is as it
+// outage makes every call while the backing store is unreachable, each on its own
+// sessions. Afterwards the same handles work again, and each session is as it
 // was, or as the whole call leaves it.
 func outage(e *tokenEnv) {
 	if e.outage == nil {
@@ -133,7 +133,7 @@ func crashQuiet(e *tokenEnv) {
 }
 
 // crashAtWork crashes the backend while clients are at work, several times over
-// on the same sessions, and checks all that they saw: what was answered before a
+// on the same sessions, and checks all that they saw: what was acknowledged before a
 // crash must be seen after it.
 func crashAtWork(e *tokenEnv) {
 	e.needsCrash()
@@ -160,7 +160,7 @@ func crashAtWork(e *tokenEnv) {
 			}
 			defer begin()
 			c := w.client(i, seeds[i], e.handle(i))
-			// One unclear answer a client is enough: each makes the search for
+			// One unclear result a client is enough: each makes the search for
 			// an explanation longer.
 			for c.unclear == 0 && !crashed.Load() {
 				c.act(mix{read: 30, rotate: 68, revoke: 2})

@@ -54,16 +54,16 @@ func timesAt(fraction time.Duration, zone *time.Location) func(*renew.Session) {
 	}
 }
 
-// justEnded makes a session one whose refresh token expired some minutes ago.
-func justEnded(s *renew.Session) {
-	now := time.Now().Truncate(time.Millisecond)
-	s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = now.Add(-3*time.Hour), now.Add(-2*time.Hour), now.Add(-2*time.Hour)
-	s.RefreshExpiresAt, s.EndsAt = now.Add(-endedAgo), time.Time{}
-}
+// keptFor is how long a store must keep a session that has ended, see law T11.
+const keptFor = time.Hour
 
-// endedAgo is how long ago the sessions of the suite have ended, if they have. A
-// store may delete a session by its own clock an hour after its end, or later.
-const endedAgo = 10 * time.Minute
+// justEnded makes a session one whose refresh token expired a while ago, nearly as
+// long as a store must keep it: so long as a case may take, it still must.
+func (c *config) justEnded(s *renew.Session) {
+	now := time.Now().Truncate(time.Millisecond)
+	s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = now.Add(-4*time.Hour), now.Add(-3*time.Hour), now.Add(-3*time.Hour)
+	s.RefreshExpiresAt, s.EndsAt = now.Add(-max(keptFor-2*c.scaled(c.context), keptFor/6)), time.Time{}
+}
 
 var awkwardClaims = []struct{ what, claims string }{
 	{"an integer of 2^53+1", `{"n":9007199254740993}`},
@@ -91,7 +91,7 @@ var awkwardClaims = []struct{ what, claims string }{
 
 // values are sessions of which each must be kept, by each way to write it and
 // each way to read it.
-func values() []value {
+func (c *config) values() []value {
 	list := []value{
 		{"every field set", func(*renew.Session) {}},
 		{"all optional fields empty", func(s *renew.Session) {
@@ -99,7 +99,7 @@ func values() []value {
 			s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
 			s.IP, s.UserAgent = "", ""
 		}},
-		{"an end that is just past", justEnded},
+		{"an end that is past", c.justEnded},
 		{"times that go back", func(s *renew.Session) {
 			for _, t := range []*time.Time{&s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt} {
 				*t = t.Add(-90 * time.Minute)
@@ -170,7 +170,7 @@ func values() []value {
 
 // everyValue runs f for each value, several at a time.
 func everyValue(e *tokenEnv, f func(e *tokenEnv, i int, v value)) {
-	list := values()
+	list := e.values()
 	next := make(chan int)
 	var all sync.WaitGroup
 	for range 8 {
@@ -211,7 +211,7 @@ func rotatesValue(e *tokenEnv, i int, v value) {
 	s := newSession(e)
 	w := world{}
 	w.do(e, e.a, createSessionOp(s))
-	list := values()
+	list := e.values()
 	for n, v := range []value{v, list[(i*7+3)%len(list)], {"every field set", func(*renew.Session) {}}} {
 		next := successor(s)
 		v.change(&next)
@@ -269,7 +269,7 @@ func revokesSubjectOfValue(e *tokenEnv, i int, v value) {
 }
 
 // keepsPastTheEnd reads sessions when they have ended by the clock, and some that
-// would have if they had not been renewed.
+// would have if they had not been renewed, or if another time were their end.
 func keepsPastTheEnd(e *tokenEnv) {
 	soon := time.Now().Add(400 * time.Millisecond).Truncate(time.Millisecond)
 	w := world{}
@@ -279,10 +279,10 @@ func keepsPastTheEnd(e *tokenEnv) {
 		func(s *renew.Session) { s.RefreshExpiresAt = soon },
 		func(s *renew.Session) { s.EndsAt = soon },
 	} {
-		ended, next := newSession(e), newSession(e)
-		end(&ended)
+		stays, next := newSession(e), newSession(e)
+		end(&stays)
 		end(&next)
-		w.do(e, e.handle(i), createSessionOp(ended))
+		w.do(e, e.handle(i), createSessionOp(stays))
 		w.do(e, e.handle(i), createSessionOp(next))
 		renewed = append(renewed, next)
 	}
@@ -291,6 +291,15 @@ func keepsPastTheEnd(e *tokenEnv) {
 		next.RefreshExpiresAt, next.EndsAt = base, base.Add(time.Hour)
 		w.do(e, e.handle(i), rotateSessionOp(s.TokenID, next))
 	}
+	ended := newSession(e)
+	e.justEnded(&ended)
+	w.do(e, e.a, createSessionOp(ended))
+	old := newSession(e)
+	old.CreatedAt, old.IssuedAt, old.RefreshNotBefore = soon.AddDate(-2, 0, 0), soon.AddDate(-1, 0, 0), soon.AddDate(0, -1, 0)
+	old.RefreshExpiresAt, old.EndsAt = base, time.Time{}
+	w.do(e, e.b, createSessionOp(old))
+	old.ID, old.TokenID, old.RevokedAt = newID(), newID(), soon.AddDate(0, 0, -1)
+	w.do(e, e.a, createSessionOp(old))
 	timer := time.NewTimer(time.Until(soon.Add(1200 * time.Millisecond)))
 	defer timer.Stop()
 	select {
@@ -301,7 +310,7 @@ func keepsPastTheEnd(e *tokenEnv) {
 	for key := range maps.Clone(w) {
 		s := w[key]
 		next := successor(s)
-		next.RefreshExpiresAt, next.EndsAt = base, time.Time{}
-		w.do(e, e.b, rotateSessionOp(s.TokenID, next))
+		next.RefreshExpiresAt, next.EndsAt, next.RevokedAt = base, time.Time{}, time.Time{}
+		w.do(e, e.b, rotateSessionOp(s.TokenID, next)) // a conflict, if it is revoked
 	}
 }

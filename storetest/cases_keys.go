@@ -35,7 +35,7 @@ func keyLaws() []law[*keys] {
 		{"K4", "exactly one key signs, the one that was rotated in last, until it is revoked; a taken key ID is ErrKeyExists", []testCase[*keys]{
 			{name: "algorithms", run: everyAlgorithm},
 			{name: "taken", run: takenKeyIDs},
-			{name: "at-once", run: onRace("RotateSigningKey")},
+			{name: "concurrent", run: onRace("RotateSigningKey")},
 			{name: "never-none", run: neverNoKey},
 			{name: "ensure-app", run: ensuresOneKey},
 		}},
@@ -44,12 +44,12 @@ func keyLaws() []law[*keys] {
 		}},
 		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more; revoking again is nil", []testCase[*keys]{
 			{name: "every-state", run: revokesEveryState},
-			{name: "at-once", run: onRace("RevokeKey")},
+			{name: "concurrent", run: onRace("RevokeKey")},
 		}},
 		{"K7", "of app keys only hashes are kept: one that was added is there, one that was removed is not", []testCase[*keys]{
 			{name: "overlap", run: appKeyOverlap},
-			{name: "many-at-once", run: manyAppKeys},
-			{name: "at-once", run: onRace("AppKey")},
+			{name: "many-concurrent", run: manyAppKeys},
+			{name: "concurrent", run: onRace("AppKey")},
 		}},
 		{"K8", "app IDs and issuers are opaque and exact; no two apps are confused", []testCase[*keys]{
 			{name: "app-ids", run: exactApps},
@@ -75,10 +75,18 @@ func keyLaws() []law[*keys] {
 		}},
 		{"K14", "a published key verifies, is listed and does not sign until RotateSigningKey makes it the active one; another key of its ID is ErrKeyExists", []testCase[*keys]{
 			{name: "before-use", run: publishesBeforeUse},
-			{name: "at-once", run: onRace("PublishSigningKey")},
+			{name: "concurrent", run: onRace("PublishSigningKey")},
 		}},
 		{"K15", "DeleteExpiredKeys deletes the replaced and revoked keys that expired before the given time, and no others", []testCase[*keys]{
 			{name: "only-what-has-expired", run: deletesExpiredKeys, serial: true},
+		}},
+		{"K16", "AppIDs returns the ID of every app, each once, in the order of their bytes, and no other", []testCase[*keys]{
+			{name: "many", run: listsManyApps},
+		}},
+		{"K17", "PublishedKey returns a published key, with which any process can sign; of any other key it is ErrKeyNotFound, of an unknown app ErrAppNotFound", []testCase[*keys]{
+			{name: "of-another-process", run: returnsPublishedKeys},
+			{name: "unknown", run: unknownPublished},
+			{name: "many", run: manyPublished},
 		}},
 	}
 }
@@ -201,6 +209,10 @@ func unknownApp(e *keyEnv) {
 			_, err = steadily(e.ctx, func() ([]*renew.VerificationKey, error) { return h.VerificationKeys(e.ctx, id) })
 			wantKeyError(e, "K2", "VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
 		}
+		if h.returnsPublished() {
+			_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, id, newID()) })
+			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
+		}
 	}
 	p := newPair(e)
 	app := newApp(e)
@@ -247,7 +259,7 @@ func oneCreatorOfApp(e *keyEnv) {
 			}
 		}
 		if won >= 0 {
-			(&tenant{app: apps[won], keys: map[string]keyState{}}).isAs(e, "K2", "several CreateApps at once, of which this one returned nil")
+			(&tenant{app: apps[won], keys: map[string]keyState{}}).isAs(e, "K2", "several concurrent CreateApps, of which this one returned nil")
 		}
 	}
 }
@@ -321,35 +333,130 @@ func takenKeyIDs(e *keyEnv) {
 
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
+// algorithms are some of every kind of key.
+var algorithms = []renew.Algorithm{renew.ES256, renew.ES384, renew.ES512, renew.EdDSA, renew.RS256, renew.PS512}
+
+// newKeyFor returns a key for an algorithm; RSA keys differ in their IDs alone.
+func newKeyFor(e *keyEnv, alg renew.Algorithm) (key *renew.SigningKey) {
+	private, err := rsaKey()
+	switch {
+	case alg != renew.RS256 && alg != renew.PS512:
+		key, err = renew.GenerateSigningKey(alg)
+	case err == nil:
+		key, err = renew.NewSigningKey(newID(), alg, private)
+	}
+	if err != nil {
+		e.fatalf("expected a signing key of package renew: %v", err)
+	}
+	return key
+}
+
+// wantSigner checks that what got signs verifies with want. NewSigningKey signs, and
+// verifies what was signed.
+func wantSigner(e *keyEnv, method string, got, want *renew.SigningKey) {
+	alg := want.VerificationKey().Algorithm()
+	made, err := renew.NewSigningKey(got.KeyID(), alg, got.Signer())
+	if err != nil || got.KeyID() != want.KeyID() || !samePublic(made.VerificationKey(), want.VerificationKey()) || got.VerificationKey().Algorithm() != alg {
+		e.failf("expected that what the key of %s signs with %s verifies under its ID\nthe store returned a signer for which it does not: %v", method, alg, err)
+	}
+}
+
 // everyAlgorithm checks that what a key signs verifies under its ID.
 func everyAlgorithm(e *keyEnv) {
 	t := createTenant(e, e.a, newApp(e))
-	for i, alg := range []renew.Algorithm{renew.ES256, renew.ES384, renew.ES512, renew.EdDSA, renew.RS256, renew.PS512} {
-		key, err := renew.GenerateSigningKey(renew.ES256)
-		if alg == renew.RS256 || alg == renew.PS512 {
-			private, rsaErr := rsaKey()
-			if err = rsaErr; err == nil {
-				key, err = renew.NewSigningKey(newID(), alg, private)
-			}
-		} else if alg != renew.ES256 {
-			key, err = renew.GenerateSigningKey(alg)
-		}
-		if err != nil {
-			e.fatalf("expected a signing key of package renew: %v", err)
-		}
+	for i, alg := range algorithms {
+		key := newKeyFor(e, alg)
 		t.do(e, e.handle(i), rotateOp(t.app.ID, key, e.now.Add(time.Duration(i)*time.Second)))
 		for _, h := range []*keys{e.a, e.b} {
 			got, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, t.app.ID) })
 			if err != nil {
 				e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
 			}
-			// NewSigningKey signs, and verifies what was signed.
-			made, err := renew.NewSigningKey(got.KeyID(), alg, got.Signer())
-			if err != nil || !samePublic(made.VerificationKey(), key.VerificationKey()) {
-				e.failf("expected that what the key of SigningKey signs with %s verifies under its ID\nthe store returned a signer for which it does not: %v", alg, err)
-			}
+			wantSigner(e, "SigningKey", got, key)
 		}
 	}
+}
+
+func needsPublished(e *keyEnv) {
+	needsAdmin(e)
+	if !e.a.returnsPublished() {
+		e.skip("the store does not implement renew.PublishedKeyStore")
+	}
+}
+
+// returnsPublishedKeys has one process publish a key and another make it the active one,
+// which knows it from the store alone.
+func returnsPublishedKeys(e *keyEnv) {
+	needsPublished(e)
+	t := createTenant(e, e.a, newApp(e))
+	for i, alg := range algorithms {
+		key := newKeyFor(e, alg)
+		t.do(e, e.handle(i), publishOp(t.app.ID, key))
+		got, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return e.handle(i+1).PublishedKey(e.ctx, t.app.ID, key.KeyID()) })
+		if err != nil {
+			e.fatalf("expected PublishedKey to return a published key\nthe store returned the error %q", err)
+		}
+		wantSigner(e, "PublishedKey", got, key)
+		t.do(e, e.handle(i+1), rotateOp(t.app.ID, got, e.now.Add(time.Duration(i)*time.Second)))
+		active, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return e.handle(i).SigningKey(e.ctx, t.app.ID) })
+		if err != nil {
+			e.fatalf("expected SigningKey to return the key that was published and made active\nthe store returned the error %q", err)
+		}
+		wantSigner(e, "SigningKey", active, key)
+	}
+}
+
+func unknownPublished(e *keyEnv) {
+	needsPublished(e)
+	p, other := newPair(e), newPair(e)
+	for _, h := range []*keys{e.a, e.b} {
+		for _, id := range []string{p.cast.published.KeyID(), p.cast.active.KeyID(), newID(), ""} {
+			_, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, other.app.ID, id) })
+			wantKeyError(e, "K17", "PublishedKey with an ID that this app does not have", err, renew.ErrKeyNotFound)
+			_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, e.app+"-unknown", id) })
+			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
+		}
+		for what, id := range lookalikes(p.cast.published.KeyID()) {
+			_, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, p.app.ID, id) })
+			wantKeyError(e, "K17", "PublishedKey with "+what, err, renew.ErrKeyNotFound)
+		}
+	}
+}
+
+func manyPublished(e *keyEnv) {
+	needsPublished(e)
+	t := createTenant(e, e.a, newApp(e))
+	for i := range 12 {
+		t.step(e, e.handle(i), publishOp(t.app.ID, newKey(e)))
+	}
+	t.is(e, "PublishSigningKey of 12 keys")
+}
+
+// listsManyApps creates more apps than a page has, some at the same moment, with names
+// that a database orders otherwise than their bytes; auditKeys looks at the list.
+func listsManyApps(e *keyEnv) {
+	if _, ok := e.a.store.(renew.AppLister); !ok {
+		e.skip("the store does not implement renew.AppLister")
+	}
+	needsAdmin(e)
+	var names []string
+	for _, group := range confusable {
+		for _, name := range group {
+			names = append(names, uniqueName(e.app, name))
+		}
+	}
+	for i := range 1001 - len(names) {
+		names = append(names, fmt.Sprintf("%s app %d", e.app, i))
+	}
+	const clients = 16
+	e.race(clients, func(who int) {
+		for i := who; i < len(names); i += clients {
+			createTenant(e, e.handle(who), renew.App{ID: names[i], Issuer: "i"})
+		}
+	})
+	invalid := newApp(e)
+	invalid.Issuer = ""
+	wantKeyError(e, "K2", "CreateApp of an invalid app", createOp(invalid).settle(e, e.a, nil), errInvalid)
 }
 
 // onRace returns a case that makes two calls at the same moment, of which one is
@@ -412,7 +519,7 @@ func setUp(t *tenant, c cast, now time.Time) error {
 	return errors.Join(t.rotate(c.replaced, now.Add(-time.Minute)), t.rotate(c.active, now), t.publish(c.published))
 }
 
-// explains checks that two calls at once did what they do one after the other, in
+// explains checks that two concurrent calls did what they do one after the other, in
 // some order. An error that the laws do not name may hide a success.
 func explains(e *keyEnv, t *tenant, ops [2]keyOp, errs [2]error) {
 	var diffs []string
@@ -463,7 +570,7 @@ func neverNoKey(e *keyEnv) {
 		e.race(clients+2, func(i int) {
 			if i < clients {
 				defer rotating.Done()
-				_ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // at-once judges the result
+				_ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // concurrent judges the result
 				return
 			}
 			for looks := 0; ; looks++ {
@@ -502,14 +609,14 @@ func ensuresOneKey(e *keyEnv) {
 			}
 		})
 		if err := errors.Join(errs...); err != nil {
-			e.fatalf("expected nil of %d EnsureApps at once (round %d)\nit returned %q: the store's ErrAppExists, ErrKeyExists or ErrKeyNotFound is not the root package's, or comes at the wrong time", servers, round, err)
+			e.fatalf("expected nil of %d concurrent EnsureApps (round %d)\nit returned %q: the store's ErrAppExists, ErrKeyExists or ErrKeyNotFound is not the root package's, or comes at the wrong time", servers, round, err)
 		}
 		key, err := e.a.SigningKey(e.ctx, app.ID)
 		if err != nil {
 			e.fatalf("expected SigningKey to return the key of EnsureApp\nthe store returned the error %q", err)
 		}
 		t := &tenant{app: app, active: key.KeyID(), keys: map[string]keyState{key.KeyID(): {key: key.VerificationKey()}}}
-		t.is(e, "several EnsureApps at once")
+		t.is(e, "several concurrent EnsureApps")
 	}
 }
 
@@ -603,7 +710,7 @@ func manyAppKeys(e *keyEnv) {
 		}
 	})
 	t.app.KeyHashes = append(slices.Concat(hashes...), t.app.KeyHashes...)
-	t.is(e, "many AddAppKeys at once")
+	t.is(e, "many concurrent AddAppKeys")
 }
 
 // exactApps stores apps with names that are easily confused.

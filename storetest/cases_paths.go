@@ -15,7 +15,7 @@ import (
 // about a few sessions of two apps that share IDs, token IDs and subjects.
 func anySessions(e *tokenEnv) {
 	random := e.random()
-	list := values()
+	list := e.values()
 	for round := range e.rounds(3) {
 		c := newScene(e, round%3, func(*renew.Session) {})
 		apps, subjects := []string{e.app, e.app + "-twin"}, []string{c.s.Subject, c.s.Subject + "-other"}
@@ -78,7 +78,7 @@ func raceOf(methods ...string) func(e *tokenEnv) {
 	return func(e *tokenEnv) {
 		about := func(op tokenOp) bool { return slices.Contains(methods, op.name) }
 		random := e.random()
-		list := values()
+		list := e.values()
 		first := newScene(e, 0, func(*renew.Session) {}).ops(e)
 		end := time.Now().Add(3 * e.budget)
 		for pass := 0; pass < 1 || pass < 100 && time.Now().Before(end); pass++ {
@@ -132,9 +132,23 @@ func raceTwo(e *tokenEnv, v value, generations, i, j int) {
 	}
 }
 
-// explainsTwo checks that two calls at once did what they do one after the other.
+// explainsTwo checks that two calls at the same moment did what they do one after the
+// other.
 func explainsTwo(e *tokenEnv, c *scene, v value, ops [2]tokenOp, results [2]string, errs [2]error) {
-	diff := "no order allows these results"
+	diff := fitsNoOrder(e, c, ops, results, errs)
+	if diff == "" {
+		return
+	}
+	hint := e.lagHint(func() string { return fitsNoOrder(e, c, ops, results, errs) })
+	plainly(e, v)
+	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s%s",
+		ops[0].name, ops[1].name, outcome(results[0], errs[0]), outcome(results[1], errs[1]), diff, hint)
+}
+
+// fitsNoOrder says why no order of two calls explains their results and what is stored
+// now; it is empty if one does.
+func fitsNoOrder(e *tokenEnv, c *scene, ops [2]tokenOp, results [2]string, errs [2]error) (diff string) {
+	diff = "no order allows these results"
 	for _, order := range [][2]int{{0, 1}, {1, 0}} {
 		for skipped := range 4 { // calls with an unclear error that did not happen
 			after := maps.Clone(c.world)
@@ -154,14 +168,12 @@ func explainsTwo(e *tokenEnv, c *scene, v value, ops [2]tokenOp, results [2]stri
 			_, a := after.differs(e, e.a)
 			_, b := after.differs(e, e.b)
 			if a+b == "" {
-				return
+				return ""
 			}
 			diff = a + b
 		}
 	}
-	plainly(e, v)
-	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s",
-		ops[0].name, ops[1].name, outcome(results[0], errs[0]), outcome(results[1], errs[1]), diff)
+	return diff
 }
 
 // interrupted makes each call with contexts that end while it is under way.
@@ -195,7 +207,7 @@ func interrupted(e *tokenEnv) {
 }
 
 // interruptedSubject ends the context while RevokeSubject is at work on many
-// sessions: some may be revoked, and their number is returned beside the error.
+// sessions: some may be revoked, and their number is returned with the error.
 func interruptedSubject(e *tokenEnv) {
 	for _, interruption := range e.interruptions() {
 		const many = 12
@@ -299,9 +311,9 @@ func wantWhole(e *tokenEnv, method string, got renew.Session) {
 	}
 }
 
-// loginsAtOnce lets many sessions of one subject begin, and others of it move,
-// end and be refused at the same time.
-func loginsAtOnce(e *tokenEnv) {
+// concurrentLogins lets many sessions of one subject begin, and others of it move,
+// end and be rejected at the same time.
+func concurrentLogins(e *tokenEnv) {
 	asSubjects(e, e.a)
 	plainly(e, plainValue)
 	const clients = 6
@@ -351,7 +363,7 @@ func loginsAtOnce(e *tokenEnv) {
 	}
 }
 
-// countsOnce lets RevokeSubjects and RevokeSessions of one subject run at once:
+// countsOnce lets RevokeSubjects and RevokeSessions of one subject run concurrently:
 // each session is revoked by one of them, and counted by that one.
 func countsOnce(e *tokenEnv) {
 	asSubjects(e, e.a)
@@ -380,7 +392,7 @@ func countsOnce(e *tokenEnv) {
 		}
 		for i, err := range errs {
 			if err == nil && counts[i] != byTime[at(i).UnixMilli()] {
-				e.fatalf("expected each of %d RevokeSubjects at once to return how many sessions it revoked (round %d)\nthe store returned %d for one, and has %d sessions revoked at its time", revokers, round, counts[i], byTime[at(i).UnixMilli()])
+				e.fatalf("expected each of %d concurrent RevokeSubjects to return how many sessions it revoked (round %d)\nthe store returned %d for one, and has %d sessions revoked at its time", revokers, round, counts[i], byTime[at(i).UnixMilli()])
 			}
 		}
 	}
@@ -409,7 +421,7 @@ func revokesMany(e *tokenEnv) {
 	plainly(e, plainValue)
 	all := createMany(e, many, func(i int) renew.Session { return of(e, "subject", time.Duration(i)*time.Second) })
 	keep := []string{all[3].ID, all[500].ID, newID()}
-	for len(keep) < 300 { // most of which are of nobody
+	for len(keep) < 300 { // most of which are no session's
 		keep = append(keep, newID())
 	}
 	n, err := asSubjects(e, e.a).RevokeSubject(e.ctx, e.app, "subject", revokedAt, keep...)

@@ -30,7 +30,7 @@ func longEnded(e *tokenEnv) renew.Session {
 	h := horizon(e)
 	s.CreatedAt = h.Add(-48 * time.Hour)
 	s.IssuedAt, s.RefreshNotBefore = h.Add(-3*time.Hour), h.Add(-3*time.Hour)
-	s.RefreshExpiresAt, s.EndsAt = h.Add(-endedAgo), time.Time{}
+	s.RefreshExpiresAt, s.EndsAt = h.Add(-10*time.Minute), time.Time{}
 	return s
 }
 
@@ -82,7 +82,7 @@ func purgesOnlyEnded(e *tokenEnv) {
 		{"whose refresh token expires an hour after", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(time.Hour) }, false},
 		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e).Add(time.Hour), horizon(e).Add(-ms) }, true},
 		{"whose life ends at that time", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e), horizon(e) }, false},
-		{"whose life goes on and whose refresh token expired", func(s *renew.Session) { s.EndsAt = horizon(e).Add(time.Hour) }, true},
+		{"whose refresh token expired before its absolute end", func(s *renew.Session) { s.EndsAt = horizon(e).Add(time.Hour) }, true},
 		{"that is revoked and has not ended", func(s *renew.Session) {
 			s.RefreshExpiresAt, s.RevokedAt = horizon(e).Add(time.Hour), horizon(e).Add(-time.Hour)
 		}, false},

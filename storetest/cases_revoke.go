@@ -18,7 +18,7 @@ var revokeCases = []testCase[*tokens]{
 	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace},
 	{name: "against-rotations", run: revokeAgainstRotations},
 	{name: "stampede", run: revokeStampede},
-	{name: "at-once", run: raceOf("RevokeSession")},
+	{name: "concurrent", run: raceOf("RevokeSession")},
 }
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)
@@ -50,7 +50,7 @@ func revokesAnyState(e *tokenEnv) {
 		e.failf("expected RevokeSession to revoke a rotated session\nthe store has it live")
 	}
 	expired := newSession(e)
-	justEnded(&expired)
+	e.justEnded(&expired)
 	create(e, expired)
 	revoke(e, e.a, expired, revokedAt)
 	if read(e, e.b, expired).RevokedAt.IsZero() {
@@ -74,7 +74,7 @@ func revokedNeverRevived(e *tokenEnv) {
 	revoke(e, e.a, s, revokedAt)
 	was := read(e, e.a, s)
 	for _, from := range []string{s.TokenID, s.PreviousTokenID, newID()} {
-		_ = e.b.Rotate(e.ctx, from, successor(s)) // never-rotated judges the answer
+		_ = e.b.Rotate(e.ctx, from, successor(s)) // never-rotated judges the result
 		got := read(e, e.a, s)
 		if !got.RevokedAt.Equal(was.RevokedAt) {
 			e.failf("expected a revoked session to stay revoked after Rotate\nthe store has changed RevokedAt from %s to %s", clock(was.RevokedAt), clock(got.RevokedAt))
@@ -106,7 +106,7 @@ func keepsFirstTimeInRace(e *tokenEnv) {
 		e.race(clients, func(i int) {
 			h := e.handle(i)
 			if err := h.RevokeSession(e.ctx, s.AppID, s.ID, revokedAt.Add(time.Duration(i)*time.Minute)); err != nil {
-				return // to be retried; whoever was told nil counts
+				return // to be retried; calls that returned nil count
 			}
 			if got, err := h.Session(e.ctx, s.AppID, s.ID); err == nil {
 				seen[i] = got.RevokedAt
@@ -115,7 +115,7 @@ func keepsFirstTimeInRace(e *tokenEnv) {
 		last := read(e, e.a, s).RevokedAt
 		for _, at := range seen {
 			if !at.IsZero() && !at.Equal(last) {
-				e.fatalf("expected %d RevokeSessions at once to leave the time of the first (round %d)\nthe store showed %s after one of them, and %s in the end",
+				e.fatalf("expected %d concurrent RevokeSessions to leave the time of the first (round %d)\nthe store showed %s after one of them, and %s in the end",
 					clients, round, clock(at), clock(last))
 			}
 		}

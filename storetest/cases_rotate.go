@@ -111,7 +111,7 @@ func touchesNoOther(e *tokenEnv) {
 
 func rotatesExpired(e *tokenEnv) {
 	s := newSession(e)
-	justEnded(&s)
+	e.justEnded(&s)
 	create(e, s)
 	next := successor(s)
 	rotate(e, e.b, s.TokenID, next)
@@ -122,15 +122,15 @@ func rotatesExpired(e *tokenEnv) {
 
 // winnerCases test law T5.
 var winnerCases = []testCase[*tokens]{
-	{name: "second-is-refused", run: secondIsRefused},
+	{name: "second-is-rejected", run: secondIsRejected},
 	{name: "exactly-one-winner", run: exactlyOneWinner},
 	{name: "stampede", run: rotateStampede},
 	{name: "one-winner-a-generation", run: oneWinnerAGeneration},
 	{name: "linearizable", run: winnersLinearizable},
-	{name: "at-once", run: raceOf("Rotate")},
+	{name: "concurrent", run: raceOf("Rotate")},
 }
 
-func secondIsRefused(e *tokenEnv) {
+func secondIsRejected(e *tokenEnv) {
 	s := created(e)
 	next := successor(s)
 	rotate(e, e.a, s.TokenID, next)
@@ -143,9 +143,9 @@ func secondIsRefused(e *tokenEnv) {
 	}
 }
 
-// oneWinner judges a race, after the dust has settled: at most one contender was
-// told nil, and the stored session is that contender's; or nobody's whose answer
-// is known. before is the token ID that the session was at, empty if it did not
+// oneWinner judges a race when all calls have returned: at most one contender was
+// told nil, and the stored session is that contender's, or one's whose result was
+// lost. before is the token ID that the session was at, empty if it did not
 // exist; a race in which all got an error that may be retried may leave it so.
 func oneWinner(e *tokenEnv, race string, contenders []renew.Session, errs []error, before string) (winner int) {
 	winner = -1
@@ -178,14 +178,14 @@ func oneWinner(e *tokenEnv, race string, contenders []renew.Session, errs []erro
 	}
 	for i, c := range contenders {
 		if got.TokenID == c.TokenID && !errors.Is(errs[i], renew.ErrConflict) && !errors.Is(errs[i], renew.ErrSessionExists) {
-			return i // its answer was lost
+			return i // its result was lost
 		}
 	}
 	e.fatalf("expected that a winner of %s is not told that it has lost\nthe store has %s", race, describe(got))
 	return -1
 }
 
-// rotateRace lets clients rotate the session from its token ID at once, repeats
+// rotateRace lets clients rotate the session from its token ID concurrently, repeats
 // what ended in an error that may be retried, and returns the session that won.
 func rotateRace(e *tokenEnv, s renew.Session, clients int, race string) renew.Session {
 	const tries = 50
@@ -210,7 +210,7 @@ func rotateRace(e *tokenEnv, s renew.Session, clients int, race string) renew.Se
 			e.fatalf("expected one nil of %s\nthe store returned ErrConflict for all of them, and still has the session at from", race)
 		}
 	}
-	e.fatalf("expected one nil of %s, if need be after retries\nthe store returned errors %d times over", race, tries)
+	e.fatalf("expected one nil of %s, after retries where needed\nthe store returned errors %d times over", race, tries)
 	return renew.Session{}
 }
 

@@ -15,17 +15,17 @@ import (
 
 // visibleCases test law T6.
 var visibleCases = []testCase[*tokens]{
-	{name: "rotation-shows-at-once", run: rotationShows},
-	{name: "revocation-shows-at-once", run: revocationShows},
+	{name: "rotation-shows-immediately", run: rotationShows},
+	{name: "revocation-shows-immediately", run: revocationShows},
 	{name: "rotation-from-what-another-wrote", run: rotatesWhatAnotherWrote},
 	{name: "linearizable", run: allLinearizable},
 	{name: "torn-reads", run: noTornReads},
-	{name: "at-once", run: raceOf("Session")},
+	{name: "concurrent", run: raceOf("Session")},
 }
 
 func rotationShows(e *tokenEnv) {
 	s := created(e)
-	read(e, e.b, s) // whoever caches, caches now
+	read(e, e.b, s) // a cache is filled now
 	for i := range e.rounds(50) {
 		next := successor(s)
 		rotate(e, e.handle(i), s.TokenID, next)
@@ -57,11 +57,11 @@ func rotatesWhatAnotherWrote(e *tokenEnv) {
 	s := created(e)
 	read(e, e.b, s)
 	for i := range e.rounds(50) {
-		spent := s.TokenID
+		used := s.TokenID
 		next := successor(s)
 		rotate(e, e.handle(i), s.TokenID, next)
-		if err := e.handle(i+1).Rotate(e.ctx, spent, successor(s)); err == nil {
-			e.fatalf("expected ErrConflict of Rotate from a token ID that the other handle has spent\nthe store returned nil")
+		if err := e.handle(i+1).Rotate(e.ctx, used, successor(s)); err == nil {
+			e.fatalf("expected ErrConflict of Rotate from a token ID that the other handle has used\nthe store returned nil")
 		}
 		s = next
 	}
@@ -106,7 +106,7 @@ func linearizable(e *tokenEnv, m mix) {
 type workload struct {
 	e        *tokenEnv
 	sessions []renew.Session // as each is created
-	clock    atomic.Int64    // orders calls and answers
+	clock    atomic.Int64    // orders calls and returns
 
 	mu      sync.Mutex
 	history [][]history.Op // of each session
@@ -135,7 +135,7 @@ type client struct {
 	handle  *tokens
 	random  *rand.Rand
 	seen    []renew.Session
-	unclear int // answers that did not tell the outcome
+	unclear int // results that did not tell the outcome
 }
 
 func (w *workload) client(number int, seed uint64, h *tokens) *client {
@@ -161,8 +161,8 @@ func (c *client) act(m mix) {
 	}
 }
 
-// do runs an operation and records it with its answer. A write is made once: the
-// conflict of a second one with the first is no answer to either.
+// do runs an operation and records it with its result. A write is made once: the
+// conflict of a second one with the first is no result of either.
 func (c *client) do(session int, op history.Op, call func(op *history.Op) error) {
 	op.Client = c.number
 	op.Start = c.tick()
@@ -171,19 +171,19 @@ func (c *client) do(session int, op history.Op, call func(op *history.Op) error)
 	op.Detail = fmt.Sprintf("handle %d", c.handle.number)
 	switch {
 	case err == nil:
-		op.Answer = history.OK
+		op.Result = history.OK
 	case errors.Is(err, renew.ErrSessionExists) && op.Kind == history.Create:
-		op.Answer = history.Exists
+		op.Result = history.Exists
 	case errors.Is(err, renew.ErrConflict) && op.Kind == history.Rotate:
-		op.Answer = history.Conflict
+		op.Result = history.Conflict
 	case errors.Is(err, renew.ErrSessionNotFound) && op.Kind != history.Create:
-		op.Answer = history.NotFound
+		op.Result = history.NotFound
 	default:
-		op.Answer, op.End = history.Unknown, history.Never
+		op.Result, op.End = history.Unknown, history.Never
 		op.Detail += ", " + err.Error()
 		c.unclear++
 	}
-	if op.Kind != history.Read || op.Answer != history.Unknown {
+	if op.Kind != history.Read || op.Result != history.Unknown {
 		c.record(session, op)
 	}
 }
@@ -259,20 +259,20 @@ func (w *workload) readAll(number int, h *tokens) {
 
 // check looks for an order that explains what happened to each session.
 func (w *workload) check(what string) {
-	answered := 0
+	known := 0
 	for session, ops := range w.history {
 		for _, op := range ops {
-			if op.Answer != history.Unknown {
-				answered++
+			if op.Result != history.Unknown {
+				known++
 			}
 		}
 		order, ok := history.Check(ops)
 		if !ok {
-			w.e.fatalf("expected that the answers can be explained by some order of the operations on one session, each between its call and its answer (%s)\nthe store's answers about %s cannot:\n%s",
+			w.e.fatalf("expected that the results can be explained by some order of the operations on one session, each between its call and its return (%s)\nthe store's results about %s cannot:\n%s",
 				what, named("session", w.sessions[session].ID), strings.TrimSpace(history.Format(ops, order)))
 		}
 	}
-	if answered < len(w.sessions)*2 {
-		w.e.fatalf("expected an answer that tells the outcome of some operations (%s)\nthe store returned other errors for nearly all of them", what)
+	if known < len(w.sessions)*2 {
+		w.e.fatalf("expected a result that tells the outcome of some operations (%s)\nthe store returned other errors for nearly all of them", what)
 	}
 }

@@ -20,7 +20,7 @@ func ExampleTestTokenStore() {
 	}
 }
 
-// A database that does a rotation, and whose answer is lost.
+// A database that does a rotation, and whose result is lost.
 func ExampleNewFaulty() {
 	ctx := context.Background()
 	store := memstore.New()

@@ -9,8 +9,8 @@ import (
 )
 
 // Faulty is a [renew.TokenStore] in front of another, whose calls fail, wait, or
-// lose their answer as a test wants it. With it a test shows what a service does
-// while its database does not do as it should.
+// lose their result as a test wants it. With it a test shows what a service does
+// while its database misbehaves.
 //
 // It is safe for concurrent use if the store and plan are. It hides the optional
 // interfaces of the store.
@@ -48,15 +48,15 @@ type Call struct {
 // Fault is what becomes of a call.
 type Fault struct {
 	// Delay is waited for before the call is done. A context that is done
-	// meanwhile ends the wait, and the call, with its error.
+	// in the meantime ends the wait, and the call, with its error.
 	Delay time.Duration
 	// Fail is returned in place of doing the call; nil: it is done.
 	Fail error
-	// Lose is returned once the call is done, in place of its answer; nil: the
-	// answer is returned.
+	// Lose is returned once the call is done, in place of its result; nil: the
+	// result is returned.
 	Lose error
-	// Late is returned at once, and the call is done afterwards, as when a
-	// database goes on with what a client has given up; nil: it is done first.
+	// Late is returned immediately, and the call is done afterwards, as when a
+	// database continues with what a client has given up; nil: it is done first.
 	// Its context does not end any more, and [Faulty.Wait] waits for it.
 	Late error
 }
@@ -74,16 +74,16 @@ func (f *Faulty) CreateSession(ctx context.Context, s renew.Session) error {
 
 // Session calls the store's, or fails.
 func (f *Faulty) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	answer := make(chan renew.Session, 1)
+	result := make(chan renew.Session, 1)
 	err := f.call(ctx, Call{ReadSession, appID, sessionID}, func(ctx context.Context) error {
 		s, err := f.store.Session(ctx, appID, sessionID)
-		answer <- s
+		result <- s
 		return err
 	})
 	if err != nil {
 		return renew.Session{}, err
 	}
-	return <-answer, nil
+	return <-result, nil
 }
 
 // Rotate calls the store's, or fails.
@@ -116,7 +116,7 @@ func (f *Faulty) call(ctx context.Context, c Call, do func(context.Context) erro
 		return fault.Fail
 	}
 	if fault.Late != nil {
-		f.late.Go(func() { _ = do(context.WithoutCancel(ctx)) }) // its answer comes too late
+		f.late.Go(func() { _ = do(context.WithoutCancel(ctx)) }) // its result comes too late
 		return fault.Late
 	}
 	err := do(ctx)

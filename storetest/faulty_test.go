@@ -96,7 +96,7 @@ func TestFaulty(t *testing.T) {
 var scheduleSeed = flag.Uint64("schedule-seed", 0, "the one schedule that TestSchedules runs; 0: all")
 
 // TestSchedules renews sessions while calls of the store fail, wait and lose
-// their answers, answers are lost on the way to the client, and requests arrive
+// their results, responses are lost on the way to the client, and requests arrive
 // twice. It keeps the promises of the library:
 //
 //   - no token ever has two successors
@@ -104,7 +104,7 @@ var scheduleSeed = flag.Uint64("schedule-seed", 0, "the one schedule that TestSc
 //     idempotency key, loses no session
 //   - a renewal that failed and has not happened leaves the token good
 //
-// A failure names its seed. How requests that arrive at once take turns is not
+// A failure names its seed. How requests that arrive concurrently take turns is not
 // drawn from it, so that it may take some runs to see the failure again.
 func TestSchedules(t *testing.T) {
 	key, err := renew.GenerateSigningKey(renew.EdDSA)
@@ -127,7 +127,7 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
-// scheduleKind is how clients get a lost answer again, if at all.
+// scheduleKind is how clients get a lost response again, if at all.
 type scheduleKind struct {
 	name   string
 	window time.Duration
@@ -252,13 +252,13 @@ func (s *schedule) renewal(held *renew.Bundle) *renew.Bundle {
 	const tries = 12 // the last of them without faults
 	for try := 1; try <= tries; try++ {
 		s.setFaults(try < tries)
-		answers := s.present(held, req, 1+s.draw(3))
+		responses := s.present(held, req, 1+s.draw(3))
 		lostOnTheWay := try < tries && s.draw(3) == 0
-		if len(answers) > 0 && !lostOnTheWay {
+		if len(responses) > 0 && !lostOnTheWay {
 			s.setFaults(false)
-			return answers[0]
+			return responses[0]
 		}
-		s.checkTokenIsGood(held, len(answers) == 0)
+		s.checkTokenIsValid(held, len(responses) == 0)
 		if !s.kind.repeats() && s.isSpent(held) {
 			return nil
 		}
@@ -268,10 +268,10 @@ func (s *schedule) renewal(held *renew.Bundle) *renew.Bundle {
 	return nil
 }
 
-// present sends the request so many times at once, and returns the answers.
+// present sends the request so many times concurrently, and returns the responses.
 func (s *schedule) present(held *renew.Bundle, req renew.RenewRequest, times int) []*renew.Bundle {
 	s.t.Helper()
-	var answers []*renew.Bundle
+	var responses []*renew.Bundle
 	var failures []error
 	var all sync.WaitGroup
 	for range times {
@@ -283,22 +283,22 @@ func (s *schedule) present(held *renew.Bundle, req renew.RenewRequest, times int
 				failures = append(failures, err)
 				return
 			}
-			answers = append(answers, b)
+			responses = append(responses, b)
 		})
 	}
 	all.Wait()
 	for _, err := range failures {
 		if s.kind.repeats() && errors.Is(err, renew.ErrInvalidRefreshToken) {
-			s.fail("token %s: a repeated request was refused: %v", held.TokenID, err)
+			s.fail("token %s: a repeated request was rejected: %v", held.TokenID, err)
 		}
 	}
-	for _, b := range answers {
+	for _, b := range responses {
 		if before := s.successors[held.TokenID]; before != "" && before != b.TokenID {
 			s.fail("token %s has two successors, %s and %s", held.TokenID, before, b.TokenID)
 		}
 		s.successors[held.TokenID] = b.TokenID
 	}
-	return answers
+	return responses
 }
 
 func (s *schedule) session(held *renew.Bundle) renew.Session {
@@ -310,20 +310,20 @@ func (s *schedule) session(held *renew.Bundle) renew.Session {
 
 func (s *schedule) isSpent(held *renew.Bundle) bool { return s.session(held).TokenID != held.TokenID }
 
-// checkTokenIsGood checks, after a renewal that nobody was answered, that the
+// checkTokenIsValid checks, after a renewal without a response, that the
 // token is still current or has the one successor that the store knows.
-func (s *schedule) checkTokenIsGood(held *renew.Bundle, unanswered bool) {
+func (s *schedule) checkTokenIsValid(held *renew.Bundle, noResponse bool) {
 	s.t.Helper()
 	session := s.session(held)
-	// A rotation that was done late may have spent a token that looked good when
+	// A rotation that was done late may have used a token that looked valid when
 	// the client tried again: only those who repeat are promised a session then.
 	if !session.RevokedAt.IsZero() && (s.kind.repeats() || session.TokenID == held.TokenID) {
 		s.fail("token %s: the session was revoked", held.TokenID)
 	}
 	switch {
 	case session.TokenID == held.TokenID:
-		if !unanswered {
-			s.fail("token %s: it was answered, and has no successor", held.TokenID)
+		if !noResponse {
+			s.fail("token %s: it had a response, and has no successor", held.TokenID)
 		}
 	case session.PreviousTokenID != held.TokenID:
 		s.fail("token %s: the session went on without it", held.TokenID)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +13,7 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// TestKeyStore holds a store to the laws K1 to K15, which the comment of this
+// TestKeyStore holds a store to the laws K1 to K17, which the comment of this
 // package tells. It fills the store through [renew.KeyAdmin].
 //
 // open returns a handle on the backing store, the same backing store each time,
@@ -21,8 +23,9 @@ import (
 // law K15 deletes the signing keys that expired more than a minute ago.
 //
 // A store that does not implement [renew.KeyAdmin] is tested as far as one can
-// that only reads: name apps that it holds with [WithApps]. The law about listing
-// keys is skipped unless the store implements [renew.KeyLister].
+// that only reads: name apps that it holds with [WithApps]. The laws about
+// [renew.KeyLister], [renew.AppLister] and [renew.PublishedKeyStore] are skipped for a
+// store that does not implement them.
 func TestKeyStore(t *testing.T, open func(tb testing.TB) renew.KeyStore, opts ...Option) {
 	newKeySuite(open, newConfig(opts)).test(t)
 }
@@ -39,7 +42,47 @@ func newKeySuite(open func(tb testing.TB) renew.KeyStore, c config) *suite[*keys
 		laws:   keyLaws(),
 		open:   func(tb testing.TB) *keys { return &keys{store: open(tb)} },
 		watch:  func(h *keys, number int, log *callLog) *keys { return &keys{h.store, caller{number: number, log: log}} },
+		audit:  auditKeys,
 		config: c,
+	}
+}
+
+// auditKeys looks at the list of apps when a case is over.
+func auditKeys(e *keyEnv) {
+	if e.failed() {
+		return
+	}
+	for _, h := range []*keys{e.a, e.b} {
+		lister, ok := h.store.(renew.AppLister)
+		if !ok {
+			return
+		}
+		list, err := steadily(e.ctx, func() ([]string, error) { return h.AppIDs(e.ctx, lister) })
+		if err != nil {
+			e.breaks("K16", "expected AppIDs to return the ID of every app\nthe store returned the error %q", err)
+			return
+		}
+		for i := 1; i < len(list); i++ {
+			if list[i-1] >= list[i] {
+				e.breaks("K16", "expected AppIDs to return each ID once, in the order of their bytes\nthe store returned %q before %q", list[i-1], list[i])
+				return
+			}
+		}
+		for _, id := range append(slices.Sorted(maps.Keys(e.log.apps)), e.config.apps...) {
+			if _, found := slices.BinarySearch(list, id); !found {
+				e.breaks("K16", "expected AppIDs to return the ID of every app, from handle %d\nthe store returned %d IDs, without %q", h.number, len(list), id)
+				return
+			}
+		}
+		for _, id := range list {
+			if !strings.Contains(id, e.app) || e.log.apps[id] {
+				continue
+			}
+			if _, err := h.App(e.ctx, id); errors.Is(err, renew.ErrAppNotFound) {
+				e.breaks("K16", "expected AppIDs to return no ID of an app that is not there\nthe store returned %q", id)
+				return
+			}
+		}
 	}
 }
 
@@ -99,6 +142,27 @@ func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.Ver
 	}, func(list []*renew.VerificationKey) string { return fmt.Sprint(keyIDs(list)) })
 }
 
+func (h *keys) AppIDs(ctx context.Context, store renew.AppLister) ([]string, error) {
+	return called(ctx, h.caller, "AppIDs", func() string { return "" }, func() ([]string, error) { return store.AppIDs(ctx) },
+		func(list []string) string { return fmt.Sprintf("%d IDs", len(list)) })
+}
+
+// returnsPublished reports whether the store implements renew.PublishedKeyStore.
+func (h *keys) returnsPublished() bool {
+	_, ok := h.store.(renew.PublishedKeyStore)
+	return ok
+}
+
+func (h *keys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
+	return called(ctx, h.caller, "PublishedKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.SigningKey, error) {
+		k, err := h.store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID)
+		if err == nil && k == nil {
+			err = errNoKey
+		}
+		return k, err
+	}, func(k *renew.SigningKey) string { return "key " + k.KeyID() })
+}
+
 func keyIDs(list []*renew.VerificationKey) (ids []string) {
 	for _, k := range list {
 		ids = append(ids, k.KeyID())
@@ -127,11 +191,15 @@ type keyOp struct {
 }
 
 // errInvalid stands for any error that the laws do not name.
-var errInvalid = errors.New("an error of its own")
+var errInvalid = errors.New("an error that the laws do not name")
 
 func createOp(app renew.App) keyOp {
 	return keyOp{"CreateApp", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
+		err := h.admin(ctx, "CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
+		if err == nil {
+			h.log.created(app.ID)
+		}
+		return err
 	}, func(*tenant) error { return renew.ErrAppExists }}
 }
 

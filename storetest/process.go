@@ -29,15 +29,16 @@ const processVariable = "RENEW_STORETEST_PROCESS"
 //
 // open opens the store by the name that StartProcess was given, such as a file
 // or a directory; after a crash it is called in a new process with the same
-// name. What the store prints goes to standard error.
-func ServeProcess(open func(name string) (renew.TokenStore, error)) {
+// name. The store is a [renew.TokenStore], a [renew.KeyStore], or both; S is any
+// if that depends on the name. What the store prints goes to standard error.
+func ServeProcess[S any](open func(name string) (S, error)) {
 	name, set := os.LookupEnv(processVariable)
 	if !set {
 		return
 	}
 	out := os.Stdout
 	os.Stdout = os.Stderr
-	if err := serve(os.Stdin, out, func() (renew.TokenStore, error) { return open(name) }); err != nil {
+	if err := serve(os.Stdin, out, func() (any, error) { return open(name) }); err != nil {
 		fmt.Fprintln(os.Stderr, "storetest: store process:", err)
 		os.Exit(1)
 	}
@@ -45,9 +46,9 @@ func ServeProcess(open func(name string) (renew.TokenStore, error)) {
 }
 
 // Process is another process of the test's own binary, which holds a store. It
-// makes law T13 testable for a store that lives inside the process that uses it,
-// and runs every other law across a process boundary. It is safe for concurrent
-// use.
+// makes laws T13 and K13 testable for a store that lives inside the process that
+// uses it, such as one in a file, and runs every other law across a process
+// boundary. It is safe for concurrent use.
 type Process struct {
 	name string
 	mu   sync.Mutex
@@ -64,12 +65,16 @@ func StartProcess(tb testing.TB, name string) *Process {
 	return p
 }
 
-// Open returns a handle on the store, for [TestTokenStore]. It is a
-// [renew.SubjectStore] and a [renew.Purger] if the store is one. A handle is
-// dead after a crash.
+// Open returns a handle on the store, for [TestTokenStore]. It implements
+// [renew.SubjectStore] and [renew.Purger] if the store does. A handle is dead after
+// a crash.
 func (p *Process) Open(tb testing.TB) renew.TokenStore {
+	tb.Helper()
 	c := p.current()
 	h := remote{c}
+	if !c.hello.Tokens {
+		tb.Fatalf("storetest: the store of process %q does not implement renew.TokenStore", p.name)
+	}
 	switch {
 	case c.hello.Subjects && c.hello.Purges:
 		return struct {
@@ -120,8 +125,27 @@ func (p *Process) start(tb testing.TB) {
 
 // hello is the first thing that a process says.
 type hello struct {
-	Error            string // the store cannot be opened
-	Subjects, Purges bool   // the optional interfaces that it has
+	Error string // the store cannot be opened
+
+	// The interfaces that it implements: renew.TokenStore, SubjectStore, Purger,
+	// KeyStore, KeyLister, KeyAdmin, AppLister and PublishedKeyStore.
+	Tokens, Subjects, Purges                                  bool
+	Keys, ListsKeys, Administers, ListsApps, ReturnsPublished bool
+}
+
+func greet(store any) (h hello) {
+	_, h.Tokens = store.(renew.TokenStore)
+	_, h.Subjects = store.(renew.SubjectStore)
+	_, h.Purges = store.(renew.Purger)
+	_, h.Keys = store.(renew.KeyStore)
+	_, h.ListsKeys = store.(renew.KeyLister)
+	_, h.Administers = store.(renew.KeyAdmin)
+	_, h.ListsApps = store.(renew.AppLister)
+	_, h.ReturnsPublished = store.(renew.PublishedKeyStore)
+	if !h.Tokens && !h.Keys {
+		h.Error = fmt.Sprintf("a %T implements neither renew.TokenStore nor renew.KeyStore", store)
+	}
+	return h
 }
 
 // request is a call, or the end of the context of one.
@@ -135,6 +159,8 @@ type request struct {
 	At      time.Time
 	Limit   int
 	Keep    []string
+	App     wireApp
+	Key     wireKey
 }
 
 type response struct {
@@ -144,6 +170,9 @@ type response struct {
 	Session  renew.Session
 	Sessions []renew.Session
 	N        int
+	App      wireApp
+	Keys     []wireKey
+	Names    []string
 }
 
 // remoteError is an error of the process's store. It matches the errors of
@@ -179,17 +208,14 @@ func (r *response) error() error {
 	return e
 }
 
-// serve answers requests until in ends.
-func serve(in io.Reader, out io.Writer, open func() (renew.TokenStore, error)) error {
+// serve makes the calls of the requests until in ends.
+func serve(in io.Reader, out io.Writer, open func() (any, error)) error {
 	enc, dec := gob.NewEncoder(out), gob.NewDecoder(in)
 	store, err := open()
 	if err != nil {
 		return enc.Encode(hello{Error: err.Error()})
 	}
-	var greeting hello
-	_, greeting.Subjects = store.(renew.SubjectStore)
-	_, greeting.Purges = store.(renew.Purger)
-	if err := enc.Encode(greeting); err != nil {
+	if err := enc.Encode(greet(store)); err != nil {
 		return err
 	}
 	s := &server{store: store, enc: enc, cancels: map[uint64]context.CancelFunc{}}
@@ -208,7 +234,7 @@ func serve(in io.Reader, out io.Writer, open func() (renew.TokenStore, error)) e
 // server calls the store. It never stops reading to write: both pipes might be
 // full.
 type server struct {
-	store   renew.TokenStore
+	store   any
 	sending sync.Mutex
 	enc     *gob.Encoder
 
@@ -236,10 +262,10 @@ func (s *server) take(r request) {
 		cancel()
 	}
 	s.cancels[r.ID] = cancel
-	go s.answer(ctx, r)
+	go s.respond(ctx, r)
 }
 
-func (s *server) answer(ctx context.Context, r request) {
+func (s *server) respond(ctx context.Context, r request) {
 	resp := response{ID: r.ID}
 	resp.setError(s.call(ctx, r, &resp))
 	s.mu.Lock()
@@ -254,15 +280,24 @@ func (s *server) answer(ctx context.Context, r request) {
 }
 
 func (s *server) call(ctx context.Context, r request, resp *response) (err error) {
+	if keys, ok := s.store.(renew.KeyStore); ok {
+		if known, err := callKeys(ctx, keys, r, resp); known {
+			return err
+		}
+	}
+	tokens, ok := s.store.(renew.TokenStore)
+	if !ok {
+		return fmt.Errorf("unknown method %q", r.Method)
+	}
 	switch r.Method {
 	case "CreateSession":
-		return s.store.CreateSession(ctx, r.Session)
+		return tokens.CreateSession(ctx, r.Session)
 	case "Session":
-		resp.Session, err = s.store.Session(ctx, r.Text[0], r.Text[1])
+		resp.Session, err = tokens.Session(ctx, r.Text[0], r.Text[1])
 	case "Rotate":
-		return s.store.Rotate(ctx, r.Text[0], r.Session)
+		return tokens.Rotate(ctx, r.Text[0], r.Session)
 	case "RevokeSession":
-		return s.store.RevokeSession(ctx, r.Text[0], r.Text[1], r.At)
+		return tokens.RevokeSession(ctx, r.Text[0], r.Text[1], r.At)
 	case "SubjectSessions":
 		resp.Sessions, err = s.store.(renew.SubjectStore).SubjectSessions(ctx, r.Text[0], r.Text[1], r.At)
 	case "RevokeSubject":
@@ -285,7 +320,7 @@ type connection struct {
 	mu      sync.Mutex
 	last    uint64
 	waiting map[uint64]chan response
-	ended   error // why no more answers come
+	ended   error // why no more responses come
 
 	gone chan struct{} // closed when the process has ended
 }
@@ -323,23 +358,23 @@ func startProcess(name string) (*connection, error) {
 	return c, nil
 }
 
-// receive hands out answers until the process ends.
+// receive hands out responses until the process ends.
 func (c *connection) receive(dec *gob.Decoder) {
 	var err error
 	for err == nil {
 		var r response
 		if err = dec.Decode(&r); err == nil {
 			c.mu.Lock()
-			answer := c.waiting[r.ID]
+			waiting := c.waiting[r.ID]
 			delete(c.waiting, r.ID)
 			c.mu.Unlock()
-			answer <- r
+			waiting <- r
 		}
 	}
 	c.mu.Lock()
 	c.ended = fmt.Errorf("the store's process has ended: %w", err)
-	for id, answer := range c.waiting {
-		answer <- response{Error: c.ended.Error()}
+	for id, waiting := range c.waiting {
+		waiting <- response{Error: c.ended.Error()}
 		delete(c.waiting, id)
 	}
 	c.mu.Unlock()
@@ -352,11 +387,11 @@ func (c *connection) kill() {
 	<-c.gone
 }
 
-// call sends a request and waits for its answer. The end of ctx is passed on:
+// call sends a request and waits for its response. The end of ctx is passed on:
 // when to give up is the store's to decide.
 func (c *connection) call(ctx context.Context, r request) (response, error) {
 	r.Cancel, r.Expired = ctx.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded)
-	answer, err := c.expect(&r)
+	waiting, err := c.expect(&r)
 	if err != nil {
 		return response{}, err
 	}
@@ -366,7 +401,7 @@ func (c *connection) call(ctx context.Context, r request) (response, error) {
 	defer context.AfterFunc(ctx, func() {
 		_ = c.send(request{ID: r.ID, Cancel: true}) // an error: there is nothing left to cancel
 	})()
-	resp := <-answer
+	resp := <-waiting
 	err = resp.error()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = &remoteError{err.Error(), []error{ctx.Err()}}
@@ -374,8 +409,8 @@ func (c *connection) call(ctx context.Context, r request) (response, error) {
 	return resp, err
 }
 
-// expect gives the request its number, under which the answer comes.
-func (c *connection) expect(r *request) (answer chan response, err error) {
+// expect gives the request its number, under which the response comes.
+func (c *connection) expect(r *request) (waiting chan response, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended != nil {
@@ -383,9 +418,9 @@ func (c *connection) expect(r *request) (answer chan response, err error) {
 	}
 	c.last++
 	r.ID = c.last
-	answer = make(chan response, 1)
-	c.waiting[r.ID] = answer
-	return answer, nil
+	waiting = make(chan response, 1)
+	c.waiting[r.ID] = waiting
+	return waiting, nil
 }
 
 func (c *connection) send(r request) error {

@@ -12,7 +12,13 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	ServeProcess(func(name string) (renew.TokenStore, error) {
+	ServeProcess(func(name string) (any, error) {
+		if file, ok := strings.CutPrefix(name, "keys in "); ok {
+			return openFileKeys(file, true)
+		}
+		if file, ok := strings.CutPrefix(name, "keys some time in "); ok {
+			return openFileKeys(file, false)
+		}
 		switch name {
 		case "sound":
 			return sound{newBacking()}, nil
@@ -20,13 +26,24 @@ func TestMain(m *testing.M) {
 			return struct{ renew.TokenStore }{sound{newBacking()}}, nil
 		case "slow":
 			return slow{sound{newBacking()}}, nil
+		case "keys":
+			return newSoundKeys(), nil
+		case "keys only":
+			return struct{ renew.KeyStore }{newSoundKeys()}, nil
+		case "both":
+			return struct {
+				sound
+				soundKeys
+			}{sound{newBacking()}, newSoundKeys()}, nil
+		case "neither":
+			return "a text", nil
 		}
 		return nil, errors.New("no store of this name")
 	})
 	os.Exit(m.Run())
 }
 
-// slow answers when the context is done.
+// slow returns when the context is done.
 type slow struct{ sound }
 
 func (s slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
@@ -35,7 +52,7 @@ func (s slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 }
 
 // TestProcess shows that a store is the same through the pipes of a process:
-// nothing is lost of what it is given, returns and refuses. It is in memory, so
+// nothing is lost of what it is given, returns and rejects. It is in memory, so
 // that it is not asked to survive a crash.
 func TestProcess(t *testing.T) {
 	p := StartProcess(t, "sound")
@@ -45,10 +62,10 @@ func TestProcess(t *testing.T) {
 func TestProcessHasTheInterfacesOfItsStore(t *testing.T) {
 	h := StartProcess(t, "tokens only").Open(t)
 	if _, ok := h.(renew.SubjectStore); ok {
-		t.Error("a handle on a store that is no SubjectStore is one")
+		t.Error("a handle on a store that does not implement SubjectStore does")
 	}
 	if _, ok := h.(renew.Purger); ok {
-		t.Error("a handle on a store that is no Purger is one")
+		t.Error("a handle on a store that does not implement Purger does")
 	}
 }
 

@@ -21,7 +21,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	open     map[net.Conn]bool // both ends of every connection; true: silenced
 	closed   bool
-	refusing int           // how many Refuses are not over
+	refusing int           // how many calls of Refuse are not over
 	silence  int           // the same of Silence
 	delay    time.Duration // of what the server sends
 	losing   bool

@@ -21,6 +21,8 @@ type backing struct {
 	rows    map[rowKey]renew.Session
 	down    bool   // unreachable
 	onCrash func() // what a crash does to the table; nil: nothing
+
+	onFailover func() // what a failover does; nil: nothing
 }
 
 var errUnreachable = errors.New("connection refused")
@@ -46,6 +48,11 @@ func (b *backing) options() []Option {
 				b.onCrash()
 			}
 		}),
+		WithFailover(func(testing.TB) {
+			if b.onFailover != nil {
+				b.onFailover()
+			}
+		}),
 	}
 }
 
@@ -65,7 +72,7 @@ func (b *backing) in(ctx context.Context, f func(rows map[rowKey]renew.Session) 
 // sound is a correct store, as short as can be. The wrong ones are made from it.
 type sound struct{ *backing }
 
-// normal is a session as it is stored: shared with nobody, times in UTC.
+// normal is a session as it is stored: shared with no caller, times in UTC.
 func normal(s renew.Session) renew.Session {
 	s = s.Clone()
 	for _, t := range sessionTimes(&s) {

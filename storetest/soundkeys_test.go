@@ -66,6 +66,8 @@ type allKeys interface {
 	renew.KeyStore
 	renew.KeyLister
 	renew.KeyAdmin
+	renew.AppLister
+	renew.PublishedKeyStore
 }
 
 // soundKeys is a correct key store. The wrong ones are made from it.
@@ -135,6 +137,29 @@ func (s soundKeys) VerificationKeys(ctx context.Context, appID string) (list []*
 		return nil
 	})
 	return list, err
+}
+
+func (s soundKeys) AppIDs(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, errUnreachable
+	}
+	return slices.Sorted(maps.Keys(s.apps)), nil
+}
+
+func (s soundKeys) PublishedKey(ctx context.Context, appID, keyID string) (key *renew.SigningKey, err error) {
+	err = s.on(ctx, appID, func(t *tenant) error {
+		if !t.isPublished(keyID) {
+			return renew.ErrKeyNotFound
+		}
+		key = s.signer(t.keys[keyID].key)
+		return nil
+	})
+	return key, err
 }
 
 func (s soundKeys) CreateApp(ctx context.Context, app renew.App) error {
@@ -269,6 +294,22 @@ type patchedKeys struct {
 	rotate  func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error
 	revoke  func(ctx context.Context, appID, keyID string, at time.Time) error
 	purge   func(ctx context.Context, before time.Time) (int, error)
+	ids     func(ctx context.Context) ([]string, error)
+	unused  func(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) // PublishedKey
+}
+
+func (p *patchedKeys) AppIDs(ctx context.Context) ([]string, error) {
+	if p.ids != nil {
+		return p.ids(ctx)
+	}
+	return p.allKeys.AppIDs(ctx)
+}
+
+func (p *patchedKeys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
+	if p.unused != nil {
+		return p.unused(ctx, appID, keyID)
+	}
+	return p.allKeys.PublishedKey(ctx, appID, keyID)
 }
 
 func (p *patchedKeys) App(ctx context.Context, appID string) (renew.App, error) {

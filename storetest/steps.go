@@ -144,7 +144,7 @@ func (e *env[H]) judgeOutage(c namedCall) {
 	case err == nil:
 		e.failf("expected an error of %s while the backing store is unreachable\nthe store returned nil", c.method)
 	case isNamed(err):
-		e.failf("expected an error of its own of %s while the backing store is unreachable\nthe store returned %s: %q", c.method, errorName(err), err)
+		e.failf("expected of %s a separate error while the backing store is unreachable, none that the laws name\nthe store returned %s: %q", c.method, errorName(err), err)
 	}
 }
 
@@ -169,7 +169,7 @@ func (e *env[H]) recovers(call func(ctx context.Context, h H) error) {
 
 func (e *env[H]) needsCrash() {
 	if e.crash == nil {
-		e.skip("the test of this store gives no WithCrash: right for one that is not durable, or whose backend the test cannot kill")
+		e.skip("the test of this store gives no WithCrash, as is right for one that is not durable; one on a server is crashed with the server, one in a file with the process that StartProcess starts")
 	}
 }
 
@@ -204,8 +204,8 @@ func (m *meeting) meet() {
 	}
 }
 
-// confusable are names that some database, language or library takes for each
-// other, or for something else than a name. Within a group all are different.
+// confusable are names that some database, language or library confuses, or
+// does not read as a name. Within a group all are different.
 var confusable = [][]string{
 	{"Session", "session", "SESSION", "sESSION"},
 	{"a", "a ", " a", " a ", "a  ", "a\u00a0"},
@@ -242,7 +242,7 @@ func uniqueName(own, name string) string {
 	return own + name
 }
 
-// lookalikes are names that some store takes for this one.
+// lookalikes are names that some store may confuse with this one.
 func lookalikes(name string) map[string]string {
 	if name == "" {
 		return nil
@@ -253,8 +253,8 @@ func lookalikes(name string) map[string]string {
 		"an empty ID":                   "",
 		"the ID in the other case":      swapCase(name),
 		"the ID without its end":        name[:last],
-		"the ID apart from its end":     name[:last] + flip(name[last:]),
-		"the ID apart from its start":   flip(name[:1]) + name[1:],
+		"the ID except its end":         name[:last] + flip(name[last:]),
+		"the ID except its start":       flip(name[:1]) + name[1:],
 		"the ID and a character":        name + "0",
 		"the ID and a space":            name + " ",
 		"the ID after a space":          " " + name,
@@ -299,7 +299,7 @@ func hashSum(h hash.Hash32, text []byte) uint32 {
 	return h.Sum32()
 }
 
-// hashes are 32 bits that somebody might take for a name.
+// hashes are 32 bits that a store might use in place of a name.
 var hashes = map[string]func(text []byte) uint32{
 	"CRC-32":        crc32.ChecksumIEEE,
 	"Adler-32":      adler32.Checksum,

@@ -24,15 +24,17 @@ import (
 const seedVariable = "RENEW_STORETEST_SEED"
 
 // Limits on a store of ordinary speed, before [WithSlowness]: of one call, of the
-// time until handles work again after an outage, of the context of a case, and of a case whose store does not heed its context.
+// time until handles work again after an outage, of the context of a case, of a case
+// whose store does not heed its context, and of an index that lags.
 const (
 	callLimit     = 10 * time.Second
 	recoveryLimit = 8 * time.Second
 	contextLimit  = 30 * time.Second
 	watchdogLimit = 45 * time.Second
+	lagLimit      = time.Second
 )
 
-// raceBudget is how long a case that looks for a race goes on, once it has done
+// raceBudget is how long a case that looks for a race continues, once it has done
 // its rounds. A store in memory shows a gap of nanoseconds once in thousands of
 // rounds; one on a disk or a network has wide gaps, and is slow.
 const raceBudget = 300 * time.Millisecond
@@ -45,14 +47,16 @@ type config struct {
 	slowness  float64
 	outage    func(testing.TB) (restore func())
 	crash     func(testing.TB)
+	failover  func(testing.TB)
 	proxy     *Proxy
 	apps      []string
 	listLimit int
 	seed      uint64
 	effort    float64       // of the cases that look for races; 1 is all of it
-	budget    time.Duration // for which such a case goes on, once it has done its rounds
+	budget    time.Duration // for which such a case continues, once it has done its rounds
 	call      time.Duration
 	recovery  time.Duration // after an outage
+	lag       time.Duration // for which a list is read again that was wrong
 	context   time.Duration
 	watchdog  time.Duration
 }
@@ -74,7 +78,7 @@ func WithOutage(cut func(tb testing.TB) (restore func())) Option {
 // WithCrash lets the suite test the law about durability. crash ends whatever
 // holds the data as a power failure would, with SIGKILL and not with a clean
 // stop, and starts it again. It is called while calls are under way, which may
-// return any error or the right answer. Handles that open returned before may
+// return any error or the right result. Handles that open returned before may
 // be dead afterwards; new ones must work. Without this option the law is
 // skipped, as is right for a store that is not durable.
 //
@@ -82,6 +86,19 @@ func WithOutage(cut func(tb testing.TB) (restore func())) Option {
 // that uses it.
 func WithCrash(crash func(tb testing.TB)) Option {
 	return func(c *config) { c.crash = crash }
+}
+
+// WithFailover lets the suite test the laws about failovers, F1 to F3, for a backend
+// that may lose its last acknowledged writes when its primary is replaced, such as
+// Redis or any database with asynchronous replicas. failover replaces the primary,
+// and returns when clients reach the new one and its replicas have all that it has.
+// It is called while calls are under way, which may return any error. To make a loss
+// likely it first cuts off the replicas, for some tenths of a second. Handles that
+// open returned before must work again afterwards, as after an outage. Without this
+// option these laws are skipped, as is right for a store that loses no acknowledged
+// write: tell its test of failovers with [WithCrash].
+func WithFailover(failover func(tb testing.TB)) Option {
+	return func(c *config) { c.failover = failover }
 }
 
 // WithProxy lets the suite lose replies: the connections of every handle to the
@@ -113,7 +130,7 @@ func WithRounds(share float64) Option {
 }
 
 func newConfig(opts []Option) config {
-	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, recovery: recoveryLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
+	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, recovery: recoveryLimit, lag: lagLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -167,7 +184,7 @@ type law[H any] struct {
 type testCase[H any] struct {
 	name   string
 	run    func(e *env[H])
-	serial bool // it must not run beside other cases
+	serial bool // it must not run at the same time as others
 }
 
 // suite is a set of laws and a backend to hold to them.
@@ -225,7 +242,7 @@ func again(name string, seed uint64) string {
 	return fmt.Sprintf("run it again with %s=%d go test -run '%s'", seedVariable, seed, name)
 }
 
-// run runs one case in a goroutine of its own, and gives up on it when the store
+// run runs one case in a separate goroutine, and gives up on it when the store
 // hangs. Functions of the user's that take a testing.TB run in the caller's
 // goroutine, as they must.
 func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
@@ -291,8 +308,8 @@ func (s *suite[H]) caseSeed(law, name string) uint64 {
 	return h.Sum64()
 }
 
-// env is what a case works with: two handles on one backing store, an app of its
-// own, and ways to say what went wrong.
+// env is what a case works with: two handles on one backing store, its own app,
+// and ways to say what went wrong.
 type env[H any] struct {
 	config
 	a, b    H
@@ -367,6 +384,27 @@ func (e *env[H]) failf(format string, args ...any) { e.breaks(e.law, format, arg
 func (e *env[H]) fatalf(format string, args ...any) {
 	e.failf(format, args...)
 	panic(stop{})
+}
+
+// blames returns the law that a failure breaks which is about another one. The laws
+// about failovers are about all that follows from one.
+func (e *env[H]) blames(law string) string {
+	if strings.HasPrefix(e.law, "F") {
+		return e.law
+	}
+	return law
+}
+
+// lagHint looks again, for a while, at what differs, and returns advice if it comes
+// right without a call that changes it.
+func (e *env[H]) lagHint(differs func() string) string {
+	for begun := time.Now(); time.Since(begun) < e.scaled(e.lag) && e.ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond)
+		if differs() == "" {
+			return fmt.Sprintf("\n%v later the store returned what was expected: its index lags. S1 and S2 need consistent reads: write the index in the transaction of the session, or before it and check each entry against its session; and read both from the primary, with a consistent read where the database makes a difference", time.Since(begun).Round(time.Millisecond))
+		}
+	}
+	return ""
 }
 
 // breaks records that the store breaks a law, which need not be that of the case.
@@ -453,7 +491,7 @@ func (y yielding) Done() <-chan struct{} {
 	return y.Context.Done()
 }
 
-// race calls f n times at once and returns when all calls have returned. If one
+// race calls f n times concurrently and returns when all calls have returned. If one
 // has failed, the case ends.
 func (e *env[H]) race(n int, f func(i int)) {
 	e.log.busy.Store(true)

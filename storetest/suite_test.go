@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,7 @@ import (
 
 // busyStore is a correct store as databases are: an operation on a session that
 // another is at work on may get an error. If done is set, it was done all the
-// same, and only its answer is lost.
+// same, and only its result is lost.
 type busyStore struct {
 	sound
 	busy *sync.Map // of rowKey
@@ -58,7 +59,7 @@ func TestStoresThatAskForRetriesPass(t *testing.T) {
 	}
 }
 
-// tryCase runs one case on a store, with limits of its own.
+// tryCase runs one case on a store, with its own limits.
 func tryCase(tb testing.TB, store renew.TokenStore, law, name string, change func(*config)) result {
 	c := newConfig(nil)
 	c.seed = 42
@@ -164,9 +165,63 @@ func TestALawThatDoesNotApplyIsSkipped(t *testing.T) {
 		"T12": {"every-method", "the test of this store gives no WithOutage"},
 		"T13": {"quiet", "the test of this store gives no WithCrash"},
 		"S1":  {"many", "the store does not implement renew.SubjectStore"},
+		"F1":  {"states", "the test of this store gives no WithFailover"},
 	} {
 		if r := tryCase(t, store, law, c.name, nil); len(r.failures) > 0 || !strings.Contains(r.skipped, c.why) {
 			t.Errorf("%s/%s: failures %q, skipped for %q", law, c.name, r.failures, r.skipped)
+		}
+	}
+}
+
+// TestAnIndexThatLags shows that a failure says what S1 and S2 need if the list was
+// right a moment later, and only then.
+func TestAnIndexThatLags(t *testing.T) {
+	const advice = "S1 and S2 need consistent reads"
+	lags := func(s sound, p *patched) {
+		type seen struct {
+			at  time.Time
+			row renew.Session
+		}
+		var mu sync.Mutex
+		index := map[rowKey]seen{}
+		p.create = func(ctx context.Context, session renew.Session) error {
+			err := s.CreateSession(ctx, session)
+			if err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				index[keyOf(session)] = seen{time.Now().Add(20 * time.Millisecond), session}
+			}
+			return err
+		}
+		shows := func(row renew.Session) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Now().After(index[keyOf(row)].at)
+		}
+		p.subjectSessions = func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+			return s.listOf(ctx, is(appID), func(row renew.Session) bool { return row.Subject == subject && row.Live(at) && shows(row) })
+		}
+		p.revokeSubject = func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+			return s.revokeOf(ctx, is(appID), at, func(row renew.Session) bool {
+				return row.Subject == subject && live(row) && !slices.Contains(keep, row.ID) && shows(row)
+			})
+		}
+	}
+	s := sound{newBacking()}
+	list, revoke := &patched{sound: s}, &patched{sound: s}
+	lags(s, list)
+	lags(s, revoke)
+	revoke.subjectSessions = nil
+	wantFailure(t, tryCase(t, list, "S1", "only-the-subject", nil), "law S1", advice)
+	wantFailure(t, tryCase(t, list, "S1", "concurrent", nil), "law S1", advice)
+	wantFailure(t, tryCase(t, revoke, "S2", "values", nil), "law S2", advice)
+
+	wrong := &patched{sound: s, subjectSessions: func(context.Context, string, string, time.Time) ([]renew.Session, error) { return nil, nil }}
+	r := tryCase(t, wrong, "S1", "only-the-subject", func(c *config) { c.lag = 50 * time.Millisecond })
+	wantFailure(t, r, "law S1")
+	for _, f := range r.failures {
+		if strings.Contains(f.text, advice) {
+			t.Errorf("a list that stays wrong is said to lag:\n%s", f.text)
 		}
 	}
 }

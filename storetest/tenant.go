@@ -139,7 +139,35 @@ func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
 			return law, diff
 		}
 	}
-	return t.listDiffers(e, h)
+	if law, diff := t.listDiffers(e, h); diff != "" {
+		return law, diff
+	}
+	return t.publishedDiffers(e, h)
+}
+
+// publishedDiffers asks for the published keys, and on one handle for the others too.
+func (t *tenant) publishedDiffers(e *keyEnv, h *keys) (law, diff string) {
+	if !h.returnsPublished() || t.seen {
+		return "", ""
+	}
+	for _, id := range slices.Sorted(maps.Keys(t.keys)) {
+		published := t.isPublished(id)
+		if !published && h.number%2 == 0 {
+			continue
+		}
+		key, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, t.app.ID, id) })
+		switch {
+		case published && err != nil:
+			return "K17", fmt.Sprintf("PublishedKey returns the error %q for a published key, %s", err, id)
+		case published && (key.KeyID() != id || !samePublic(key.VerificationKey(), t.keys[id].key)):
+			return "K17", "PublishedKey returns another key, or another algorithm, for " + id
+		case !published && err == nil:
+			return "K17", "PublishedKey returns a key that is active, replaced or revoked, " + id
+		case !published && !errors.Is(err, renew.ErrKeyNotFound):
+			return "K17", fmt.Sprintf("PublishedKey returns the error %q for a key that is active, replaced or revoked, expected renew.ErrKeyNotFound", err)
+		}
+	}
+	return "", ""
 }
 
 func (t *tenant) signingDiffers(e *keyEnv, h *keys) (law, diff string) {
@@ -192,7 +220,7 @@ func (t *tenant) keyDiffers(e *keyEnv, h *keys, id string) (law, diff string) {
 		return "K5", fmt.Sprintf("VerificationKey returns %s key, %s, with the end %s: only a replaced key has one", what, id, clock(key.End()))
 	case want.until.IsZero():
 	case key.End().IsZero() || key.End().After(want.until.Add(slack)):
-		return "K5", fmt.Sprintf("VerificationKey returns the replaced key %s with the end %s, see VerificationKey.Until: whoever steals it can make tokens after its time, which ended at %s", id, clock(key.End()), clock(want.until))
+		return "K5", fmt.Sprintf("VerificationKey returns the replaced key %s with the end %s, see VerificationKey.Until: a thief of the private key can make tokens after its time, which ended at %s", id, clock(key.End()), clock(want.until))
 	case key.End().Before(want.until.Truncate(time.Second)):
 		return "K5", fmt.Sprintf("VerificationKey returns the replaced key %s with the end %s, while tokens that it has signed may expire as late as %s", id, clock(key.End()), clock(want.until))
 	}
@@ -502,6 +530,12 @@ func (t *tenant) reads(h *keys) []namedCall {
 	}
 	if h.lists() {
 		calls = append(calls, namedCall{"VerificationKeys", func(ctx context.Context) error { _, err := h.VerificationKeys(ctx, id); return err }})
+	}
+	if h.returnsPublished() {
+		calls = append(calls, namedCall{"PublishedKey", func(ctx context.Context) error { _, err := h.PublishedKey(ctx, id, keyID); return err }})
+	}
+	if store, ok := h.store.(renew.AppLister); ok {
+		calls = append(calls, namedCall{"AppIDs", func(ctx context.Context) error { _, err := h.AppIDs(ctx, store); return err }})
 	}
 	return calls
 }

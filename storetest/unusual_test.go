@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +45,51 @@ func around(s sound, first bool, before func(ctx context.Context) error, after f
 		revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
 			return call(ctx, func() error { return s.RevokeSession(ctx, appID, sessionID, at) })
 		},
+	}
+}
+
+// expiresItself returns a store whose rows are gone, for every method, so long after
+// their end by the real clock.
+func expiresItself(after time.Duration) func(sound) *patched {
+	return func(s sound) *patched {
+		expired := func(row renew.Session) bool { return !row.End().Add(after).After(time.Now()) }
+		clean := func(key rowKey) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if row, ok := s.rows[key]; ok && expired(row) {
+				delete(s.rows, key)
+			}
+		}
+		return &patched{
+			sound: s,
+			create: func(ctx context.Context, session renew.Session) error {
+				clean(keyOf(session))
+				return s.CreateSession(ctx, session)
+			},
+			session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
+				clean(rowKey{appID, sessionID})
+				return s.Session(ctx, appID, sessionID)
+			},
+			rotate: func(ctx context.Context, from string, next renew.Session) error {
+				clean(keyOf(next))
+				return s.Rotate(ctx, from, next)
+			},
+			revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+				clean(rowKey{appID, sessionID})
+				return s.RevokeSession(ctx, appID, sessionID, at)
+			},
+			subjectSessions: func(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+				return s.listOf(ctx, is(appID), func(row renew.Session) bool { return row.Subject == subject && row.Live(at) && !expired(row) })
+			},
+			revokeSubject: func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+				return s.revokeOf(ctx, is(appID), at, func(row renew.Session) bool {
+					return row.Subject == subject && live(row) && !slices.Contains(keep, row.ID) && !expired(row)
+				})
+			},
+			deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+				return s.deleteWhere(ctx, limit, func(row renew.Session) bool { return row.EndedBefore(before) && !expired(row) })
+			},
+		}
 	}
 }
 
@@ -100,15 +146,7 @@ var unusual = map[string]func(b *backing) renew.TokenStore{
 			return nil
 		}, same)
 	},
-	"deletes an hour after the end": func(b *backing) renew.TokenStore {
-		return &patched{sound: sound{b}, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-			got, err := sound{b}.Session(ctx, appID, sessionID)
-			if err == nil && got.EndedBefore(time.Now().Add(-time.Hour)) {
-				return renew.Session{}, renew.ErrSessionNotFound
-			}
-			return got, err
-		}}
-	},
+	"deletes an hour after the end": func(b *backing) renew.TokenStore { return expiresItself(keptFor)(sound{b}) },
 	"demands unique token IDs": func(b *backing) renew.TokenStore {
 		var used sync.Map
 		return &patched{

@@ -109,7 +109,7 @@ var cells = []wrongStore{
 			*t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 		}
 	})},
-	{name: "returns times in a zone of its own", law: "T1", handle: changed(nil, nil, func(s *renew.Session) {
+	{name: "returns times in another zone", law: "T1", handle: changed(nil, nil, func(s *renew.Session) {
 		for _, t := range sessionTimes(s) {
 			*t = t.In(zones[0])
 		}
@@ -154,7 +154,7 @@ var cells = []wrongStore{
 			s.Claims, _ = json.Marshal(folded)
 		}
 	})},
-	{name: "refuses a null character in claims", law: "T1", handle: func(s sound) *patched {
+	{name: "rejects a null character in claims", law: "T1", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
 			if strings.Contains(string(session.Claims), `\u0000`) {
 				return errors.New("unsupported Unicode escape sequence")
@@ -214,7 +214,7 @@ var creators = []wrongStore{
 			return nil
 		}}
 	}},
-	{name: "takes the same insert for a repetition", law: "T2", handle: func(s sound) *patched {
+	{name: "treats the same insert as a repetition", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
 			err := s.CreateSession(ctx, session)
 			if got, readErr := s.Session(ctx, session.AppID, session.ID); readErr == nil && difference(got, normal(session)) == "" {
@@ -256,7 +256,7 @@ var creators = []wrongStore{
 			})
 		}}
 	}},
-	{name: "has an error of its own for a taken ID", law: "T2", handle: func(s sound) *patched {
+	{name: "has a separate error for a taken ID", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
 			if err := s.CreateSession(ctx, session); err == nil || !errors.Is(err, renew.ErrSessionExists) {
 				return err
@@ -266,7 +266,7 @@ var creators = []wrongStore{
 	}},
 }
 
-// finders are stores that find a session where there is none.
+// finders are stores that find a session that does not exist.
 var finders = []wrongStore{
 	{name: "returns a zero session for an unknown one", law: "T3", handle: func(s sound) *patched {
 		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
@@ -432,7 +432,7 @@ var rotators = []wrongStore{
 	{name: "takes an empty token ID for any", law: "T4", handle: rotateIf(func(row renew.Session, from string) bool {
 		return live(row) && (row.TokenID == from || from == "")
 	})},
-	{name: "refuses to rotate an expired session", law: "T4", handle: rotateIf(func(row renew.Session, from string) bool {
+	{name: "does not rotate an expired session", law: "T4", handle: rotateIf(func(row renew.Session, from string) bool {
 		return live(row) && row.TokenID == from && row.RefreshExpiresAt.After(time.Now())
 	})},
 	{name: "returns nil where nothing was updated", law: "T4", handle: func(s sound) *patched {
@@ -453,7 +453,7 @@ var rotators = []wrongStore{
 			return err
 		}}
 	}},
-	{name: "has an error of its own for a conflict", law: "T4", handle: func(s sound) *patched {
+	{name: "has a separate error for a conflict", law: "T4", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
 			err := s.Rotate(ctx, from, next)
 			if errors.Is(err, renew.ErrConflict) {
@@ -790,7 +790,7 @@ var revokers = []wrongStore{
 			return err
 		}}
 	}},
-	{name: "revokes at the time of its own clock", law: "T7", handle: func(s sound) *patched {
+	{name: "revokes at the time of the clock", law: "T7", handle: func(s sound) *patched {
 		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, _ time.Time) error {
 			return s.RevokeSession(ctx, appID, sessionID, time.Now().Truncate(time.Millisecond))
 		}}
@@ -1045,7 +1045,7 @@ var purgers = []wrongStore{
 	{name: "purges revoked sessions", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
 		return row.EndedBefore(before) || !live(row) && row.RevokedAt.Before(before)
 	})},
-	{name: "takes no absolute end for one that is past", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
+	{name: "treats no absolute end as one that is past", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool {
 		return row.CreatedAt.Before(before) && (row.RefreshExpiresAt.Before(before) || row.EndsAt.Before(before))
 	})},
 	{name: "does not purge by the absolute end", law: "T11", handle: purgeWhere(func(row renew.Session, before time.Time) bool { return row.RefreshExpiresAt.Before(before) })},
@@ -1072,7 +1072,7 @@ var purgers = []wrongStore{
 			return s.DeleteExpired(ctx, before, limit+1)
 		}}
 	}},
-	{name: "takes no limit for all", law: "T11", handle: func(s sound) *patched {
+	{name: "treats no limit as all", law: "T11", handle: func(s sound) *patched {
 		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
 			if limit < 1 {
 				limit = 1 << 30
@@ -1234,7 +1234,7 @@ var listers = []wrongStore{
 	{name: "lists what is live by its own clock", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, _ time.Time) bool {
 		return row.AppID == appID && row.Subject == subject && row.Live(time.Now())
 	})},
-	{name: "takes no absolute end for one that is past, in lists", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, at time.Time) bool {
+	{name: "treats no absolute end as one that is past, in lists", law: "S1", handle: listIf(func(row renew.Session, appID, subject string, at time.Time) bool {
 		return row.AppID == appID && row.Subject == subject && row.Live(at) && row.EndsAt.After(at)
 	})},
 	{name: "lists the oldest first", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) {
@@ -1377,7 +1377,7 @@ func catches[H any](t *testing.T, s *suite[H], broken string) bool {
 	const oneIn = 10
 	everyLaw := rounds.Share(t) == 1 && rand.IntN(oneIn) == 0
 	caught := false
-	s.recovery = time.Second
+	s.recovery, s.lag = time.Second, 20*time.Millisecond
 	for _, l := range s.laws {
 		s.effort, s.budget = 0.2, 0
 		if l.id == broken {

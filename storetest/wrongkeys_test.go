@@ -290,12 +290,12 @@ var wrongApps = []wrongKeyStore{
 			return rmw(ctx, appID, func(t *tenant) error { return t.addAppKey(hash) })
 		}
 	})},
-	{"lets in with an update what was removed meanwhile", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"lets in with an update what was removed concurrently", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		p.update = func(ctx context.Context, app renew.App) error {
 			return rmw(ctx, app.ID, func(t *tenant) error { return t.update(app) })
 		}
 	})},
-	{"lets in with a removal what was removed meanwhile", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
+	{"lets in with a removal what was removed concurrently", "K7", between(func(p *patchedKeys, rmw func(context.Context, string, func(*tenant) error) error) {
 		p.remove = func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
 			return rmw(ctx, appID, func(t *tenant) error { return t.removeAppKey(hash) })
 		}
@@ -827,10 +827,156 @@ var wrongKeys = []wrongKeyStore{
 	{"forgets app keys that were added in a crash", "K13", afterCrash(func(t *tenant) { t.app.KeyHashes = t.app.KeyHashes[:min(2, len(t.app.KeyHashes))] })},
 }
 
+// listsApps returns a store whose AppIDs returns what f makes of the list.
+func listsApps(f func(s soundKeys, list []string) []string) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, ids: func(ctx context.Context) ([]string, error) {
+			list, err := s.AppIDs(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return f(s, list), nil
+		}}
+	}
+}
+
+// returnsUnused returns a store whose PublishedKey is another.
+func returnsUnused(f func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error)) func(soundKeys) *patchedKeys {
+	return func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, unused: func(ctx context.Context, appID, keyID string) (key *renew.SigningKey, err error) {
+			err = s.on(ctx, appID, func(t *tenant) error {
+				key, err = f(s, t, keyID)
+				return err
+			})
+			return key, err
+		}}
+	}
+}
+
+// wrongLists are stores that are wrong about the list of apps, or published keys.
+var wrongLists = []wrongKeyStore{
+	{"lists a page of a hundred apps", "K16", listsApps(func(_ soundKeys, list []string) []string { return list[:min(100, len(list))] })},
+	{"lists a page of a thousand apps", "K16", listsApps(func(_ soundKeys, list []string) []string { return list[:min(1000, len(list))] })},
+	{"orders apps without their case", "K16", listsApps(func(_ soundKeys, list []string) []string {
+		slices.SortFunc(list, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+		return list
+	})},
+	{"lists each app twice", "K16", listsApps(func(_ soundKeys, list []string) []string {
+		return slices.Sorted(slices.Values(append(list, list...)))
+	})},
+	{"lists apps with a key alone", "K16", listsApps(func(s soundKeys, list []string) []string {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return slices.DeleteFunc(list, func(id string) bool { return len(s.apps[id].keys) == 0 })
+	})},
+	{"lists the app of a rejected CreateApp", "K16", func(s soundKeys) *patchedKeys {
+		var rejected sync.Map
+		return &patchedKeys{
+			allKeys: s,
+			create: func(ctx context.Context, app renew.App) error {
+				err := s.CreateApp(ctx, app)
+				if err != nil && !isNamed(err) {
+					rejected.Store(app.ID, true)
+				}
+				return err
+			},
+			ids: func(ctx context.Context) ([]string, error) {
+				list, err := s.AppIDs(ctx)
+				rejected.Range(func(id, _ any) bool { list = append(list, id.(string)); return true })
+				return slices.Compact(slices.Sorted(slices.Values(list))), err
+			},
+		}
+	}},
+	{"loses one of two apps from its list", "K16", func(s soundKeys) *patchedKeys {
+		var mu sync.Mutex
+		var index []string
+		return &patchedKeys{
+			allKeys: s,
+			create: func(ctx context.Context, app renew.App) error {
+				mu.Lock()
+				before := slices.Clone(index)
+				mu.Unlock()
+				err := s.CreateApp(ctx, app)
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					index = append(before, app.ID)
+				}
+				return err
+			},
+			ids: func(ctx context.Context) ([]string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return slices.Sorted(slices.Values(index)), ctx.Err()
+			},
+		}
+	}},
+	{"returns the active key as published", "K17", returnsUnused(func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error) {
+		if keyID != t.active && !t.isPublished(keyID) {
+			return nil, renew.ErrKeyNotFound
+		}
+		return s.signer(t.keys[keyID].key), nil
+	})},
+	{"returns a revoked key as published", "K17", returnsUnused(func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error) {
+		if !t.isPublished(keyID) && !t.keys[keyID].revoked {
+			return nil, renew.ErrKeyNotFound
+		}
+		return s.signer(t.keys[keyID].key), nil
+	})},
+	{"says revoked of a revoked key that was published", "K17", returnsUnused(func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error) {
+		switch {
+		case t.keys[keyID].revoked:
+			return nil, renew.ErrKeyRevoked
+		case !t.isPublished(keyID):
+			return nil, renew.ErrKeyNotFound
+		}
+		return s.signer(t.keys[keyID].key), nil
+	})},
+	{"says unknown key of an unknown app", "K17", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, unused: func(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
+			key, err := s.PublishedKey(ctx, appID, keyID)
+			if errors.Is(err, renew.ErrAppNotFound) {
+				err = renew.ErrKeyNotFound
+			}
+			return key, err
+		}}
+	}},
+	{"returns published keys of another app", "K3", returnsUnused(func(s soundKeys, _ *tenant, keyID string) (*renew.SigningKey, error) {
+		for _, other := range s.apps {
+			if other.isPublished(keyID) {
+				return s.signer(other.keys[keyID].key), nil
+			}
+		}
+		return nil, renew.ErrKeyNotFound
+	})},
+	{"returns a published PS512 key as RS256", "K17", returnsUnused(func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error) {
+		if !t.isPublished(keyID) {
+			return nil, renew.ErrKeyNotFound
+		}
+		key := s.signer(t.keys[keyID].key)
+		if key.VerificationKey().Algorithm() == renew.PS512 {
+			return renew.NewSigningKey(keyID, renew.RS256, key.Signer())
+		}
+		return key, nil
+	})},
+	{"has room for four published keys", "K17", returnsUnused(func(s soundKeys, t *tenant, keyID string) (*renew.SigningKey, error) {
+		older := 0
+		for id := range t.keys {
+			if t.isPublished(id) && id < keyID {
+				older++
+			}
+		}
+		if !t.isPublished(keyID) || older >= 4 {
+			return nil, renew.ErrKeyNotFound
+		}
+		return s.signer(t.keys[keyID].key), nil
+	})},
+}
+
 // TestWrongKeyStores is TestWrongStores for key stores.
 func TestWrongKeyStores(t *testing.T) {
 	names := map[string]bool{}
-	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys) {
+	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys, wrongLists) {
 		if names[w.name] {
 			t.Fatalf("two wrong stores are named %q", w.name)
 		}

@@ -826,15 +826,29 @@ var expiring = []wrongStore{
 		}}
 	}},
 	{name: "deletes a session when its first token expires", law: "T1", handle: rotatedExpiry()},
-	{name: "deletes a session five minutes after its end", law: "T1", handle: func(s sound) *patched {
+	{name: "deletes a session five minutes after its end", law: "T1", handle: expiresItself(5 * time.Minute)},
+	{name: "deletes a session two minutes too early", law: "T1", handle: expiresItself(keptFor - 2*time.Minute)},
+	{name: "deletes a session a day after its creation", law: "T1", handle: expiresBy(func(s renew.Session) time.Time { return s.CreatedAt.Add(24 * time.Hour) })},
+	{name: "deletes a session a week after its tokens were issued", law: "T1", handle: expiresBy(func(s renew.Session) time.Time { return s.IssuedAt.Add(7 * 24 * time.Hour) })},
+	{name: "deletes a session an hour after its revocation", law: "T1", handle: expiresBy(func(s renew.Session) time.Time {
+		if live(s) {
+			return s.End().Add(keptFor)
+		}
+		return s.RevokedAt.Add(keptFor)
+	})},
+}
+
+// expiresBy returns a store that shows no session after another time than its end.
+func expiresBy(end func(renew.Session) time.Time) func(sound) *patched {
+	return func(s sound) *patched {
 		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 			got, err := s.Session(ctx, appID, sessionID)
-			if err == nil && got.EndedBefore(time.Now().Add(-5*time.Minute)) {
+			if err == nil && time.Now().After(end(got)) {
 				return renew.Session{}, renew.ErrSessionNotFound
 			}
 			return got, err
 		}}
-	}},
+	}
 }
 
 func rotatedExpiry() func(sound) *patched {
@@ -860,5 +874,5 @@ func rotatedExpiry() func(sound) *patched {
 }
 
 func wrongKinds() []wrongStore {
-	return slices.Concat(everyPath, twins, multitudes, indexers, forgetful, hasty, torn, backwards, cachers, racers, oddities, hashed, expiring)
+	return slices.Concat(everyPath, twins, multitudes, indexers, forgetful, hasty, torn, backwards, cachers, racers, oddities, hashed, expiring, switchers)
 }

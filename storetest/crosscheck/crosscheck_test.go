@@ -18,8 +18,8 @@ type session struct {
 	revoked int64
 }
 
-// apply does what op asks for, and returns what the answer to it is.
-func (s session) apply(op history.Op) (session, history.Answer) {
+// apply does what op asks for, and returns its result.
+func (s session) apply(op history.Op) (session, history.Result) {
 	switch {
 	case op.Kind == history.Create && s.exists:
 		return s, history.Exists
@@ -38,26 +38,26 @@ func (s session) apply(op history.Op) (session, history.Answer) {
 }
 
 // model is that session for porcupine, with the freedoms that law T4 and unclear
-// answers leave.
+// results leave.
 var model = porcupine.Model{
 	Init: func() any { return session{} },
 	Step: func(state, _, output any) (bool, any) {
 		before, op := state.(session), output.(history.Op)
-		after, answer := before.apply(op)
+		after, result := before.apply(op)
 		switch {
-		case op.Answer == history.Unknown:
+		case op.Result == history.Unknown:
 			return true, after
-		case op.Kind == history.Rotate && answer == history.NotFound && op.Answer == history.Conflict:
+		case op.Kind == history.Rotate && result == history.NotFound && op.Result == history.Conflict:
 			return true, after
-		case op.Kind == history.Read && answer == history.OK:
-			return op.Answer == answer && op.Token == before.token && op.Revoked == before.revoked, after
+		case op.Kind == history.Read && result == history.OK:
+			return op.Result == result && op.Token == before.token && op.Revoked == before.revoked, after
 		}
-		return op.Answer == answer, after
+		return op.Result == result, after
 	},
 }
 
 // TestAgainstPorcupine compares the two on random histories, half of which had
-// one answer changed.
+// one result changed.
 func TestAgainstPorcupine(t *testing.T) {
 	seed := rand.Uint64()
 	if text, set := os.LookupEnv("RENEW_STORETEST_SEED"); set {
@@ -98,10 +98,10 @@ func randomHistory(random *rand.Rand) (ops []history.Op) {
 	for i := range 10 + random.IntN(60) {
 		op := randomOp(random, i, s)
 		op.Token, op.Revoked = s.token, s.revoked
-		s, op.Answer = s.apply(op)
+		s, op.Result = s.apply(op)
 		op.Start, op.End = 100*i-random.IntN(300), 100*i+random.IntN(300)
 		if op.Kind != history.Read && random.IntN(12) == 0 {
-			op.Answer, op.End = history.Unknown, history.Never
+			op.Result, op.End = history.Unknown, history.Never
 		}
 		ops = append(ops, op)
 	}
@@ -126,17 +126,17 @@ func randomOp(random *rand.Rand, i int, s session) history.Op {
 	return op
 }
 
-// spoil changes an answer.
+// spoil changes a result.
 func spoil(random *rand.Rand, op *history.Op) {
 	switch {
-	case op.Answer == history.Unknown:
+	case op.Result == history.Unknown:
 	case op.Kind == history.Read:
 		op.Token = strconv.Itoa(random.IntN(10))
-	case op.Kind == history.Rotate && op.Answer == history.OK:
-		op.Answer = history.Conflict
+	case op.Kind == history.Rotate && op.Result == history.OK:
+		op.Result = history.Conflict
 	case op.Kind == history.Rotate:
-		op.Answer = history.OK
-	case op.Answer == history.OK:
-		op.Answer = history.NotFound
+		op.Result = history.OK
+	case op.Result == history.OK:
+		op.Result = history.NotFound
 	}
 }

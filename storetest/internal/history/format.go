@@ -25,16 +25,16 @@ func Format(ops []Op, order []int) string {
 	slices.SortStableFunc(byStart, func(i, j int) int { return ops[i].Start - ops[j].Start })
 	short := shortNames(ops, byStart)
 
-	// The suspects are the first answered operations that have no place.
+	// The suspects are the first operations with a known outcome that have no place.
 	from, to := 0, len(byStart)
 	for at, i := range byStart {
-		if place[i] == 0 && ops[i].Answer != Unknown {
+		if place[i] == 0 && ops[i].Result != Unknown {
 			from, to = max(0, at-shown/2), min(len(byStart), at+shown/2)
 			break
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%5s  %-6s  %-11s  %s\n", "place", "client", "call-answer", "operation and answer")
+	fmt.Fprintf(&b, "%5s  %-6s  %-11s  %s\n", "place", "client", "call-return", "operation and result")
 	if from > 0 {
 		fmt.Fprintf(&b, "       (%d earlier operations are not shown)\n", from)
 	}
@@ -44,7 +44,7 @@ func Format(ops []Op, order []int) string {
 	if to < len(byStart) {
 		fmt.Fprintf(&b, "       (%d later operations are not shown)\n", len(byStart)-to)
 	}
-	b.WriteString("place: its turn in the longest order that explains the answers; ?: has no place in it; -: need not have happened")
+	b.WriteString("place: its turn in the longest order that explains the results; ?: has no place in it; -: need not have happened")
 	return b.String()
 }
 
@@ -52,14 +52,14 @@ func placeName(place int, op Op) string {
 	switch {
 	case place > 0:
 		return fmt.Sprint(place)
-	case op.Answer == Unknown:
+	case op.Result == Unknown:
 		return "-"
 	}
 	return "?"
 }
 
 func span(op Op) string {
-	if op.Answer == Unknown {
+	if op.Result == Unknown {
 		return fmt.Sprintf("%d-", op.Start)
 	}
 	return fmt.Sprintf("%d-%d", op.Start, op.End)
@@ -77,17 +77,17 @@ func describe(op Op, short map[string]string) string {
 	case Read:
 		what = "read"
 	}
-	answer := string(op.Answer)
-	if op.Kind == Read && op.Answer == OK {
-		answer = short[op.Token]
+	result := string(op.Result)
+	if op.Kind == Read && op.Result == OK {
+		result = short[op.Token]
 		if op.Revoked != 0 {
-			answer += fmt.Sprintf(", revoked at time %d", op.Revoked)
+			result += fmt.Sprintf(", revoked at time %d", op.Revoked)
 		}
 	}
 	if op.Detail != "" {
-		answer += " (" + op.Detail + ")"
+		result += " (" + op.Detail + ")"
 	}
-	return what + ": " + answer
+	return what + ": " + result
 }
 
 func shortNames(ops []Op, byStart []int) map[string]string {

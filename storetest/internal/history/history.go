@@ -1,7 +1,7 @@
 // Package history decides whether what concurrent clients saw of one session can
 // be explained: whether there is an order of their operations, each somewhere
-// between its call and its answer, in which a session kept by one process alone
-// would have answered the same. This is linearizability (Herlihy and Wing 1990),
+// between its call and its return, in which a session kept by one process alone
+// would have returned the same. This is linearizability (Herlihy and Wing 1990),
 // found by a search that never looks at one situation twice (Lowe 2017).
 package history
 
@@ -22,16 +22,16 @@ const (
 	Revoke Kind = "revoke" // at time At
 )
 
-// Answer is how an operation ended.
-type Answer string
+// Result is how an operation ended.
+type Result string
 
-// The answers.
+// The results.
 const (
-	OK       Answer = "nil"
-	Exists   Answer = "session exists"    // of a create
-	Conflict Answer = "conflict"          // of a rotation
-	NotFound Answer = "session not found" // of all but a create
-	Unknown  Answer = "outcome unknown"   // an error that says neither; a read of this kind says nothing at all
+	OK       Result = "nil"
+	Exists   Result = "session exists"    // of a create
+	Conflict Result = "conflict"          // of a rotation
+	NotFound Result = "session not found" // of all but a create
+	Unknown  Result = "outcome unknown"   // an error that says neither; a read of this kind says nothing at all
 )
 
 // Never is the End of an operation whose outcome is unknown: it may take effect
@@ -44,10 +44,10 @@ type Op struct {
 	Kind       Kind
 	From, To   string
 	At         int64 // of a revocation; not zero
-	Answer     Answer
+	Result     Result
 	Token      string // what a read returned
 	Revoked    int64  // what a read returned; zero: not revoked
-	Start, End int    // positions in the order of all calls and answers
+	Start, End int    // positions in the order of all calls and returns
 	Detail     string // for the reader: which handle, which error
 }
 
@@ -63,7 +63,7 @@ func (s state) rotatable(from string) bool {
 	return s.exists && s.revoked == 0 && s.token == from
 }
 
-// step returns the state after op; ok is false if op cannot have had its answer
+// step returns the state after op; ok is false if op cannot have had its result
 // in state s.
 func (s state) step(op Op) (next state, ok bool) {
 	switch op.Kind {
@@ -80,7 +80,7 @@ func (s state) step(op Op) (next state, ok bool) {
 
 func (s state) create(op Op) (state, bool) {
 	created := state{exists: true, token: op.To}
-	switch op.Answer {
+	switch op.Result {
 	case OK:
 		return created, !s.exists
 	case Exists:
@@ -97,7 +97,7 @@ func (s state) create(op Op) (state, bool) {
 func (s state) rotate(op Op) (state, bool) {
 	rotated := state{exists: true, token: op.To}
 	can := s.rotatable(op.From)
-	switch op.Answer {
+	switch op.Result {
 	case OK:
 		return rotated, can
 	case Conflict: // of a missing session too: law T4
@@ -118,7 +118,7 @@ func (s state) revoke(op Op) (state, bool) {
 	if s.exists && s.revoked == 0 {
 		revoked.revoked = op.At
 	}
-	switch op.Answer {
+	switch op.Result {
 	case OK:
 		return revoked, s.exists
 	case NotFound:
@@ -130,13 +130,13 @@ func (s state) revoke(op Op) (state, bool) {
 }
 
 func (s state) read(op Op) bool {
-	switch op.Answer {
+	switch op.Result {
 	case OK:
 		return s.exists && s.token == op.Token && s.revoked == op.Revoked
 	case NotFound:
 		return !s.exists
 	}
-	return op.Answer == Unknown
+	return op.Result == Unknown
 }
 
 // Check looks for an order that explains all operations of a history, which
@@ -159,7 +159,7 @@ type search struct {
 	position []int
 	placed   []bool
 	first    int // all before it are placed
-	left     int // answered operations that are not placed
+	left     int // operations with a known outcome that are not placed
 	order    []int
 	best     []int
 	seen     map[string]bool
@@ -169,7 +169,7 @@ func newSearch(ops []Op) *search {
 	s := &search{placed: make([]bool, len(ops)), seen: map[string]bool{}}
 	for i := range ops {
 		s.position = append(s.position, i)
-		if ops[i].Answer != Unknown {
+		if ops[i].Result != Unknown {
 			s.left++
 		}
 	}
@@ -196,7 +196,7 @@ func (s *search) from(now state) bool {
 	}
 	for _, i := range s.candidates() {
 		next, ok := now.step(s.ops[i])
-		if !ok || s.ops[i].Answer == Unknown && next == now {
+		if !ok || s.ops[i].Result == Unknown && next == now {
 			continue
 		}
 		first := s.place(i)
@@ -209,7 +209,7 @@ func (s *search) from(now state) bool {
 }
 
 // candidates returns the operations that may come next: those that were called
-// before any other that is left was answered.
+// before any other that is left has returned.
 func (s *search) candidates() []int {
 	var found []int
 	earliest := Never
@@ -223,7 +223,7 @@ func (s *search) candidates() []int {
 }
 
 func (s *search) end(i int) int {
-	if s.ops[i].Answer == Unknown {
+	if s.ops[i].Result == Unknown {
 		return Never
 	}
 	return s.ops[i].End
@@ -233,7 +233,7 @@ func (s *search) place(i int) (first int) {
 	first = s.first
 	s.placed[i] = true
 	s.order = append(s.order, i)
-	if s.ops[i].Answer != Unknown {
+	if s.ops[i].Result != Unknown {
 		s.left--
 	}
 	for s.first < len(s.ops) && s.placed[s.first] {
@@ -245,7 +245,7 @@ func (s *search) place(i int) (first int) {
 func (s *search) take(i, first int) {
 	s.placed[i] = false
 	s.order = s.order[:len(s.order)-1]
-	if s.ops[i].Answer != Unknown {
+	if s.ops[i].Result != Unknown {
 		s.left++
 	}
 	s.first = first

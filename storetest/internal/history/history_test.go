@@ -18,7 +18,7 @@ func ops(groups ...[]Op) (all []Op) {
 			group[i].Client = len(all)
 			group[i].Start = now + i
 			group[i].End = now + len(group) + i
-			if group[i].Answer == Unknown {
+			if group[i].Result == Unknown {
 				group[i].End = Never
 			}
 			all = append(all, group[i])
@@ -30,11 +30,11 @@ func ops(groups ...[]Op) (all []Op) {
 
 func one(op Op) []Op            { return []Op{op} }
 func together(all ...Op) []Op   { return all }
-func create(to string) Op       { return Op{Kind: Create, To: to, Answer: OK} }
-func rotate(from, to string) Op { return Op{Kind: Rotate, From: from, To: to, Answer: OK} }
-func read(token string) Op      { return Op{Kind: Read, Token: token, Answer: OK} }
-func revoke(at int64) Op        { return Op{Kind: Revoke, At: at, Answer: OK} }
-func (op Op) but(a Answer) Op   { op.Answer = a; return op }
+func create(to string) Op       { return Op{Kind: Create, To: to, Result: OK} }
+func rotate(from, to string) Op { return Op{Kind: Rotate, From: from, To: to, Result: OK} }
+func read(token string) Op      { return Op{Kind: Read, Token: token, Result: OK} }
+func revoke(at int64) Op        { return Op{Kind: Revoke, At: at, Result: OK} }
+func (op Op) but(a Result) Op   { op.Result = a; return op }
 func (op Op) revoked(t int64) Op {
 	op.Revoked = t
 	return op
@@ -50,13 +50,13 @@ func TestCheck(t *testing.T) {
 		{"a session's life", ops(one(create("a")), one(read("a")), one(rotate("a", "b")), one(read("b")), one(revoke(7)), one(read("b").revoked(7))), true},
 		{"no session", ops(one(read("").but(NotFound)), one(rotate("a", "b").but(NotFound)), one(revoke(7).but(NotFound))), true},
 		{"a rotation of no session that conflicts", ops(one(rotate("a", "b").but(Conflict))), true},
-		{"a second create that is refused", ops(one(create("a")), one(create("b").but(Exists)), one(read("a"))), true},
-		{"two rotations at once, one of which conflicts", ops(one(create("a")), together(rotate("a", "b").but(Conflict), rotate("a", "c")), one(read("c"))), true},
+		{"a second create that is rejected", ops(one(create("a")), one(create("b").but(Exists)), one(read("a"))), true},
+		{"two concurrent rotations, one of which conflicts", ops(one(create("a")), together(rotate("a", "b").but(Conflict), rotate("a", "c")), one(read("c"))), true},
 		{"a read at the time of a rotation, before it", ops(one(create("a")), together(rotate("a", "b"), read("a"))), true},
 		{"a read at the time of a rotation, after it", ops(one(create("a")), together(rotate("a", "b"), read("b"))), true},
 		{"a rotation that waits for the one before", ops(one(create("a")), together(rotate("b", "c"), rotate("a", "b")), one(read("c"))), true},
 		{"a second revocation, which keeps the time", ops(one(create("a")), one(revoke(7)), one(revoke(8)), one(read("a").revoked(7))), true},
-		{"two revocations at once", ops(one(create("a")), together(revoke(7), revoke(8)), one(read("a").revoked(8))), true},
+		{"two concurrent revocations", ops(one(create("a")), together(revoke(7), revoke(8)), one(read("a").revoked(8))), true},
 		{"a rotation that conflicts with a revocation", ops(one(create("a")), one(revoke(7)), one(rotate("a", "b").but(Conflict))), true},
 		{"an unclear rotation that happened", ops(one(create("a")), one(rotate("a", "b").but(Unknown)), one(read("b"))), true},
 		{"an unclear rotation that did not happen", ops(one(create("a")), one(rotate("a", "b").but(Unknown)), one(rotate("a", "c")), one(read("c"))), true},
@@ -70,7 +70,7 @@ func TestCheck(t *testing.T) {
 		{"no winner", ops(one(create("a")), together(rotate("a", "b").but(Conflict), rotate("a", "c").but(Conflict))), false},
 		{"a stale read", ops(one(create("a")), one(rotate("a", "b")), one(read("a"))), false},
 		{"a read that goes back", ops(one(create("a")), together(rotate("a", "b"), read("b")), one(read("a"))), false},
-		{"a read of what nobody wrote", ops(one(create("a")), one(read("x"))), false},
+		{"a read of what was never written", ops(one(create("a")), one(read("x"))), false},
 		{"a lost write", ops(one(create("a")), one(rotate("a", "b")), one(rotate("a", "c").but(Conflict)), one(rotate("b", "d").but(Conflict))), false},
 		{"a conflict that changed something", ops(one(create("a")), one(rotate("x", "b").but(Conflict)), one(read("b"))), false},
 		{"a session that is gone", ops(one(create("a")), one(read("").but(NotFound))), false},
@@ -106,14 +106,14 @@ func explains(t *testing.T, history []Op, order []int) {
 			t.Errorf("operation %d cannot be at its place in the order %v", i, order)
 		}
 		if history[i].End < latest {
-			t.Errorf("operation %d had its answer before the call of one that is placed before it", i)
+			t.Errorf("operation %d had returned before the call of one that is placed before it", i)
 		}
 		latest = max(latest, history[i].Start)
 		placed[i] = true
 	}
 	for i, op := range history {
-		if op.Answer != Unknown && !placed[i] {
-			t.Errorf("operation %d has an answer and no place in the order %v", i, order)
+		if op.Result != Unknown && !placed[i] {
+			t.Errorf("operation %d has a result and no place in the order %v", i, order)
 		}
 	}
 }
@@ -125,12 +125,12 @@ func bruteForce(history []Op, now state, placed []bool) bool {
 		if placed[i] {
 			continue
 		}
-		if op.Answer != Unknown {
+		if op.Result != Unknown {
 			left++
 		}
 		tooEarly := slices.ContainsFunc(history, func(other Op) bool {
 			j := slices.Index(history, other)
-			return !placed[j] && other.Answer != Unknown && other.End < op.Start
+			return !placed[j] && other.Result != Unknown && other.End < op.Start
 		})
 		next, ok := now.step(op)
 		if tooEarly || !ok {
@@ -172,7 +172,7 @@ func TestCheckAgainstBruteForce(t *testing.T) {
 }
 
 // randomHistory returns what concurrent clients saw of a correct session, with
-// some answers changed.
+// some results changed.
 func randomHistory(random *rand.Rand, n int) (history []Op) {
 	names := []string{"a", "b", "c"}
 	var now state
@@ -185,12 +185,12 @@ func randomHistory(random *rand.Rand, n int) (history []Op) {
 		if now.exists && random.IntN(2) == 0 {
 			op.From = now.token
 		}
-		now = answer(now, &op)
+		now = resultOf(now, &op)
 		// The operation took effect at 10*i, and lasted from a little before
 		// to a little after.
 		op.Start, op.End = 10*i-random.IntN(25), 10*i+random.IntN(25)
 		if random.IntN(8) == 0 {
-			op.Answer, op.End = Unknown, Never
+			op.Result, op.End = Unknown, Never
 		}
 		if random.IntN(6) == 0 {
 			spoil(random, &op)
@@ -201,10 +201,10 @@ func randomHistory(random *rand.Rand, n int) (history []Op) {
 	return history
 }
 
-// answer sets what a correct session answers.
-func answer(now state, op *Op) state {
-	for _, a := range []Answer{OK, Conflict, NotFound, Exists} {
-		op.Answer = a
+// resultOf sets what a correct session returns.
+func resultOf(now state, op *Op) state {
+	for _, a := range []Result{OK, Conflict, NotFound, Exists} {
+		op.Result = a
 		if op.Kind == Read && a == OK {
 			op.Token, op.Revoked = now.token, now.revoked
 		}
@@ -212,10 +212,10 @@ func answer(now state, op *Op) state {
 			return next
 		}
 	}
-	panic("an operation without an answer")
+	panic("an operation without a result")
 }
 
-func fits(kind Kind, a Answer) bool {
+func fits(kind Kind, a Result) bool {
 	switch a {
 	case Exists:
 		return kind == Create
@@ -229,17 +229,17 @@ func fits(kind Kind, a Answer) bool {
 
 func spoil(random *rand.Rand, op *Op) {
 	switch {
-	case op.Answer == Unknown:
-	case op.Kind == Read && op.Answer == OK:
+	case op.Result == Unknown:
+	case op.Kind == Read && op.Result == OK:
 		op.Token = []string{"a", "b", "c"}[random.IntN(3)]
-	case op.Kind == Rotate && op.Answer == OK:
-		op.Answer = Conflict
+	case op.Kind == Rotate && op.Result == OK:
+		op.Result = Conflict
 	case op.Kind == Rotate:
-		op.Answer = OK
-	case op.Kind == Create && op.Answer == OK:
-		op.Answer = Exists
+		op.Result = OK
+	case op.Kind == Create && op.Result == OK:
+		op.Result = Exists
 	case op.Kind == Create:
-		op.Answer = OK
+		op.Result = OK
 	}
 }
 
@@ -257,13 +257,13 @@ func TestFormat(t *testing.T) {
 	}
 	got := Format(history, order)
 	want := strings.TrimSpace(`
-place  client  call-answer  operation and answer
+place  client  call-return  operation and result
     1  0       1-2          create at t0: nil
     2  1       3-6          rotate t0 to t1: nil (handle 2)
     ?  2       4-7          rotate t0 to t2: nil
     -  3       5-           rotate t0 to t3: outcome unknown
     ?  4       9-10         read: t1, revoked at time 7
-place: its turn in the longest order that explains the answers; ?: has no place in it; -: need not have happened`)
+place: its turn in the longest order that explains the results; ?: has no place in it; -: need not have happened`)
 	if got != want {
 		t.Errorf("it reads\n%s\nexpected\n%s", got, want)
 	}
