@@ -100,8 +100,10 @@ func errOrNil(err error) error {
 	return err
 }
 
-// probeSession has in it what a setting may change.
+// probeSession has in it what a setting may change, and is as long as a Renewer's
+// longest.
 func probeSession() renew.Session {
+	const claims, userAgent = 16 << 10, 1 << 10
 	var bytes256 [256]byte
 	for i := range bytes256 {
 		bytes256[i] = byte(i)
@@ -110,12 +112,13 @@ func probeSession() renew.Session {
 	return renew.Session{
 		AppID:              "probe \\ ' \" ` % _ ? $1 é 😀 ",
 		ID:                 rand.Text(),
-		Claims:             []byte(`{"a":"\\ ' é \u0000"}`),
+		Claims:             []byte(`{"a":"\\ ' é \u0000` + strings.Repeat("x", claims) + `"}`),
 		CreatedAt:          at,
 		IssuedAt:           at,
 		RefreshNotBefore:   at,
 		RefreshExpiresAt:   at,
 		IdempotencyKeyHash: bytes.Clone(bytes256[:255]),
+		UserAgent:          strings.Repeat("x", userAgent),
 	}
 }
 

@@ -19,7 +19,7 @@ const lockWait = 2 * time.Second
 // meaning of a statement, of the text in it, or of its success. On MariaDB every
 // statement gets a short lock wait and its own time limit.
 func checkMySQL(ctx context.Context, c *checker) error {
-	// It cuts the list that is read below.
+	// They cut the list that is read below, or fail its query.
 	set, err := c.settings(ctx, "SELECT 'sql_select_limit', @@sql_select_limit")
 	if err == nil {
 		err = checkMySQLSession(set)
@@ -27,8 +27,15 @@ func checkMySQL(ctx context.Context, c *checker) error {
 	if err != nil {
 		return err
 	}
+	set, err = c.settings(ctx, "SELECT 'sql_big_selects', CASE WHEN @@sql_big_selects THEN 'ON' ELSE 'OFF' END")
+	if err == nil {
+		err = checkMySQLSession(set)
+	}
+	if err != nil {
+		return err
+	}
 	set, err = c.settings(ctx, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'completion_type', 'read_only', 'tx_isolation',
-		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_big_selects', 'sql_log_bin', 'log_bin',
+		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_log_bin', 'log_bin',
 		'skip_replication', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', 'wsrep_dirty_reads', 'innodb_lock_wait_timeout',
 		'innodb_flush_log_at_trx_commit', 'sync_binlog', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout')`)
 	if err != nil {
@@ -70,7 +77,7 @@ func checkMySQLSession(set map[string]string) error {
 		{set["tx_read_only"] == "ON" || set["transaction_read_only"] == "ON", "transaction_read_only", "ON", "nothing can be stored", "OFF"},
 		{strings.Contains(isolation, "READ-UNCOMMITTED"), "transaction_isolation", "READ-UNCOMMITTED", "what is read may never be committed", "READ-COMMITTED or REPEATABLE-READ"},
 		{set["sql_safe_updates"] == "ON", "sql_safe_updates", "ON", "expired keys cannot be deleted", "OFF"},
-		{set["sql_big_selects"] == "OFF", "sql_big_selects", "OFF", "reads of many sessions fail", "ON"},
+		{set["sql_big_selects"] == "OFF", "sql_big_selects", "OFF", "reads of many sessions fail (max_join_size turns it off)", "ON"},
 		{limitErr == nil && limit < 1<<32, "sql_select_limit", set["sql_select_limit"], "results are cut", "DEFAULT"},
 		{set["sql_log_bin"] == "OFF" && set["log_bin"] == "ON", "sql_log_bin", "OFF", "replicas miss what is stored", "ON"},
 		{set["skip_replication"] == "ON", "skip_replication", "ON", "replicas may miss what is stored", "OFF"},

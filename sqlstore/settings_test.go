@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"database/sql"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -48,6 +49,7 @@ func TestSettingsThatDoHarm(t *testing.T) {
 			{"sql_safe_updates", "1"},
 			{"sql_select_limit", "1"},
 			{"sql_big_selects", "0"},
+			{"max_join_size", "1"}, // turns sql_big_selects off
 			{"sql_log_bin", "0"},
 			{"skip_replication", "1"},
 		},
@@ -317,6 +319,25 @@ func TestSchemaInFront(t *testing.T) {
 	require.NoError(t, err)
 	_, err = sqlstore.NewTokenStore(t.Context(), db, d.dialect)
 	require.ErrorContains(t, err, "postgres, public")
+}
+
+// TestLongestSession promises that a server which does not take the longest session
+// that a Renewer makes is found out, and not by the first user who has one.
+func TestLongestSession(t *testing.T) {
+	d := backends[2].empty(t)
+	d.server.NeedPrivate(t)
+	db := d.open(t)
+	d.migrate(t, db)
+	var usual int
+	require.NoError(t, db.QueryRow("SELECT @@GLOBAL.max_allowed_packet").Scan(&usual))
+	set := func(n int) {
+		_, err := db.Exec(fmt.Sprintf("SET GLOBAL max_allowed_packet = %d", n))
+		require.NoError(t, err)
+	}
+	set(16384)
+	defer set(usual)
+	_, err := sqlstore.NewTokenStore(t.Context(), d.open(t), d.dialect)
+	require.ErrorContains(t, err, "store a session on trial")
 }
 
 // TestUnknownDriver promises that a driver whose errors are not recognized is
