@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,7 +209,8 @@ func (b *Browser) renew(c *call) {
 		return
 	}
 	b.setCookie(c.w, bundle)
-	b.deleteCookies(c.w, presented) // the new token is not among them
+	// One that is damaged may have the new token's name.
+	b.deleteCookies(c.w, slices.DeleteFunc(presented, func(p cookie) bool { return p.name == b.nameOf(bundle) }))
 	c.writeJSON(http.StatusOK, b.grant(bundle))
 }
 

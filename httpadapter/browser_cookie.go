@@ -72,9 +72,14 @@ func readCookie(name, value string) cookie {
 
 // setCookie sets the cookie of a bundle's refresh token.
 func (b *Browser) setCookie(w http.ResponseWriter, bundle *renew.Bundle) {
-	c := b.newCookie(b.browser.cookieName+"."+bundle.TokenID, bundle.RefreshToken)
+	c := b.newCookie(b.nameOf(bundle), bundle.RefreshToken)
 	c.MaxAge = int(wholeSeconds(bundle.RefreshExpiresAt.Sub(b.browser.now())))
 	http.SetCookie(w, c)
+}
+
+// nameOf returns the name of the cookie of a bundle's refresh token.
+func (b *Browser) nameOf(bundle *renew.Bundle) string {
+	return b.browser.cookieName + "." + bundle.TokenID
 }
 
 func (b *Browser) deleteCookies(w http.ResponseWriter, cookies []cookie) {

@@ -355,6 +355,25 @@ func TestBrowserRetry(t *testing.T) {
 	b.checkRenews()
 }
 
+// TestBrowserDamagedCookie: a cookie with the name of the token that a retry brings,
+// and with another value, does not cost the new cookie.
+func TestBrowserDamagedCookie(t *testing.T) {
+	f := newFixture(t)
+	b := f.newBrowser()
+	lost := read(t, b.send("/auth/renew", withKey(keyOne)))
+	var name string
+	for _, line := range lost.header.Values("Set-Cookie") {
+		if !strings.Contains(line, "Max-Age=0") {
+			name, _, _ = strings.Cut(line, "=")
+		}
+	}
+	b.jar.SetCookies(b.url, []*http.Cookie{{Name: name, Value: "damaged", Path: "/", Secure: true}})
+	if got := b.do("/auth/renew", withKey(keyOne)); got.status != http.StatusOK {
+		t.Errorf("the retry is %d %s", got.status, got.body)
+	}
+	b.checkRenews()
+}
+
 // TestBrowserKeyOfTheCookie: the cookie of a lost response may have arrived all the
 // same. A page that repeats its key is told to draw another one.
 func TestBrowserKeyOfTheCookie(t *testing.T) {
