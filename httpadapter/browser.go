@@ -1,6 +1,7 @@
 package httpadapter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,7 +67,7 @@ import (
 // Each token has a separate cookie: the name is __Host-renew, a dot and the
 // token's ID. A response sets the cookie of the token that it brings, and deletes
 // no other than those that its request carried; of several, the newest token of
-// the newest session is presented. So it does not matter in which order the
+// the newest session that is not forged is presented. So it does not matter in which order the
 // responses to one browser arrive. A delayed one may bring an older token back,
 // but not in place of the current one, and a late 401 does not delete the cookie
 // of the login that came after it.
@@ -187,7 +188,10 @@ func (b *Browser) renew(c *call) {
 		return
 	}
 	key, message := c.idempotencyKey()
-	c.secrets = []string{presented[0].value, key}
+	c.secrets = []string{key}
+	for _, p := range presented {
+		c.secrets = append(c.secrets, p.value)
+	}
 	if message != "" {
 		c.writeError(invalidFields{fieldIdempotencyKey: message}.err(fieldIdempotencyKey))
 		return
@@ -197,21 +201,48 @@ func (b *Browser) renew(c *call) {
 		c.failPage(errNoClientIP)
 		return
 	}
-	bundle, err := b.renewer.Renew(c.ctx, renew.RenewRequest{
+	bundle, last, err := b.renewFirst(c.ctx, presented, renew.RenewRequest{
 		AppID:          b.app,
-		RefreshToken:   presented[0].value,
 		IP:             ip,
 		UserAgent:      strings.Clone(c.req.UserAgent()),
 		IdempotencyKey: key,
 	})
 	if err != nil {
-		b.rejectRenewal(c, presented, err)
+		b.rejectRenewal(c, presented, last, err)
 		return
 	}
 	b.setCookie(c.w, bundle)
 	// One that is damaged may have the new token's name.
 	b.deleteCookies(c.w, slices.DeleteFunc(presented, func(p cookie) bool { return p.name == b.nameOf(bundle) }))
 	c.writeJSON(http.StatusOK, b.grant(bundle))
+}
+
+// renewFirst renews with the first cookie that is not forged, and returns the last one
+// that it has presented.
+func (b *Browser) renewFirst(ctx context.Context, presented []cookie, req renew.RenewRequest) (bundle *renew.Bundle, last cookie, err error) {
+	for _, last = range presented {
+		req.RefreshToken = last.value
+		if bundle, err = b.renewer.Renew(ctx, req); !isForged(err) {
+			break
+		}
+	}
+	return bundle, last, err
+}
+
+// isForged reports whether a cookie says nothing about a session: another host of the
+// domain may have set it, if its name has no prefix that prevents that. The genuine
+// one beside it counts then.
+func isForged(err error) bool {
+	var rejected *renew.TokenError
+	if !errors.As(err, &rejected) {
+		return false
+	}
+	switch rejected.Reason {
+	case renew.ReasonMalformed, renew.ReasonUnknownKey, renew.ReasonAlgorithm, renew.ReasonSignature,
+		renew.ReasonClaims, renew.ReasonType, renew.ReasonIssuer:
+		return true
+	}
+	return false
 }
 
 var errNoClientIP = errors.New("the request has no IP address: behind a Unix socket, set RemoteAddr from what the proxy documents")
@@ -228,9 +259,9 @@ func (b *Browser) grant(bundle *renew.Bundle) grant {
 	return grant{bundle.AuthToken, expiresIn, after, bundle.SessionID}
 }
 
-// rejectRenewal responds to a renewal that did not happen. The cookie is deleted
-// where the session is over, and nowhere else.
-func (b *Browser) rejectRenewal(c *call, presented []cookie, err error) {
+// rejectRenewal responds to a renewal that did not happen, because of one of the
+// cookies. They are deleted where the session is over, and nowhere else.
+func (b *Browser) rejectRenewal(c *call, presented []cookie, because cookie, err error) {
 	var malformed *renew.ValidationError
 	var rejected *renew.TokenError
 	switch {
@@ -241,7 +272,7 @@ func (b *Browser) rejectRenewal(c *call, presented []cookie, err error) {
 	case rejected.Reason == renew.ReasonSuperseded:
 		c.reject(err, http.StatusConflict, renewed)
 	case rejected.Reason == renew.ReasonTooEarly:
-		c.setRetryAfter(presented[0].notBefore.Sub(b.browser.now()))
+		c.setRetryAfter(because.notBefore.Sub(b.browser.now()))
 		c.reject(err, http.StatusConflict, notYetValid)
 	case rejected.Reason == renew.ReasonDenied:
 		c.logError(slog.LevelInfo, "request rejected", err)

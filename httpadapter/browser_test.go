@@ -355,6 +355,42 @@ func TestBrowserRetry(t *testing.T) {
 	b.checkRenews()
 }
 
+// TestBrowserForgedCookie: a cookie that is newer by what it says, and not genuine,
+// neither signs the page out nor costs the genuine one.
+func TestBrowserForgedCookie(t *testing.T) {
+	const newest = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"
+	f := newFixture(t)
+	other, err := renew.GenerateSigningKey(renew.ES256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, forge := range map[string]func(header, claims string) string{
+		"no signature":      func(header, claims string) string { return header + "." + claims + "." },
+		"another signature": func(header, claims string) string { return header + "." + claims + ".AAAA" },
+		"another header":    func(_, claims string) string { return encode(`{"alg":"none"}`) + "." + claims + ".AAAA" },
+		"another key": func(_, claims string) string {
+			return encode(`{"alg":"ES256","kid":"`+other.KeyID()+`","typ":"JWT"}`) + "." + claims + ".AAAA"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := f.newBrowser()
+			genuine := b.jar.Cookies(b.url)[0]
+			header, _, _ := strings.Cut(genuine.Value, ".")
+			value := forge(header, encode(`{"sid":"`+newest+`","jid":"`+newest+`","nbf":0,"exp":9999999999}`))
+			b.jar.SetCookies(b.url, []*http.Cookie{{Name: "__Host-renew." + newest, Value: value, Path: "/", Secure: true}})
+			if got := b.do("/auth/renew"); got.status != http.StatusOK {
+				t.Errorf("status is %d %s", got.status, got.body)
+			}
+			b.checkRenews()
+			if cookies := b.jar.Cookies(b.url); len(cookies) != 1 {
+				t.Errorf("%d cookies are left", len(cookies))
+			}
+		})
+	}
+}
+
+func encode(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+
 // TestBrowserDamagedCookie: a cookie with the name of the token that a retry brings,
 // and with another value, does not cost the new cookie.
 func TestBrowserDamagedCookie(t *testing.T) {
