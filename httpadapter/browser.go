@@ -128,13 +128,17 @@ func (b *Browser) SetSession(w http.ResponseWriter, bundle *renew.Bundle) {
 func (b *Browser) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	c := &call{adapter: b.adapter, w: w, req: req, ctx: req.Context(), appID: b.app, appKnown: true} // the ID is not the client's
 	defer c.recoverPanic()
+	path := ""
+	if req.URL != nil { // as in every request that a server has made
+		path = req.URL.Path
+	}
 	switch {
 	case b.err != nil:
 		c.log(slog.LevelError, "handler misconfigured", slog.String("error", b.err.Error()))
 		c.writeJSON(http.StatusInternalServerError, internalError)
-	case strings.HasSuffix(req.URL.Path, "/renew"):
+	case strings.HasSuffix(path, "/renew"):
 		b.serve(c, b.renew)
-	case strings.HasSuffix(req.URL.Path, "/logout"):
+	case strings.HasSuffix(path, "/logout"):
 		b.serve(c, b.logout)
 	default:
 		c.writeJSON(http.StatusNotFound, notFound)

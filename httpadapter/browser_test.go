@@ -1078,4 +1078,7 @@ func TestBrowserRequests(t *testing.T) {
 		t.Errorf("response is %d %s", got.status, got.body)
 	}
 	b.checkRenews()
+	w := httptest.NewRecorder()
+	b.handler.ServeHTTP(w, &http.Request{Method: http.MethodPost}) // of no server
+	check(t, read(t, w.Result()), http.StatusNotFound, bodyNotFound)
 }
