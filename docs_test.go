@@ -69,11 +69,12 @@ func TestOperationsDocument(t *testing.T) {
 	require.NoError(t, err)
 	text, sources := string(page), goSources(t)
 
-	patterns := regexp.MustCompile(`(?m)^ +(?:go test|sh -c).* -(?:run|bench) "?([A-Z]\w+)`).FindAllStringSubmatch(text, -1)
-	require.Greater(t, len(patterns), 8)
-	for _, pattern := range patterns {
-		function := regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)?` + pattern[1])
-		require.True(t, function.MatchString(sources), "docs/operations.md runs %s, which does not exist", pattern[1])
+	commands := regexp.MustCompile(`(?m)^ +(?:sh -c 'cd (\w+) && )?(?:[A-Z_]+=\S+ )*go test .*-(?:run|bench) "?([A-Z]\w+)\S* (\S+?)'?$`).FindAllStringSubmatch(text, -1)
+	require.Greater(t, len(commands), 8)
+	for _, command := range commands {
+		function := regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)?` + command[2])
+		dir := filepath.Join(command[1], command[3])
+		require.True(t, function.MatchString(testSources(t, dir)), "docs/operations.md runs %s, which does not exist in %s", command[2], dir)
 	}
 	exists := testFunctions(t)
 	for _, named := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
@@ -110,6 +111,19 @@ func TestReadmeSnippetsAreCompiled(t *testing.T) {
 	for _, snippet := range snippets {
 		require.True(t, strings.Contains(sources, withoutIndent(snippet[1])), "no source file has this snippet:\n%s", snippet[1])
 	}
+}
+
+// testSources returns the test files of a folder, in one text.
+func testSources(t *testing.T, dir string) string {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	require.NoError(t, err)
+	var all strings.Builder
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		all.Write(source)
+	}
+	return all.String()
 }
 
 // goSources returns every Go file of the project, in one text.
