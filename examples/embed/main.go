@@ -26,12 +26,13 @@ func main() {
 
 	http.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		bundle, err := renewer.Issue(r.Context(), renew.IssueRequest{ // your login has checked who this is
-			AppID: "shop", Subject: "ann@example.com", IP: "192.0.2.1", UserAgent: r.UserAgent(),
+			AppID: "shop", Subject: "ann@example.com", IP: httpadapter.ClientIP(r), UserAgent: r.UserAgent(),
 		})
 		if err != nil {
 			http.Error(w, "internal error", http.StatusInternalServerError)
 			return
 		}
+		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		if err := json.NewEncoder(w).Encode(bundle); err != nil {
 			log.Print("login: ", err)
