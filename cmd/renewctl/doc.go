@@ -1,6 +1,14 @@
 // Command renewctl administers the stores of a service that uses renew: apps, app
 // keys, signing keys, sessions.
 //
+// Get it as a tool of your module, or build it in a clone of the repository ("go
+// install" with a version does not work for a module with replace lines):
+//
+//	go get -tool github.com/jwtrenew/renew/cmd/renewctl
+//	go tool renewctl help
+//
+// It is called renewctl here:
+//
 //	export RENEW_STORE=postgres://renew@db.example/renew
 //	export RENEW_ENCRYPTION_KEY=…
 //	renewctl app create shop -issuer https://shop.example
