@@ -113,6 +113,13 @@ func (a App) capEnd(createdAt, endsAt time.Time) time.Time {
 	return capAt(createdAt.Truncate(time.Second).Add(a.SessionTTL), endsAt)
 }
 
+// Clone returns a copy that shares no memory with a.
+func (a App) Clone() App {
+	a.KeyHashes = slices.Clone(a.KeyHashes)
+	a.FormerIssuers = slices.Clone(a.FormerIssuers)
+	return a
+}
+
 // hasIssued reports whether iss is the issuer of tokens that the app accepts.
 func (a App) hasIssued(iss string) bool {
 	return iss == a.Issuer || slices.Contains(a.FormerIssuers, iss)

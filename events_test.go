@@ -241,15 +241,18 @@ func (s *sharingKeys) App(context.Context, string) (renew.App, error) { return s
 func TestHookCannotChangeTheApp(t *testing.T) {
 	keys := &sharingKeys{}
 	f := fixtureConfig{
+		app:  func(app *renew.App) { app.FormerIssuers = []string{"issuer_0"} },
 		keys: func(s *memstore.Store) renew.KeyStore { keys.KeyStore = s; return keys },
 		opts: []renew.Option{renew.WithRenewFunc(func(_ context.Context, rn *renew.Renewal) error {
 			clear(rn.App.KeyHashes)
+			clear(rn.App.FormerIssuers)
 			return nil
 		})},
 	}.new(t)
-	keys.shared = f.app
+	keys.shared = f.app.Clone()
 	f.renew(f.issue())
 	require.NoError(t, f.AuthenticateApp(f.ctx, f.app.ID, f.appKey))
+	require.Equal(t, f.app, keys.shared)
 }
 
 // The promise: a renew function that panics is an internal error, whatever it

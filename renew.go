@@ -43,7 +43,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 )
 
@@ -277,9 +276,7 @@ func (rn *renewal) runRenewFunc(ctx context.Context, isRetry bool) (json.RawMess
 	if err != nil {
 		return nil, fmt.Errorf("stored session: %w", err)
 	}
-	app := rn.app
-	app.KeyHashes = slices.Clone(app.KeyHashes)
-	view := &Renewal{App: app, Session: rn.session.Clone(), Request: rn.req, Retry: isRetry, Claims: claims}
+	view := &Renewal{App: rn.app.Clone(), Session: rn.session.Clone(), Request: rn.req, Retry: isRetry, Claims: claims}
 	switch err := callRenewFunc(ctx, rn.renewFunc, view); {
 	case errors.Is(err, ErrDenied):
 		rejection := refreshKind.reject(ReasonDenied, "")

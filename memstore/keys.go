@@ -69,14 +69,7 @@ func (s *Store) App(ctx context.Context, appID string) (renew.App, error) {
 	if t == nil {
 		return renew.App{}, renew.ErrAppNotFound
 	}
-	return clone(t.app), nil
-}
-
-// clone returns an app that shares no memory with app.
-func clone(app renew.App) renew.App {
-	app.KeyHashes = slices.Clone(app.KeyHashes)
-	app.FormerIssuers = slices.Clone(app.FormerIssuers)
-	return app
+	return t.app.Clone(), nil
 }
 
 // SigningKey returns the app's active key. [renew.ErrKeyNotFound]: it has none,
@@ -147,7 +140,7 @@ func (s *Store) CreateApp(ctx context.Context, app renew.App) error {
 	if err := app.Validate(); err != nil {
 		return fmt.Errorf("memstore: create app: %w", err)
 	}
-	app = clone(app)
+	app = app.Clone()
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if s.tenant(app.ID) != nil {
@@ -163,7 +156,7 @@ func (s *Store) UpdateApp(ctx context.Context, app renew.App) error {
 		if err := app.Validate(); err != nil {
 			return err
 		}
-		updated := clone(app)
+		updated := app.Clone()
 		updated.KeyHashes = t.app.KeyHashes
 		t.app = updated
 		t.period.Count(app)
