@@ -2,7 +2,6 @@ package dynamostore_test
 
 import (
 	"context"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -12,38 +11,18 @@ import (
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/dynamostore"
+	"github.com/jwtrenew/renew/internal/fleettest"
 )
-
-// sessionsVariable names the environment variable that sets how many sessions of one
-// subject TestLargeSubject makes. Default: 1001, which is ten batches and one session.
-const sessionsVariable = "RENEW_TEST_SUBJECT_SESSIONS"
 
 // TestLargeSubject promises that a subject with very many sessions is listed, revoked and
 // deleted as a whole, in batches, while others renew and what is in the list is renewed.
 // How long that takes on dynalite is printed; it says nothing about DynamoDB.
+// RENEW_TEST_SUBJECT_SESSIONS says how many sessions; default: 1001, which is ten batches
+// and one session.
 func TestLargeSubject(t *testing.T) {
-	sessions := 1001
-	if text := os.Getenv(sessionsVariable); text != "" {
-		var err error
-		sessions, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
 	b, ctx := dynalite(t), t.Context()
 	store := b.tokens(t, b.client(t))
-	var makers sync.WaitGroup
-	for first := range 16 {
-		makers.Go(func() {
-			for i := first; i < sessions; i += 16 {
-				s := newSession(strconv.Itoa(i))
-				s.CreatedAt = base.Add(time.Duration(i) * time.Millisecond)
-				if err := store.CreateSession(ctx, s); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	makers.Wait()
+	sessions := fleettest.CreateMany(t, store, 1001, 16)
 	stop := renewing(t, b.tokens(t, b.client(t)))
 	begun := time.Now()
 	took := func() time.Duration {

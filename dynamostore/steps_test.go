@@ -21,30 +21,12 @@ var errKilled = errors.New("the process was killed")
 func TestKilledBetweenSteps(t *testing.T) {
 	b, ctx := dynalite(t), t.Context()
 	s := newSession("session")
-	moved := successor(s)
-	moved.Subject = "other"
-	for _, c := range []struct {
-		name string
-		had  bool // the session is there before
-		call func(store *dynamostore.TokenStore) error
-	}{
-		{"CreateSession", false, func(store *dynamostore.TokenStore) error { return store.CreateSession(ctx, s) }},
-		{"Rotate", true, func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, s.TokenID, successor(s)) }},
-		{"Rotate to another subject", true, func(store *dynamostore.TokenStore) error { return store.Rotate(ctx, s.TokenID, moved) }},
-		{"RevokeSubject", true, func(store *dynamostore.TokenStore) error {
-			_, err := store.RevokeSubject(ctx, testApp, s.Subject, base)
-			return err
-		}},
-		{"DeleteExpired", true, func(store *dynamostore.TokenStore) error {
-			_, err := store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 10)
-			return err
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range fleettest.Steps(s) {
+		t.Run(c.Name, func(t *testing.T) {
 			for at := 0; ; at++ {
 				b.clear(t)
 				other := b.tokens(t, b.client(t))
-				if c.had {
+				if c.Had {
 					require.NoError(t, other.CreateSession(ctx, s))
 				}
 				sent, counts := 0, false
@@ -57,7 +39,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 					return send()
 				}}.option))
 				counts = true
-				err := c.call(store)
+				err := c.Do(ctx, store)
 				if _, sessionErr := other.Session(ctx, testApp, s.ID); sessionErr == nil {
 					require.Len(t, b.scan(t), 2, "the session and its entry")
 				}

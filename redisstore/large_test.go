@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,38 +11,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/jwtrenew/renew/internal/fleettest"
 	"github.com/jwtrenew/renew/redisstore"
 )
 
-// sessionsVariable names the environment variable that sets how many sessions of one
-// subject TestLargeSubject makes. Default: 2000.
-const sessionsVariable = "RENEW_TEST_SUBJECT_SESSIONS"
-
 // TestLargeSubject promises that a subject with very many sessions is listed and
-// revoked as a whole while others renew. How long their calls take then is printed.
+// revoked as a whole while others renew. How long their calls take then is
+// printed. RENEW_TEST_SUBJECT_SESSIONS says how many sessions; default: 2000.
 func TestLargeSubject(t *testing.T) {
-	sessions := 2000
-	if text := os.Getenv(sessionsVariable); text != "" {
-		var err error
-		sessions, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
 	f, ctx := oneServer(t), t.Context()
 	store, others := f.tokens(t, f.client(t)), f.tokens(t, f.client(t))
-	var makers sync.WaitGroup
-	for first := range 64 {
-		makers.Go(func() {
-			for i := first; i < sessions; i += 64 {
-				s := newSession(strconv.Itoa(i))
-				s.CreatedAt = base.Add(time.Duration(i) * time.Millisecond)
-				if err := store.CreateSession(ctx, s); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	makers.Wait()
+	sessions := fleettest.CreateMany(t, store, 2000, 64)
 	quiet := during(t, others, "quiet", func() { time.Sleep(2 * time.Second) })
 	listing := during(t, others, "listing", func() {
 		all, err := store.SubjectSessions(ctx, testApp, "subject", base)

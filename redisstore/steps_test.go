@@ -52,30 +52,12 @@ func TestKilledBetweenSteps(t *testing.T) {
 	f := oneServer(t)
 	ctx, direct := t.Context(), f.client(t)
 	s := newSession("session")
-	moved := successor(s)
-	moved.Subject = "other"
-	for _, c := range []struct {
-		name string
-		had  bool // the session is there before
-		call func(store *redisstore.TokenStore) error
-	}{
-		{"CreateSession", false, func(store *redisstore.TokenStore) error { return store.CreateSession(ctx, s) }},
-		{"Rotate", true, func(store *redisstore.TokenStore) error { return store.Rotate(ctx, s.TokenID, successor(s)) }},
-		{"Rotate to another subject", true, func(store *redisstore.TokenStore) error { return store.Rotate(ctx, s.TokenID, moved) }},
-		{"RevokeSubject", true, func(store *redisstore.TokenStore) error {
-			_, err := store.RevokeSubject(ctx, testApp, s.Subject, base)
-			return err
-		}},
-		{"DeleteExpired", true, func(store *redisstore.TokenStore) error {
-			_, err := store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 10)
-			return err
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, c := range fleettest.Steps(s) {
+		t.Run(c.Name, func(t *testing.T) {
 			for at := 0; ; at++ {
 				require.NoError(t, direct.FlushAll(ctx).Err())
 				other := f.tokens(t, direct)
-				if c.had {
+				if c.Had {
 					require.NoError(t, other.CreateSession(ctx, s))
 				}
 				client, sent := f.client(t), 0
@@ -86,7 +68,7 @@ func TestKilledBetweenSteps(t *testing.T) {
 					}
 					return send()
 				}})
-				err := c.call(store)
+				err := c.Do(ctx, store)
 				fleettest.RequireConsistent(t, other, s)
 				requireTidied(t, direct, other)
 				fleettest.RequireUsable(t, other, s)

@@ -1,6 +1,7 @@
 package fleettest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -59,4 +60,31 @@ func RequireZeroTimeRejected(t *testing.T, store TokenStore, s renew.Session) {
 	got, err := store.Session(ctx, AppID, s.ID)
 	require.NoError(t, err)
 	require.Equal(t, s, got)
+}
+
+// Step is a call that a process is killed in.
+type Step struct {
+	Name string
+	Had  bool // the session is stored before
+	Do   func(ctx context.Context, store TokenStore) error
+}
+
+// Steps are the calls that store, change or delete the session s.
+func Steps(s renew.Session) []Step {
+	moved := Successor(s)
+	moved.Subject = "other"
+	return []Step{
+		{"CreateSession", false, func(ctx context.Context, store TokenStore) error { return store.CreateSession(ctx, s) }},
+		{"Rotate", true, func(ctx context.Context, store TokenStore) error { return store.Rotate(ctx, s.TokenID, Successor(s)) }},
+		{"Rotate to another subject", true, func(ctx context.Context, store TokenStore) error { return store.Rotate(ctx, s.TokenID, moved) }},
+		{"RevokeSession", true, func(ctx context.Context, store TokenStore) error { return store.RevokeSession(ctx, AppID, s.ID, Base) }},
+		{"RevokeSubject", true, func(ctx context.Context, store TokenStore) error {
+			_, err := store.RevokeSubject(ctx, AppID, s.Subject, Base)
+			return err
+		}},
+		{"DeleteExpired", true, func(ctx context.Context, store TokenStore) error {
+			_, err := store.DeleteExpired(ctx, Base.AddDate(1, 0, 0), 10)
+			return err
+		}},
+	}
 }
