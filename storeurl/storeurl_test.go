@@ -42,6 +42,8 @@ func TestOpen(t *testing.T) {
 			for _, start := range []string{"first", "second"} {
 				s, err := storeurl.Open(t.Context(), url, c.encryptionKey)
 				require.NoError(t, err, start)
+				require.Equal(t, name == "DynamoDB", s.DeleteEvery > time.Hour, "deleting reads its whole table")
+				require.Positive(t, s.DeleteEvery)
 				require.NoError(t, renew.EnsureApp(t.Context(), s.Keys, renew.App{ID: "shop", Issuer: "shop"}, renew.ES256))
 				r, err := renew.New(s.Keys, s.Tokens)
 				require.NoError(t, err)
