@@ -19,7 +19,7 @@ import (
 // without them on every form.
 func TestTokenStoreLaws(t *testing.T) {
 	t.Parallel()
-	onForms(t, func(t *testing.T, f *form) {
+	onForms(t, allRounds(t), func(t *testing.T, f *form) {
 		withAndWithoutRetries(t, f.name == "one" && allRounds(t), func(t *testing.T, change func(*redis.UniversalOptions)) {
 			storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore { return f.tokens(tb, f.client(tb, change)) },
 				append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
@@ -31,7 +31,7 @@ func TestTokenStoreLaws(t *testing.T) {
 // if the variable is set.
 func TestKeyStoreLaws(t *testing.T) {
 	t.Parallel()
-	onForms(t, func(t *testing.T, f *form) {
+	onForms(t, allRounds(t), func(t *testing.T, f *form) {
 		withAndWithoutRetries(t, false, func(t *testing.T, change func(*redis.UniversalOptions)) {
 			storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return f.keys(tb, f.client(tb, change)) },
 				append(f.failures(), storetest.WithRounds(rounds.Share(t)))...)
@@ -61,9 +61,9 @@ func TestFailoverLaws(t *testing.T) {
 		storetest.WithFailover(func(tb testing.TB) { s.Promote(tb, 300*time.Millisecond) }))
 }
 
-// onForms runs the test on one Redis and, with all rounds, on the other forms, all at
-// the same time: they mostly wait.
-func onForms(t *testing.T, test func(t *testing.T, f *form)) {
+// onForms runs the test on one Redis and, if others is true or RENEW_TEST_REDIS_LAWS is
+// 1, on the other forms, all at the same time: they mostly wait.
+func onForms(t *testing.T, others bool, test func(t *testing.T, f *form)) {
 	t.Helper()
 	for _, start := range []struct {
 		name string
@@ -71,8 +71,8 @@ func onForms(t *testing.T, test func(t *testing.T, f *form)) {
 		runs bool
 	}{
 		{"one", oneServer, true},
-		{"Sentinel", sentinel, everything() || allRounds(t)},
-		{"Cluster", cluster, everything() || allRounds(t)},
+		{"Sentinel", sentinel, everything() || others},
+		{"Cluster", cluster, everything() || others},
 	} {
 		if start.runs {
 			t.Run(start.name, func(t *testing.T) {

@@ -55,6 +55,9 @@ func TestFailover(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if promotions == 1 { // with more, what they count is not to depend on each other
+				t.Parallel()
+			}
 			promote, epoch, options := c.start(t)
 			begun := epoch()
 			l := newLoad(t, &form{options: options})

@@ -12,14 +12,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew/internal/fleettest"
+	"github.com/jwtrenew/renew/redisstore"
 )
 
-// lossy are connections to servers. When it is told to, the next one that gets a reply
-// closes instead of passing it on: the server has done what the client asked for, and
-// the client does not know.
+// lossy are connections to servers. When they are told to, one closes in the place of a
+// reply: the server has done what the client asked for, and the client does not know.
 type lossy struct {
-	lose atomic.Int64 // so many replies
-	lost atomic.Int64
+	armed atomic.Bool
+	skip  atomic.Int64 // so many replies pass first
+	lost  atomic.Bool
+}
+
+// arm has the reply after the next n be lost.
+func (l *lossy) arm(n int) {
+	l.skip.Store(int64(n))
+	l.armed.Store(true)
 }
 
 func (l *lossy) option(o *redis.UniversalOptions) {
@@ -39,8 +46,8 @@ type lossyConn struct {
 
 func (c *lossyConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err == nil && c.lossy.lose.Add(-1) >= 0 {
-		c.lossy.lost.Add(1)
+	if err == nil && c.lossy.armed.Load() && c.lossy.skip.Add(-1) == -1 {
+		c.lossy.lost.Store(true)
 		_ = c.Close()
 		return 0, io.ErrUnexpectedEOF
 	}
@@ -50,18 +57,25 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 // TestLostReplies promises that a caller gets success, or an error of unclear outcome,
 // when replies are lost, and never an error that says that its own write was in vain:
 // for each method, with each of its replies lost in turn, with the client's repetitions
-// and without; with all rounds also with Sentinel and in a cluster.
+// and without; with RENEW_TEST_REDIS_LAWS=1 also with Sentinel and in a cluster, there
+// with WithWait, too.
 func TestLostReplies(t *testing.T) {
 	t.Parallel()
-	onForms(t, func(t *testing.T, f *form) {
+	onForms(t, false, func(t *testing.T, f *form) {
 		for _, c := range []struct {
 			name    string
 			change  func(*redis.UniversalOptions)
+			opts    []redisstore.Option
 			repeats bool
+			runs    bool
 		}{
-			{"retries", func(*redis.UniversalOptions) {}, true},
-			{"no retries", withoutRetries, false},
+			{"retries", func(*redis.UniversalOptions) {}, nil, true, true},
+			{"no retries", withoutRetries, nil, false, true},
+			{"waiting", func(*redis.UniversalOptions) {}, []redisstore.Option{redisstore.WithWait(1, time.Second)}, true, f.name != "one"},
 		} {
+			if !c.runs {
+				continue
+			}
 			t.Run(c.name, func(t *testing.T) {
 				s := newSession("session")
 				direct := f.client(t)
@@ -72,7 +86,13 @@ func TestLostReplies(t *testing.T) {
 							stores := f.stores(t, direct)
 							fleettest.Prepare(t, stores, s)
 							method := fleettest.Calls(t, s)[i]
-							lost, err := loseReply(t, f, c.change, at, method)
+							client, l := f.lossyClient(t, c.change)
+							disturbed := f.stores(t, client, c.opts...)
+							l.arm(at)
+							err := method.Do(t.Context(), disturbed)
+							lost := l.lost.Load()
+							_ = client.Close()
+							fleettest.RequireNotNamed(t, err, "reply %d was lost", at+1)
 							if err == nil {
 								method.Check(t, stores)
 							}
@@ -92,26 +112,11 @@ func TestLostReplies(t *testing.T) {
 	})
 }
 
-// loseReply calls the method while the reply after the first at ones is lost, and
-// reports whether there was one.
-func loseReply(t *testing.T, f *form, change func(*redis.UniversalOptions), at int, c fleettest.Call) (bool, error) {
+// lossyClient returns a client of one connection to each server.
+func (f *form) lossyClient(t *testing.T, change func(*redis.UniversalOptions)) (redis.UniversalClient, *lossy) {
 	t.Helper()
-	var l lossy
-	client := f.client(t, change, l.option, func(o *redis.UniversalOptions) { o.PoolSize = 1 })
-	defer func() { _ = client.Close() }()
-	stores, sent := f.stores(t, client), 0
-	client.AddHook(around{func(send func() error) error {
-		if sent == at {
-			l.lose.Store(1)
-		}
-		sent++
-		return send()
-	}})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	err := c.Do(ctx, stores)
-	fleettest.RequireNotNamed(t, err, "reply %d was lost", at+1)
-	return l.lost.Load() > 0, err
+	l := &lossy{}
+	return f.client(t, change, l.option, func(o *redis.UniversalOptions) { o.PoolSize = 1 }), l
 }
 
 // onAll calls f for each server that takes writes.

@@ -91,21 +91,33 @@ func (m *migration) end() {
 	}
 }
 
-// TestSlotIsMoved promises that every method works while the slot of a session is moved
+// TestCluster has the tests that need a cluster and nothing of its servers' time.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	f := cluster(t)
+	t.Run("slot is moved", func(t *testing.T) { testSlotIsMoved(t, f) })
+	t.Run("lost entry", func(t *testing.T) { testLostEntry(t, f) })
+}
+
+// testSlotIsMoved promises that every method works while the slot of a session is moved
 // to another server of the cluster, with WithWait and without: before any key is moved,
 // when all are, and afterwards. When some keys are moved and others not, a call waits
 // for the rest; it fails without a wrong result if that takes too long.
-func TestSlotIsMoved(t *testing.T) {
-	t.Parallel()
-	f, ctx := cluster(t), t.Context()
-	for name, opts := range map[string][]redisstore.Option{
-		"no wait": {redisstore.WithCommandTimeout(3 * time.Second)},
-		"wait":    {redisstore.WithCommandTimeout(3 * time.Second), redisstore.WithWait(1, time.Second)},
+func testSlotIsMoved(t *testing.T, f *form) {
+	t.Helper()
+	ctx := t.Context()
+	for _, c := range []struct {
+		name        string
+		opts, hasty []redisstore.Option
+	}{
+		{"no wait", nil, nil},
+		{"wait", []redisstore.Option{redisstore.WithWait(1, 2*time.Second)}, []redisstore.Option{redisstore.WithWait(1, 400*time.Millisecond)}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			client := f.client(t).(*redis.ClusterClient)
 			flush(t, client)
-			store := f.tokens(t, client, opts...)
+			store := f.tokens(t, client, c.opts...)
+			hasty := f.tokens(t, client, append(c.hasty, redisstore.WithCommandTimeout(500*time.Millisecond))...)
 			s := newSession("session")
 			require.NoError(t, store.CreateSession(ctx, s))
 			var slot int64
@@ -116,7 +128,7 @@ func TestSlotIsMoved(t *testing.T) {
 				}
 				return err
 			})
-			rotate := func() error {
+			rotate := func(store *redisstore.TokenStore) error {
 				next := successor(s)
 				err := store.Rotate(ctx, s.TokenID, next)
 				if err == nil {
@@ -126,7 +138,7 @@ func TestSlotIsMoved(t *testing.T) {
 			}
 			works := func(when string) {
 				t.Helper()
-				require.NoError(t, rotate(), when)
+				require.NoError(t, rotate(store), when)
 				require.ErrorIs(t, store.Rotate(ctx, s.PreviousTokenID, successor(s)), renew.ErrConflict, when)
 				require.ErrorIs(t, store.CreateSession(ctx, s), renew.ErrSessionExists, when)
 				got, err := store.Session(ctx, testApp, s.ID)
@@ -144,11 +156,11 @@ func TestSlotIsMoved(t *testing.T) {
 			got, err := store.Session(ctx, testApp, s.ID)
 			require.NoError(t, err)
 			require.Equal(t, s, got)
-			err = rotate()
+			err = rotate(hasty)
 			require.Error(t, err, "some keys are moved, and the rest do not follow")
 			fleettest.RequireNotNamed(t, err)
 			followed := make(chan error, 1)
-			go func() { followed <- rotate() }()
+			go func() { followed <- rotate(store) }()
 			time.Sleep(100 * time.Millisecond)
 			m.move(func(string) bool { return true })
 			require.NoError(t, <-followed, "the rest of the keys follows")
@@ -163,12 +175,12 @@ func TestSlotIsMoved(t *testing.T) {
 	}
 }
 
-// TestLostEntry promises that a session of a cluster whose entry in the index of its
+// testLostEntry promises that a session of a cluster whose entry in the index of its
 // subject a failover has lost is listed again after its first renewal.
-func TestLostEntry(t *testing.T) {
-	t.Parallel()
-	f, ctx := cluster(t), t.Context()
-	client := f.client(t)
+func testLostEntry(t *testing.T, f *form) {
+	t.Helper()
+	ctx, client := t.Context(), f.client(t)
+	flush(t, client)
 	store := f.tokens(t, client)
 	s := newSession("session")
 	require.NoError(t, store.CreateSession(ctx, s))
