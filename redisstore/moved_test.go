@@ -111,10 +111,10 @@ func testSlotIsMoved(t *testing.T, f *form) {
 		opts, hasty []redisstore.Option
 	}{
 		{"no wait", nil, nil},
-		{"wait", []redisstore.Option{redisstore.WithWait(1, 2*time.Second)}, []redisstore.Option{redisstore.WithWait(1, 400*time.Millisecond)}},
+		{"wait", patiently, []redisstore.Option{redisstore.WithWait(1, 400*time.Millisecond)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			client := f.client(t).(*redis.ClusterClient)
+			client := f.client(t, patient).(*redis.ClusterClient)
 			flush(t, client)
 			store := f.tokens(t, client, c.opts...)
 			hasty := f.tokens(t, client, append(c.hasty, redisstore.WithCommandTimeout(500*time.Millisecond))...)

@@ -22,9 +22,8 @@ func TestWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f, ctx := start(t), t.Context()
-			client := f.client(t)
-			wait := redisstore.WithWait(1, 2*time.Second)
-			store := f.tokens(t, client, wait)
+			client := f.client(t, patient)
+			store := f.tokens(t, client, patiently...)
 			var all []renew.Session
 			for range 20 {
 				s := newSession(newIdempotencyKey())
@@ -41,7 +40,7 @@ func TestWait(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, len(all)-2, n)
 
-			keys, err := redisstore.NewKeyStore(ctx, client, newEncrypter(t), wait)
+			keys, err := redisstore.NewKeyStore(ctx, client, newEncrypter(t), patiently...)
 			require.NoError(t, err)
 			require.NoError(t, keys.CreateApp(ctx, app()))
 
@@ -66,6 +65,11 @@ func TestWait(t *testing.T) {
 		})
 	}
 }
+
+// With these a loaded machine is no reason for a WAIT to time out.
+func patient(o *redis.UniversalOptions) { o.ReadTimeout = 20 * time.Second }
+
+var patiently = []redisstore.Option{redisstore.WithWait(1, 10*time.Second), redisstore.WithCommandTimeout(30 * time.Second)}
 
 func flushScripts(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
