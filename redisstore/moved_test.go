@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,11 +193,33 @@ func testLostEntry(t *testing.T, f *form) {
 		}
 		return err
 	})
-	next := successor(s)
-	require.NoError(t, store.Rotate(ctx, s.TokenID, next))
+	var sent, rotations atomic.Int64
+	client.AddHook(around{func(send func() error) error {
+		sent.Add(1)
+		return send()
+	}})
+	var all sync.WaitGroup
+	for range 8 { // of which one comes first
+		all.Go(func() {
+			switch err := store.Rotate(ctx, s.TokenID, successor(s)); {
+			case err == nil:
+				rotations.Add(1)
+			case !errors.Is(err, renew.ErrConflict):
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	require.EqualValues(t, 1, rotations.Load())
+	require.EqualValues(t, 8+1, sent.Load(), "the first renewal is a round trip more")
+	next, err := store.Session(ctx, testApp, s.ID)
+	require.NoError(t, err)
 	listed, err := store.SubjectSessions(ctx, testApp, s.Subject, base)
 	require.NoError(t, err)
 	require.Equal(t, []renew.Session{next}, listed)
+	sent.Store(0)
+	require.NoError(t, store.Rotate(ctx, next.TokenID, successor(next)))
+	require.EqualValues(t, 1, sent.Load(), "another renewal is not")
 	n, err := store.DeleteExpired(ctx, base.AddDate(1, 0, 0), 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)

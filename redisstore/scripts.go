@@ -89,7 +89,8 @@ return 'done'
 
 	// KEYS: session, ends. ARGV: write, repeats, member, end, retention, entry, from,
 	// subject, fields to delete, fields and values. The entry is that of the subject's
-	// index if this has been written, and empty if the session's is to stay.
+	// index if this has been written, and empty if the session's is to stay. The reply to
+	// a rotation that happened is "done" and the entry that the session has now.
 	//
 	// The session is never deleted in between: while its slot is moved to another
 	// server, Redis would not let the script create it again.
@@ -98,19 +99,19 @@ local v = redis.call('HMGET', KEYS[1], 'writes', 'token_id', 'revoked_at', 'subj
 if not v[1] then return 'missing' end
 if own(v[1], ARGV[1]) then
 	redis.call('HSET', KEYS[1], 'writes', v[1])
-	return 'done'
+	return 'done ' .. (v[5] or '')
 end
 local repeats, entry = tonumber(ARGV[2]), ARGV[6]
 if v[3] or v[2] ~= ARGV[7] then return failed('conflict', v[1], repeats) end
 if entry == '' then
 	if v[4] ~= ARGV[8] then return 'subject' end
-	entry = v[5]
+	entry = v[5] or ''
 end
 redis.call('HSET', KEYS[1], 'writes', with(v[1], ARGV[1], repeats), 'entry', entry, unpack(ARGV, 10))
 for field in string.gmatch(ARGV[9], '[^ ]+') do redis.call('HDEL', KEYS[1], field) end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
 keep(KEYS[1], ARGV[4], tonumber(ARGV[5]))
-return 'done'
+return 'done ' .. entry
 `)
 
 	// KEYS: session. ARGV: write, repeats, time, and, if only a session of this subject
@@ -168,6 +169,9 @@ redis.call('HSET', KEYS[1], ARGV[1], entry)
 return entry
 `)
 
+	// KEYS: subject. ARGV: ID, entry. Writes the entry of a session if it is missing.
+	repairEntry = redis.NewScript(header + `return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])`)
+
 	// KEYS: subject. ARGV: cursor, count. The reply is which run of the server this is,
 	// the next cursor, then IDs and entries. A cursor is of use in one run only.
 	scanEntries = redis.NewScript(headerFull + `
@@ -220,5 +224,5 @@ return 'done'
 // scripts are all of them, to load when a store is made.
 var scripts = []*redis.Script{
 	readSession, createSession, rotateSession, revokeSession, listEnded, deleteEnded,
-	writeEntry, scanEntries, deleteEntries, readApp, createApp, replaceApp, addAppID, listAppIDs,
+	writeEntry, repairEntry, scanEntries, deleteEntries, readApp, createApp, replaceApp, addAppID, listAppIDs,
 }

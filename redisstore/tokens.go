@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -134,31 +135,59 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 	return nil
 }
 
-// rotate writes the index of the subject only if the session has another one, which a
-// Renewer never changes, and at the first renewal in a cluster: there the index is on
-// another server than the session, whose failover may have lost what CreateSession
-// has written.
+// rotate writes the index of the subject first if the session has another one, which a
+// Renewer never changes.
 func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session) error {
 	pairs, err := fields(next)
 	if err != nil {
 		return err
 	}
-	if s.run.isCluster() && next.Generation == 1 {
-		return s.rotateWithEntry(ctx, from, next, pairs)
-	}
-	reply, err := s.run.write(ctx, s.storeCall(rotateSession, next, "", pairs, from, next.Subject, lacking(pairs)))
+	reply, err := s.run.write(ctx, s.rotateCall(from, next, "", pairs))
 	if err == nil && reply == resultSubject {
-		return s.rotateWithEntry(ctx, from, next, pairs)
+		entry, err := s.writeEntry(ctx, next)
+		if err != nil {
+			return err
+		}
+		reply, err = s.run.write(ctx, s.rotateCall(from, next, entry, pairs))
+		return rotated(reply, err)
+	}
+	if err := rotated(reply, err); err != nil {
+		return err
+	}
+	return s.afterFirst(ctx, next, reply)
+}
+
+func (s *TokenStore) rotateCall(from string, next renew.Session, entry string, pairs []any) call {
+	return s.storeCall(rotateSession, next, entry, pairs, from, next.Subject, lacking(pairs))
+}
+
+// rotated is what the reply to a rotation means.
+func rotated(reply any, err error) error {
+	if _, done := entryOf(reply); err == nil && done {
+		return nil
 	}
 	return outcome(reply, err)
 }
 
-func (s *TokenStore) rotateWithEntry(ctx context.Context, from string, next renew.Session, pairs []any) error {
-	entry, err := s.writeEntry(ctx, next)
-	if err != nil {
-		return err
+// entryOf returns the entry that the reply to a rotation has.
+func entryOf(reply any) (entry string, done bool) {
+	text, _ := reply.(string)
+	return strings.CutPrefix(text, resultDone+" ")
+}
+
+// afterFirst writes the session's entry in the index of its subject once more after the
+// first renewal in a cluster: there the index is on another server than the session, and
+// the failover of that may have lost what CreateSession has written.
+func (s *TokenStore) afterFirst(ctx context.Context, next renew.Session, reply any) error {
+	entry, _ := entryOf(reply)
+	if !s.run.isCluster() || next.Generation != 1 {
+		return nil
 	}
-	return outcome(s.run.write(ctx, s.storeCall(rotateSession, next, entry, pairs, from, next.Subject, lacking(pairs))))
+	_, err := s.run.write(ctx, call{repairEntry, []string{s.run.subject(next.AppID, next.Subject)}, []any{next.ID, entry}})
+	if err != nil {
+		return fmt.Errorf("index of the subject: %w", err)
+	}
+	return nil
 }
 
 // RevokeSession revokes the session, or returns nil if it is revoked, in one round
