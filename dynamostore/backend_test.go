@@ -3,6 +3,7 @@ package dynamostore_test
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -41,6 +42,7 @@ const tableVariable = "RENEW_TEST_DYNAMODB_TABLE"
 type backend struct {
 	table    string
 	emulator *dbtest.Dynalite // nil: a table of DynamoDB
+	proxy    *storetest.Proxy // before the emulator; it loses responses
 	config   aws.Config
 }
 
@@ -59,8 +61,9 @@ func plainDynalite(tb testing.TB) *backend {
 
 func withTable(tb testing.TB, emulator *dbtest.Dynalite) *backend {
 	tb.Helper()
-	b := &backend{testTable, emulator, aws.Config{
-		Region: "eu-central-1", BaseEndpoint: aws.String(emulator.URL),
+	proxy := storetest.NewProxy(tb, strings.TrimPrefix(emulator.URL, "http://"))
+	b := &backend{testTable, emulator, proxy, aws.Config{
+		Region: "eu-central-1", BaseEndpoint: aws.String("http://" + proxy.Address()),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
 		}),
@@ -115,7 +118,7 @@ func (b *backend) failures() []storetest.Option {
 	if b.emulator == nil {
 		return []storetest.Option{storetest.WithSlowness(3)}
 	}
-	return []storetest.Option{
+	opts := []storetest.Option{
 		storetest.WithSlowness(3),
 		storetest.WithOutage(func(tb testing.TB) func() {
 			b.emulator.Kill()
@@ -126,4 +129,8 @@ func (b *backend) failures() []storetest.Option {
 			b.emulator.Start(tb)
 		}),
 	}
+	if everything() { // TestLostReplies does it otherwise
+		opts = append(opts, storetest.WithProxy(b.proxy))
+	}
+	return opts
 }
