@@ -266,7 +266,7 @@ func (r *runner) sendWaiting(ctx context.Context, server *redis.Client, calls []
 
 // hasWritten reports whether a script with this reply has written anything.
 func hasWritten(reply any) bool {
-	return !slices.Contains([]any{resultExists, resultMissing, resultOther, resultSubject, resultUnclear}, reply)
+	return !slices.Contains([]any{resultExists, resultMissing, resultOther, resultSubject}, reply)
 }
 
 // isWorthRepeating reports whether the script did not run, or may not have run,

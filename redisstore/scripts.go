@@ -20,8 +20,8 @@ const (
 // file have something to wait for.
 //
 // A name stays for the time that a client may repeat a command, which the scripts call
-// repeats, and at most 32 do. A write that fails while names are missing which are not
-// older than that is unclear: it may be the repetition of one that has happened.
+// repeats, and at most 16 do: a write that more have overtaken in that time reports a
+// conflict.
 const ownWrites = `
 local function now() return tonumber(redis.call('TIME')[1]) end
 local function own(writes, write)
@@ -31,15 +31,9 @@ local function with(writes, write, repeats)
 	local second = now()
 	local all = {write .. ':' .. second}
 	for name, at in string.gmatch(writes or '', '([^ :]+):(%d+)') do
-		if #all < 32 and second - tonumber(at) <= repeats then all[#all + 1] = name .. ':' .. at end
+		if #all < 16 and second - tonumber(at) <= repeats then all[#all + 1] = name .. ':' .. at end
 	end
 	return table.concat(all, ' ')
-end
-local function failed(result, writes, repeats)
-	local n, oldest = 0, 0
-	for name, at in string.gmatch(writes or '', '([^ :]+):(%d+)') do n, oldest = n + 1, tonumber(at) end
-	if n == 32 and now() - oldest <= repeats then return 'unclear' end
-	return result
 end
 `
 
@@ -65,7 +59,6 @@ const (
 	resultMissing = "missing"
 	resultOther   = "conflict"
 	resultSubject = "subject" // another one, whose index must be written first
-	resultUnclear = "unclear" // it may have happened
 )
 
 var (
@@ -77,7 +70,7 @@ var (
 	createSession = redis.NewScript(header + ownWrites + keepUntil + `
 local writes = redis.call('HGET', KEYS[1], 'writes')
 if writes then
-	if not own(writes, ARGV[1]) then return failed('exists', writes, tonumber(ARGV[2])) end
+	if not own(writes, ARGV[1]) then return 'exists' end
 	redis.call('HSET', KEYS[1], 'writes', writes)
 	return 'done'
 end
@@ -101,13 +94,13 @@ if own(v[1], ARGV[1]) then
 	redis.call('HSET', KEYS[1], 'writes', v[1])
 	return 'done ' .. (v[5] or '')
 end
-local repeats, entry = tonumber(ARGV[2]), ARGV[6]
-if v[3] or v[2] ~= ARGV[7] then return failed('conflict', v[1], repeats) end
+if v[3] or v[2] ~= ARGV[7] then return 'conflict' end
+local entry = ARGV[6]
 if entry == '' then
 	if v[4] ~= ARGV[8] then return 'subject' end
 	entry = v[5] or ''
 end
-redis.call('HSET', KEYS[1], 'writes', with(v[1], ARGV[1], repeats), 'entry', entry, unpack(ARGV, 10))
+redis.call('HSET', KEYS[1], 'writes', with(v[1], ARGV[1], tonumber(ARGV[2])), 'entry', entry, unpack(ARGV, 10))
 for field in string.gmatch(ARGV[9], '[^ ]+') do redis.call('HDEL', KEYS[1], field) end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[3])
 keep(KEYS[1], ARGV[4], tonumber(ARGV[5]))

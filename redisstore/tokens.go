@@ -222,18 +222,12 @@ func outcome(reply any, err error) error {
 		return renew.ErrSessionNotFound
 	case resultOther:
 		return renew.ErrConflict
-	case resultUnclear:
-		return errUnclear
 	}
 	return errReply
 }
 
-var (
-	// errReply means that a reply is not one that the scripts return.
-	errReply = errors.New("unknown reply of a script")
-	// errUnclear means that the session does not remember all of its last writes.
-	errUnclear = errors.New("too many writes of the session at the same time: the outcome is unknown")
-)
+// errReply means that a reply is not one that the scripts return.
+var errReply = errors.New("unknown reply of a script")
 
 // checkRevocation rejects a revocation that must not begin.
 func checkRevocation(ctx context.Context, at time.Time) error {
