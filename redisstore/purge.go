@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -87,7 +88,11 @@ func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string,
 		keys, args = append(keys, s.run.session(m)), append(args, m)
 	}
 	const perSession = 4 // app, subject, ID, entry
-	gone, err := texts(s.run.write(ctx, call{deleteEnded, keys, args}))
+	reply, waitErr := s.run.write(ctx, call{deleteEnded, keys, args})
+	if waitErr != nil && !errors.Is(waitErr, ErrReplicas) {
+		return 0, waitErr
+	}
+	gone, err := texts(reply, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -104,5 +109,5 @@ func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string,
 			return len(gone) / perSession, fmt.Errorf("index of the subject: %w", err)
 		}
 	}
-	return len(gone) / perSession, nil
+	return len(gone) / perSession, waitErr
 }

@@ -25,8 +25,11 @@ func TestWait(t *testing.T) {
 			client := f.client(t, patient)
 			store := f.tokens(t, client, patiently...)
 			var all []renew.Session
-			for range 20 {
+			for i := range 20 {
 				s := newSession(newIdempotencyKey())
+				if i == 2 {
+					s.RefreshExpiresAt = base.Add(time.Minute)
+				}
 				require.NoError(t, store.CreateSession(ctx, s))
 				require.ErrorIs(t, store.CreateSession(ctx, s), renew.ErrSessionExists)
 				next := successor(s)
@@ -60,6 +63,9 @@ func TestWait(t *testing.T) {
 			require.ErrorIs(t, store.Rotate(ctx, next.TokenID, next), redisstore.ErrReplicas, "a confirmation waits, too")
 			require.ErrorIs(t, store.RevokeSession(ctx, testApp, all[0].ID, base), redisstore.ErrReplicas, "what was so before waits, too")
 			require.ErrorIs(t, store.Rotate(ctx, live.TokenID, successor(live)), renew.ErrConflict, "what has not written does not wait")
+			n, err = store.DeleteExpired(ctx, base.Add(10*time.Minute), 10)
+			require.ErrorIs(t, err, redisstore.ErrReplicas, "a deletion waits, too")
+			require.Equal(t, 1, n, "and is counted")
 			f.start(t)
 			require.Eventually(t, func() bool { return store.Rotate(ctx, next.TokenID, next) == nil }, time.Minute, 10*time.Millisecond)
 		})
