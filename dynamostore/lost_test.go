@@ -13,7 +13,7 @@ import (
 )
 
 // TestLostReplies promises that a caller gets success, or an error of unclear outcome,
-// when responses are lost, and never an error that says that its own write was in vain:
+// when responses are lost, and never an error that says that its own write did not happen:
 // for each method, with each of its responses lost in turn, with the SDK's repetitions
 // and without, and where a failed condition returns no item.
 func TestLostReplies(t *testing.T) {

@@ -62,9 +62,9 @@ func (w *write) hasWritten(i item) bool {
 // response was lost, more often than an item remembers.
 var errUnclear = errors.New("the response to a request was lost, and others have written since: the outcome is unknown")
 
-// inVain returns the error of a write whose condition has failed, if the item does not
+// notWritten returns the error of a write whose condition has failed, if the item does not
 // have its name.
-func (w *write) inVain(err error) error {
+func (w *write) notWritten(err error) error {
 	if w.unclear {
 		return errUnclear
 	}

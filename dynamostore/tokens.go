@@ -96,7 +96,7 @@ func (s *TokenStore) create(ctx context.Context, session renew.Session) error {
 	case w.hasWritten(old):
 		return nil
 	}
-	return w.inVain(renew.ErrSessionExists)
+	return w.notWritten(renew.ErrSessionExists)
 }
 
 var errName = errors.New("the app, the ID or the subject is not valid UTF-8, or too long")
@@ -225,13 +225,13 @@ func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session
 func (w *write) judge(old item, from string) (subject string, done bool, err error) {
 	switch {
 	case old == nil:
-		return "", false, w.inVain(renew.ErrSessionNotFound)
+		return "", false, w.notWritten(renew.ErrSessionNotFound)
 	case w.hasWritten(old):
 		return "", true, nil
 	}
 	stored, err := session(old)
 	if err == nil && (stored.TokenID != from || !stored.RevokedAt.IsZero()) {
-		err = w.inVain(renew.ErrConflict)
+		err = w.notWritten(renew.ErrConflict)
 	}
 	return stored.Subject, false, err
 }
@@ -314,7 +314,7 @@ func (s *TokenStore) revoke(ctx context.Context, appID, sessionID string, at tim
 		case !errors.Is(err, errCondition):
 			return err == nil, err
 		case old == nil:
-			return false, w.inVain(renew.ErrSessionNotFound)
+			return false, w.notWritten(renew.ErrSessionNotFound)
 		case w.hasWritten(old):
 			return true, nil
 		}

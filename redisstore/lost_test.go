@@ -55,7 +55,7 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 }
 
 // TestLostReplies promises that a caller gets success, or an error of unclear outcome,
-// when replies are lost, and never an error that says that its own write was in vain:
+// when replies are lost, and never an error that says that its own write did not happen:
 // for each method, with each of its replies lost in turn, with the client's repetitions
 // and without; with RENEW_TEST_REDIS_LAWS=1 also with Sentinel and in a cluster, there
 // with WithWait, too.

@@ -43,14 +43,14 @@ type Call struct {
 // errCount means that a method has done what it had to and returned another number.
 var errCount = errors.New("the number that was returned is wrong")
 
-// named are the errors that mean that a call was in vain.
+// named are the errors that mean that a call has changed nothing.
 var named = []error{
 	renew.ErrConflict, renew.ErrSessionExists, renew.ErrSessionNotFound,
 	renew.ErrAppExists, renew.ErrAppNotFound, renew.ErrKeyExists, renew.ErrKeyNotFound, errCount,
 }
 
-// RequireNotNamed checks that an error, if there is one, does not say that the call was
-// in vain.
+// RequireNotNamed checks that an error, if there is one, does not say that the call has
+// changed nothing.
 func RequireNotNamed(t *testing.T, err error, msgAndArgs ...any) {
 	t.Helper()
 	for _, wrong := range named {
