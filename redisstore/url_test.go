@@ -60,6 +60,8 @@ func TestNewClientShowsNoPassword(t *testing.T) {
 		"redis+sentinel://u:secret@h1,h2", "redis+sentinel://u:secret@h/m/x", "redis+sentinel://u:secret@h/m/1/2",
 		"redis+sentinel://u:secret@/m", "redis+sentinel://u:secret@h,,i/m", "redis+sentinel://u:secret@h:x/m",
 		"redis+sentinel://h/m?replica_only=true", "redis+sentinel://h/m?master_name=secret", "redis+sentinel://h/m?secret=1",
+		"redis+sentinel://h/m?route_by_latency=true", "redis+sentinel://h/m?route_randomly=true",
+		"redis+cluster://h?read_only=true", "redis+cluster://h?route_by_latency=true", "redis+cluster://h?route_randomly=true",
 		"redis+cluster://u:secret@h/secret", "redis+cluster://u:secret@h?addr=secret:1", "redis+cluster://u:%secret@h",
 	} {
 		_, err := redisstore.NewClient(url)
