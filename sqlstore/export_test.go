@@ -1,6 +1,12 @@
 package sqlstore
 
-import "time"
+import (
+	"context"
+	"time"
+)
+
+// WarnMySQL logs what is weak in the settings of a server that no test has here.
+func WarnMySQL(ctx context.Context, set map[string]string) { warnMySQL(ctx, set) }
 
 // WithCacheClock sets the clock by which a KeyStore's answers from memory age.
 func WithCacheClock(now func() time.Time) Option {

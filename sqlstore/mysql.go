@@ -37,7 +37,8 @@ func checkMySQL(ctx context.Context, c *checker) error {
 	set, err = c.settings(ctx, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'completion_type', 'read_only', 'tx_isolation',
 		'transaction_isolation', 'tx_read_only', 'transaction_read_only', 'sql_safe_updates', 'sql_log_bin', 'log_bin',
 		'skip_replication', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', 'wsrep_dirty_reads', 'innodb_lock_wait_timeout',
-		'innodb_flush_log_at_trx_commit', 'sync_binlog', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout')`)
+		'innodb_flush_log_at_trx_commit', 'sync_binlog', 'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_timeout',
+		'rpl_semi_sync_source_enabled', 'rpl_semi_sync_source_timeout')`)
 	if err != nil {
 		return err
 	}
@@ -96,8 +97,12 @@ func checkMySQLSession(set map[string]string) error {
 // warnMySQL logs what a crash or a failover may take back. These are choices of the
 // administrator, and defaults, so that they are not errors.
 func warnMySQL(ctx context.Context, set map[string]string) {
-	const semiSyncTimeout = time.Hour
-	wait, err := strconv.ParseInt(set["rpl_semi_sync_master_timeout"], 10, 64)
+	const semiSyncTimeout = int64(time.Hour / time.Millisecond)
+	semiSync := "rpl_semi_sync_master"
+	if _, renamed := set["rpl_semi_sync_source_enabled"]; renamed { // MySQL from 8.0.26
+		semiSync = "rpl_semi_sync_source"
+	}
+	wait, err := strconv.ParseInt(set[semiSync+"_timeout"], 10, 64)
 	cluster := set["wsrep_provider"] != "" && set["wsrep_provider"] != "none" // the other nodes have it
 	for _, setting := range []struct {
 		wrong     bool
@@ -107,8 +112,8 @@ func warnMySQL(ctx context.Context, set map[string]string) {
 		{!cluster && set["log_bin"] == "OFF", "log_bin", "a crash may take back what a repeated request has read; turn the binary log on"},
 		{!cluster && set["log_bin"] == "ON" && set["sync_binlog"] != "1", "sync_binlog", "a crash may take back what a repeated request has read; set it to 1"},
 		{
-			set["rpl_semi_sync_master_enabled"] == "ON" && err == nil && time.Duration(wait)*time.Millisecond < semiSyncTimeout,
-			"rpl_semi_sync_master_timeout", "after so many milliseconds the primary acknowledges what its replica does not have; see docs/stores.md",
+			set[semiSync+"_enabled"] == "ON" && err == nil && wait < semiSyncTimeout,
+			semiSync + "_timeout", "after so many milliseconds the primary acknowledges what its replica does not have; see docs/stores.md",
 		},
 	} {
 		if setting.wrong {

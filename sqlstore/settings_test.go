@@ -238,6 +238,20 @@ func TestSettingsThatMayLoseWrites(t *testing.T) {
 	}
 }
 
+// TestSemiSyncNames promises the warning under both names that the setting has had.
+func TestSemiSyncNames(t *testing.T) {
+	for _, name := range []string{"rpl_semi_sync_master", "rpl_semi_sync_source"} {
+		for timeout, warned := range map[string]bool{"10000": true, "3600000": false, "9223372036854775807": false, "18446744073709551615": false} {
+			log := captureLog(t)
+			sqlstore.WarnMySQL(t.Context(), map[string]string{
+				"innodb_flush_log_at_trx_commit": "1", "log_bin": "ON", "sync_binlog": "1",
+				name + "_enabled": "ON", name + "_timeout": timeout,
+			})
+			require.Equal(t, warned, strings.Contains(log(), name+"_timeout="+timeout), "%s %s", name, timeout)
+		}
+	}
+}
+
 // TestReadOnly promises that what cannot be written to is found out when a store is
 // made.
 func TestReadOnly(t *testing.T) {
