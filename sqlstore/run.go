@@ -205,11 +205,11 @@ func detached[T any](ctx context.Context, timeout time.Duration, f func(c *call)
 	c := newCall(ctx, timeout)
 	if ctx.Done() == nil {
 		defer c.end()
-		value, err := safely(c, f)
+		value, err := safely(c, f) //nolint:contextcheck // the call carries the context
 		return value, c.explain(err)
 	}
 	done := make(chan outcome[T], 1)
-	go func() {
+	go func() { //nolint:contextcheck // as above
 		defer c.end()
 		value, err := safely(c, f)
 		done <- outcome[T]{value, c.explain(err)}
