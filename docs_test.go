@@ -116,3 +116,50 @@ func withoutIndent(text string) string {
 	}
 	return lines.String()
 }
+
+// The promise of docs/architecture.md, in addition to its picture: it has every
+// module, every package that users cannot import, and every file of the root.
+func TestArchitecturePageIsComplete(t *testing.T) {
+	read, err := os.ReadFile(filepath.Join("docs", "architecture.md"))
+	require.NoError(t, err)
+	text := fenced.ReplaceAllString(string(read), "")
+	work, err := os.ReadFile("go.work")
+	require.NoError(t, err)
+	var want []string
+	for _, match := range regexp.MustCompile(`(?m)^\t\./(\S+)$`).FindAllStringSubmatch(string(work), -1) {
+		want = append(want, match[1])
+	}
+	require.Greater(t, len(want), 10)
+	for folder := range readProjectNames(t).packages {
+		if strings.HasPrefix(folder, "internal/") {
+			want = append(want, folder)
+		}
+	}
+	sources, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, file := range sources {
+		if !strings.HasSuffix(file, "_test.go") {
+			want = append(want, file)
+		}
+	}
+	for _, name := range want {
+		require.Contains(t, text, "`"+name+"`", "docs/architecture.md lacks it")
+	}
+}
+
+// The reserved names of claims are written down in several places.
+func TestReservedNamesAreTheSameEverywhere(t *testing.T) {
+	source := func(file string) string {
+		text, err := os.ReadFile(filepath.FromSlash(file))
+		require.NoError(t, err)
+		return string(text)
+	}
+	list := regexp.MustCompile(`var reserved = \[\]string\{(.+)\}`).FindStringSubmatch(source("claims.go"))[1]
+	require.Contains(t, source("jwtplus/session.go"), "{"+list+"}")
+	require.Contains(t, source("fuzz_test.go"), "{"+list+"}")
+	require.Contains(t, source("claims_test.go"), list)
+	comment := strings.NewReplacer("\n", " ", "//", "", "\t", "").Replace(source("request.go"))
+	names := strings.ReplaceAll(list, `"`, "")
+	last := strings.LastIndex(names, ", ")
+	require.Contains(t, strings.Join(strings.Fields(comment), " "), names[:last]+" and "+names[last+2:]+".")
+}
