@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,26 @@ func onEach(t *testing.T, test func(t *testing.T, s *shell)) {
 
 // The promise: an operator makes an app, and a service that uses the store renews
 // its users' sessions with the app key that was printed.
+// TestPages shows that the commands which the pages name exist.
+func TestPages(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	count := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, match := range regexp.MustCompile("(?:^|[` ])renewctl ([a-z][a-z-]*(?: [a-z][a-z-]*)*)(?: [A-Z-]|`|\n)").FindAllStringSubmatch(string(text), -1) {
+			if match[1] == "help" {
+				continue
+			}
+			count++
+			_, _, err := find(strings.Fields(match[1]))
+			require.NoError(t, err, "%s names renewctl %s", page, match[1])
+		}
+	}
+	require.Greater(t, count, 12)
+}
+
 func TestApps(t *testing.T) {
 	onEach(t, func(t *testing.T, s *shell) {
 		made := decode[appKeyView](s, "app", "create", "shop", "-issuer", "https://shop.example", "-auth-ttl", "10m", "-max-sessions", "3")
