@@ -252,6 +252,7 @@ func (t *tenant) published(key *renew.SigningKey) bool {
 	k := t.find(key.KeyID())
 	return k != nil && k.expires.IsZero() && !k.revoked &&
 		(t.active == nil || t.active.KeyID() != key.KeyID()) &&
+		k.Algorithm() == key.VerificationKey().Algorithm() &&
 		k.PublicKey() == key.VerificationKey().PublicKey()
 }
 

@@ -397,6 +397,18 @@ func TestPublishedKey(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, other, start), renew.ErrKeyExists, "another key of the same ID")
 
+	// With RSA, one key can be made for several algorithms. A key that signs with
+	// another one than it verifies with invalidates every token that it signs.
+	first, err := renew.GenerateSigningKey(renew.RS256)
+	require.NoError(t, err)
+	require.NoError(t, s.PublishSigningKey(t.Context(), appID, first))
+	other, err = renew.NewSigningKey(first.KeyID(), renew.PS256, first.Signer())
+	require.NoError(t, err)
+	require.ErrorIs(t, s.RotateSigningKey(t.Context(), appID, other, start), renew.ErrKeyExists, "another algorithm")
+	require.NoError(t, s.RevokeKey(t.Context(), appID, first.KeyID(), start))
+	_, err = s.DeleteExpiredKeys(t.Context(), start.Add(time.Second))
+	require.NoError(t, err)
+
 	key, err := s.PublishedKey(t.Context(), appID, published.KeyID())
 	require.NoError(t, err)
 	require.Same(t, published, key)

@@ -954,6 +954,10 @@ func publishesBeforeUse(e *keyEnv) {
 		p.do(e, e.handle(i+1), rotateOp(id, other, e.now)) // ErrKeyExists: it is revoked
 		p.do(e, e.handle(i+1), publishOp(id, other))
 	}
+	published, other := rsaNamesakes(e)
+	p.do(e, e.a, publishOp(id, published))
+	p.do(e, e.b, rotateOp(id, other, e.now)) // ErrKeyExists: it signs with another algorithm
+	p.do(e, e.a, revokeOp(id, published.KeyID(), e.now))
 	p.twinIs(e, "PublishSigningKey")
 }
 

@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -10,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -352,6 +355,26 @@ func namesake(e *keyEnv, key *renew.SigningKey) *renew.SigningKey {
 		e.fatalf("expected a signing key of package renew: %v", err)
 	}
 	return other
+}
+
+// oneRSAKey is one for all: it takes long to make.
+var oneRSAKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+// rsaNamesakes returns one RSA key as two signing keys of one new ID: of RS256 and
+// of PS256.
+func rsaNamesakes(e *keyEnv) (rs256, ps256 *renew.SigningKey) {
+	id := newKey(e).KeyID()
+	key, err := oneRSAKey()
+	if err == nil {
+		rs256, err = renew.NewSigningKey(id, renew.RS256, key)
+	}
+	if err == nil {
+		ps256, err = renew.NewSigningKey(id, renew.PS256, key)
+	}
+	if err != nil {
+		e.fatalf("expected two signing keys of package renew: %v", err)
+	}
+	return rs256, ps256
 }
 
 // createTenant adds an app without keys.

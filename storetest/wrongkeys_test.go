@@ -688,6 +688,12 @@ var wrongKeys = []wrongKeyStore{
 		}
 		return t.rotate(key, now)
 	})},
+	{"rotates to a published key with another algorithm", "K14", onRotate(func(_ soundKeys, t *tenant, key *renew.SigningKey, now time.Time) error {
+		if published := t.keys[key.KeyID()].key; t.isPublished(key.KeyID()) && published.PublicKey() == key.VerificationKey().PublicKey() {
+			delete(t.keys, key.KeyID())
+		}
+		return t.rotate(key, now)
+	})},
 	{"publishes a revoked key again", "K14", onPublish(func(_ soundKeys, t *tenant, key *renew.SigningKey) error {
 		if t.keys[key.KeyID()].revoked {
 			delete(t.keys, key.KeyID())
