@@ -78,14 +78,33 @@ func encodeClaims(claims map[string]any) (encoded json.RawMessage, err error) {
 
 var errClaimsMarshal = errors.New("custom claims do not marshal to JSON")
 
-// textWalk looks for text that is not valid UTF-8. It holds the pointers that it
-// has followed. Marshal rejects values that lead back to themselves, but not a
-// struct that embeds a pointer to itself, which Marshal does not follow.
-type textWalk map[pointer]struct{}
+// textWalk looks for text that is not valid UTF-8. It holds the pointers, maps and
+// slices that it has followed. Marshal rejects values that lead back to themselves,
+// but not where it does not follow them: in a struct that embeds a pointer to itself,
+// and in fields that another one of their name hides.
+type textWalk map[reference]struct{}
 
-type pointer struct {
+type reference struct {
 	typ     reflect.Type
 	address uintptr
+	length  int // of a slice
+}
+
+// follows reports whether v leads somewhere that was followed before.
+func (w textWalk) follows(v reflect.Value) bool {
+	r := reference{typ: v.Type()}
+	switch v.Kind() {
+	case reflect.Slice:
+		r.length = v.Len()
+		fallthrough
+	case reflect.Pointer, reflect.Map:
+		r.address = v.Pointer()
+	default:
+		return false
+	}
+	_, followed := w[r]
+	w[r] = struct{}{}
+	return followed
 }
 
 // isUnicode reports whether all text that v marshals to JSON from is valid UTF-8.
@@ -99,15 +118,13 @@ func (w textWalk) isUnicode(v reflect.Value) bool {
 	if text, custom := customText(v); custom {
 		return utf8.Valid(text)
 	}
+	if w.follows(v) {
+		return true
+	}
 	switch v.Kind() {
 	case reflect.String:
 		return utf8.ValidString(v.String())
 	case reflect.Pointer:
-		p := pointer{v.Type(), v.Pointer()}
-		if _, followed := w[p]; followed {
-			return true
-		}
-		w[p] = struct{}{}
 		return w.isUnicode(v.Elem())
 	case reflect.Map:
 		for entries := v.MapRange(); entries.Next(); {

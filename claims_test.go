@@ -296,10 +296,22 @@ func TestTextThatIsNotUTF8(t *testing.T) {
 
 type embeddedKey string
 
+// hiding marshals neither of its two fields of one name.
+type (
+	hidden     struct{ Field any }
+	alsoHidden struct{ Field any }
+	hiding     struct {
+		hidden
+		alsoHidden
+	}
+)
+
 // What is not marshaled is not checked, and U+FFFD itself is text.
 func TestTextThatIsUTF8(t *testing.T) {
 	cyclic := &selfish{Name: "x"}
 	cyclic.selfish = cyclic
+	cyclicMap, cyclicList := map[string]any{}, []any{nil}
+	cyclicMap["m"], cyclicList[0] = cyclicMap, cyclicList
 	for name, value := range map[string]any{
 		"U+FFFD":             "\ufffd",
 		"a key of U+FFFD":    map[string]any{"\ufffd": 1},
@@ -311,6 +323,8 @@ func TestTextThatIsUTF8(t *testing.T) {
 		}{"\xff"},
 		"an unexported field":           struct{ text string }{"\xff"},
 		"a struct that embeds itself":   cyclic,
+		"a hidden map of itself":        hiding{hidden{cyclicMap}, alsoHidden{}},
+		"a hidden list of itself":       hiding{hidden{}, alsoHidden{cyclicList}},
 		"a pointer that is used twice":  []*embedded{{"x"}, {"x"}},
 		"nil":                           (*embedded)(nil),
 		"a marshaler that is nil":       (*pointerText)(nil),

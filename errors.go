@@ -132,14 +132,15 @@ func (e *SessionError) Error() string {
 func (e *SessionError) Unwrap() error { return e.Err }
 
 // hookError is what a WithRenewFunc function returned. Callers see its cause,
-// except sentinels that would change the response.
+// except sentinels that would change the response, or the renewal: the function may
+// have renewed another session.
 type hookError struct{ err error }
 
 func (e *hookError) Error() string { return e.err.Error() }
 
 func (e *hookError) Is(target error) bool {
 	switch target {
-	case ErrInvalidToken, ErrInvalidRefreshToken, ErrInvalidAuthToken, ErrAppNotFound, ErrInvalidAppKey, ErrAhead, ErrClock:
+	case ErrInvalidToken, ErrInvalidRefreshToken, ErrInvalidAuthToken, ErrAppNotFound, ErrInvalidAppKey, ErrAhead, ErrClock, errChanged:
 		return false
 	}
 	return errors.Is(e.err, target)

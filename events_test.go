@@ -228,6 +228,24 @@ func TestDenialIsOnlyADenial(t *testing.T) {
 	}
 }
 
+// The promise: a renew function that fails to renew another session fails, and is
+// not called again as if its own session had changed.
+func TestRenewFuncThatFailsToRenewAnotherSession(t *testing.T) {
+	other := newFixture(t)
+	b := other.issue()
+	other.hooks.rotate = func(context.Context, func() error) error { return renew.ErrConflict }
+	calls := 0
+	f := newFixture(t, renew.WithRenewFunc(func(context.Context, *renew.Renewal) error {
+		calls++
+		_, err := other.Renew(other.ctx, other.request(b))
+		return err
+	}))
+	first := f.issue()
+	_, err := f.Renew(f.ctx, f.request(first))
+	requireInternal(t, err)
+	require.Equal(t, 1, calls)
+}
+
 // sharingKeys is a KeyStore that hands out one App to all, as its contract
 // allows: what it returns is to be read.
 type sharingKeys struct {

@@ -31,6 +31,7 @@ func TestKeyStoreFailures(t *testing.T) {
 		{"the signing key cannot be read", brokenKeys{signing: func(k *renew.SigningKey) (*renew.SigningKey, error) { return nil, errOutage }}},
 		{"there is no signing key", brokenKeys{signing: func(k *renew.SigningKey) (*renew.SigningKey, error) { return nil, renew.ErrKeyNotFound }}},
 		{"no signing key is returned", brokenKeys{signing: func(k *renew.SigningKey) (*renew.SigningKey, error) { return nil, nil }}},
+		{"an empty signing key is returned", brokenKeys{signing: func(k *renew.SigningKey) (*renew.SigningKey, error) { return &renew.SigningKey{}, nil }}},
 	} {
 		t.Run(c.name+": an internal error, and the token stays valid", func(t *testing.T) {
 			keys := &brokenKeys{}

@@ -148,6 +148,11 @@ func (r *Renewer) Sessions(ctx context.Context, appID, subject string) ([]Sessio
 	if err != nil {
 		return nil, fmt.Errorf("sessions: %w", err)
 	}
+	for _, s := range sessions {
+		if s.AppID != appID || s.Subject != subject {
+			return nil, errors.New("sessions: the token store returned the wrong session")
+		}
+	}
 	return sessions, nil
 }
 

@@ -128,6 +128,35 @@ func (failingSubjects) RevokeSubject(context.Context, string, string, time.Time,
 	return 1, errOutage
 }
 
+// looseSubjects is a SubjectStore that takes one subject for another, as a database
+// does whose collation ignores case.
+type looseSubjects struct {
+	*memstore.Store
+	subject string
+}
+
+func (l looseSubjects) SubjectSessions(ctx context.Context, appID, _ string, at time.Time) ([]renew.Session, error) {
+	return l.Store.SubjectSessions(ctx, appID, l.subject, at)
+}
+
+// The promise: no user sees another one's sessions, and no login ends them, though
+// the store confuses the two.
+func TestStoreThatReturnsAnotherSubjectsSessions(t *testing.T) {
+	f := fixtureConfig{app: func(a *renew.App) { a.MaxSessions = 1 }}.new(t)
+	r, err := renew.New(f.store, looseSubjects{f.store, "USER@example.com"}, renew.WithClock(f.clock.Now))
+	require.NoError(t, err)
+	req := f.issueRequest()
+	req.Subject = "USER@example.com"
+	b, err := f.Issue(f.ctx, req)
+	require.NoError(t, err)
+	sessions, err := r.Sessions(f.ctx, f.app.ID, "user@example.com")
+	requireInternal(t, err)
+	require.Empty(t, sessions)
+	_, err = r.Issue(f.ctx, f.issueRequest())
+	requireInternal(t, err)
+	f.renew(b)
+}
+
 // The promise: sessions that may not have been revoked are not reported as
 // revoked.
 func TestSubjectStoreThatFails(t *testing.T) {

@@ -22,7 +22,7 @@ const (
 	maxRefreshTokenBytes = 8 << 10
 	maxAuthTokenBytes    = 96 << 10
 	maxClaimsBytes       = 16 << 10 // custom claims, as JSON
-	maxAudienceBytes     = 4 << 10  // aud, as JSON
+	maxAudienceBytes     = 4 << 10  // aud, its entries together
 )
 
 // What every token has.
@@ -112,7 +112,7 @@ func (r *Renewer) mint(ctx context.Context, app App, s Session) (*Bundle, error)
 	if err != nil {
 		return nil, fmt.Errorf("app %q: read signing key: %w", app.ID, err)
 	}
-	if key == nil {
+	if key == nil || key.verification == nil {
 		return nil, fmt.Errorf("app %q: the key store returned no signing key", app.ID)
 	}
 	return mint(ctx, app, key, s)
