@@ -69,17 +69,19 @@ func TestOperationsDocument(t *testing.T) {
 	}
 }
 
-// Every Go snippet of the README stands, line for line, in a source file that a
-// test command compiles.
-func TestReadmeSnippetsAreCompiled(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	snippets := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	require.NotEmpty(t, snippets)
-	sources := goSources(t)
-	for _, snippet := range snippets {
-		require.True(t, strings.Contains(sources, withoutIndent(snippet[1])), "no source file has this snippet:\n%s", snippet[1])
+// Every Go snippet of a page stands, line for line, in a source file that a test
+// command compiles.
+func TestSnippetsAreCompiled(t *testing.T) {
+	sources, count := goSources(t), 0
+	for page, text := range pages(t) {
+		for _, snippet := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(text, -1) {
+			count++
+			if !strings.Contains(sources, withoutIndent(strings.TrimSpace(snippet[1]))) {
+				t.Errorf("%s: no source file has this snippet:\n%s", page, snippet[1])
+			}
+		}
 	}
+	require.Greater(t, count, 10)
 }
 
 // testSources returns the test files of a folder, in one text.

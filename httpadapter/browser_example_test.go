@@ -11,14 +11,15 @@ import (
 
 	"github.com/jwtrenew/renew"
 	"github.com/jwtrenew/renew/httpadapter"
+	"github.com/jwtrenew/renew/js"
 )
 
 // A site whose pages are signed in by a cookie. What the page's client sends is
 // sent here by Go's, with a cookie jar.
 func ExampleNewBrowser() {
 	renewer, _ := exampleRenewer()
-	browser := httpadapter.NewBrowser(renewer, "shop")
 	mux := http.NewServeMux()
+	browser := httpadapter.NewBrowser(renewer, "shop")
 	mux.Handle("/auth/", browser) // POST /auth/renew, POST /auth/logout
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		bundle, err := renewer.Issue(r.Context(), renew.IssueRequest{ // your login has checked who this is
@@ -30,6 +31,10 @@ func ExampleNewBrowser() {
 		}
 		browser.SetSession(w, bundle)
 		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /renew.js", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript")
+		io.WriteString(w, js.Client()) // github.com/jwtrenew/renew/js, or npm install @jwtrenew/browser
 	})
 	server := httptest.NewTLSServer(mux)
 	defer server.Close()
