@@ -21,8 +21,8 @@ const dueSessions = `SELECT app_id, id, CASE WHEN expires_at < ? OR ends_at < ? 
 
 // DeleteExpired deletes sessions of which [renew.Session.EndedBefore] is true, at
 // most limit, and returns how many; fewer than limit means that none is left. A
-// limit below 1 deletes nothing. Take [renew.WithLeeway] off the time: a token
-// inside the leeway still renews.
+// limit below 1 deletes nothing. Subtract the Renewer's leeway from before, as
+// [renew.Renewer.DeleteExpired] does: a token inside the leeway still renews.
 //
 // It works in batches of 100 rows, each in its own transaction, found through
 // an index and locked by primary key, so that renewals do not wait for it. Of

@@ -92,7 +92,7 @@ func (r *row) check() error {
 }
 
 // storable reports whether a row can have this name. What cannot be stored is
-// not found; a database might take offence at the question.
+// not found; some databases return an error for the question.
 func storable(name string) bool {
 	return len(name) <= maxNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
