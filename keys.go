@@ -23,16 +23,19 @@ import (
 // An app has one active signing key, and any number of others that verify: keys
 // that are published and not active yet, and keys that were replaced, until they
 // are revoked or deleted. All methods may be called at the same time. Errors may
-// be wrapped; any error but the ones named is an internal error. The caller may
-// read what a method returns and must not change it; keys are immutable and may be
-// shared.
+// be wrapped; any error but the ones named is an internal error.
+//
+// A context that is already done is its error. The store and its caller share no
+// memory: changing an App that was passed or returned changes no stored app. Keys
+// are immutable and may be shared. The laws of package storetest, K1 to K15, have
+// every detail.
 type KeyStore interface {
 	// App returns the current app. It returns ErrAppNotFound if there is none of
 	// this ID.
 	App(ctx context.Context, appID string) (App, error)
 
 	// SigningKey returns the app's active key. It returns ErrKeyNotFound if the
-	// app has none.
+	// app has none; for an unknown app that or ErrAppNotFound.
 	SigningKey(ctx context.Context, appID string) (*SigningKey, error)
 
 	// VerificationKey returns a key of this app by its ID: the active one, a
