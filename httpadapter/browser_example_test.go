@@ -34,7 +34,7 @@ func ExampleNewBrowser() {
 	})
 	mux.HandleFunc("GET /renew.js", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
-		io.WriteString(w, js.Client()) // github.com/jwtrenew/renew/js, or npm install @jwtrenew/browser
+		fmt.Fprint(w, js.Client()) // github.com/jwtrenew/renew/js, or npm install @jwtrenew/browser
 	})
 	server := httptest.NewTLSServer(mux)
 	defer server.Close()
