@@ -55,6 +55,15 @@ func outage(e *tokenEnv) {
 			e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", ops[i].name, undone)
 		}
 	}
+	if _, ok := e.a.store.(renew.Purger); ok {
+		for i := range 2 { // each handle deletes one
+			h := asPurger(e, e.handle(i))
+			create(e, longEnded(e))
+			if n, err := steadily(e.ctx, func() (int, error) { return h.DeleteExpired(e.ctx, horizon(e), 1) }); n != 1 || err != nil {
+				e.failf("expected DeleteExpired to delete one of the ended sessions, from a handle that has met an outage\nthe store returned %d and the error %v", n, err)
+			}
+		}
+	}
 	c := newScene(e, 1, plainValue.change)
 	for i := range ops { // and so do all methods, from the handles that have met it
 		if !c.do(e, e.handle(i), c.ops(e)[i]) {

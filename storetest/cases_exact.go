@@ -131,6 +131,14 @@ func exactHashes(e *tokenEnv) {
 				e.failf("expected sessions to be told apart whose IDs have the same %s, after %q\nthe store did not", what, before)
 				return
 			}
+			if _, ok := e.a.store.(renew.SubjectStore); ok {
+				w.do(e, e.a, createSessionOp(other(e, a)))
+				w.do(e, e.b, createSessionOp(other(e, b)))
+				if !w.do(e, e.a, revokeSubjectOp(e.app, a.Subject, revokedAt)) {
+					e.failf("expected subjects to be told apart that have the same %s, after %q\nthe store did not", what, before)
+					return
+				}
+			}
 			c := newSession(e)
 			c.TokenID = a.ID
 			w.do(e, e.a, createSessionOp(c))
@@ -139,6 +147,13 @@ func exactHashes(e *tokenEnv) {
 			}
 		}
 	}
+}
+
+// other returns another session of the subject.
+func other(e *tokenEnv, s renew.Session) renew.Session {
+	o := newSession(e)
+	o.Subject = s.Subject
+	return o
 }
 
 func exactAppIDs(e *tokenEnv) {

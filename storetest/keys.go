@@ -250,14 +250,17 @@ func (h *keys) deleteExpiredKeys(ctx context.Context, before time.Time) (int, er
 func (op keyOp) settle(e *keyEnv, h *keys, after *tenant) (err error) {
 	for range patience {
 		if err = op.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
-			return err
+			break
 		}
-		if after != nil {
-			if _, diff := after.differs(e, h); diff == "" {
-				return nil
-			}
+		if after == nil {
+			continue
+		}
+		if _, diff := after.differs(e, h); diff == "" {
+			e.wasUnclear(op.name, err)
+			return nil
 		}
 	}
+	e.wasClear(op.name)
 	return err
 }
 

@@ -257,6 +257,8 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 		hooks:   make(chan func(testing.TB)),
 		aborted: aborted,
 		law:     l.id,
+		told:    map[string]int{},
+		lost:    map[string]int{},
 		seed:    s.caseSeed(l.id, c.name),
 		app:     "storetest-" + newID(),
 		now:     time.Now().Add(-time.Minute).Truncate(time.Second).UTC(),
@@ -325,9 +327,9 @@ type env[H any] struct {
 	aborted chan struct{}
 	handles int
 
-	told, lost atomic.Int64 // results of calls
-
 	mu       sync.Mutex
+	told     map[string]int // calls of a method whose result told the outcome
+	lost     map[string]int // and that were done, and whose result did not
 	failures []failure
 	skipped  string
 }
@@ -427,16 +429,24 @@ func (e *env[H]) note(v value) {
 	}
 }
 
-// tooUnclear counts calls that were done and whose error did not tell so, and
-// reports whether these are more than the others.
-func (e *env[H]) tooUnclear(lost bool) bool {
+// wasClear counts a call whose result told the outcome.
+func (e *env[H]) wasClear(method string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.told[method]++
+}
+
+// wasUnclear counts a call that was done and returned an error which did not tell so.
+// The case fails when these are most of the calls of a method.
+func (e *env[H]) wasUnclear(method string, err error) {
 	const few = 10
-	if !lost {
-		e.told.Add(1)
-		return false
+	e.mu.Lock()
+	e.lost[method]++
+	most := e.lost[method] > few && e.lost[method] > e.told[method]
+	e.mu.Unlock()
+	if most {
+		e.fatalf("expected nil of %s at least every other time\nthe store has done it, and returned the error %q", method, err)
 	}
-	lostSoFar := e.lost.Add(1)
-	return lostSoFar > few && lostSoFar > e.told.Load()
 }
 
 func (e *env[H]) failed() bool {

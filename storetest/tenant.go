@@ -219,15 +219,26 @@ func (t *tenant) keyDiffers(e *keyEnv, h *keys, id string) (law, diff string) {
 	case key.KeyID() != id || !samePublic(key, want.key):
 		return law, fmt.Sprintf("VerificationKey returns another key, or another algorithm, for %s key, %s", what, id)
 	case t.seen:
-	case want.until.IsZero() && !key.End().IsZero():
-		return "K5", fmt.Sprintf("VerificationKey returns %s key, %s, with the end %s: only a replaced key has one", what, id, clock(key.End()))
-	case want.until.IsZero():
-	case key.End().IsZero() || key.End().After(want.until.Add(slack)):
-		return "K5", fmt.Sprintf("VerificationKey returns the replaced key %s with the end %s, see VerificationKey.Until: a thief of the private key can make tokens after its time, which ended at %s", id, clock(key.End()), clock(want.until))
-	case key.End().Before(want.until.Truncate(time.Second)):
-		return "K5", fmt.Sprintf("VerificationKey returns the replaced key %s with the end %s, while tokens that it has signed may expire as late as %s", id, clock(key.End()), clock(want.until))
+		return "", ""
+	}
+	if diff := want.endDiffers(key); diff != "" {
+		return "K5", "VerificationKey returns " + diff
 	}
 	return "", ""
+}
+
+// endDiffers says how the end of a key that the store returned is wrong.
+func (k keyState) endDiffers(got *renew.VerificationKey) string {
+	switch end := got.End(); {
+	case k.until.IsZero() && !end.IsZero():
+		return fmt.Sprintf("the key %s with the end %s: only a replaced key has one", got.KeyID(), clock(end))
+	case k.until.IsZero():
+	case end.IsZero() || end.After(k.until.Add(slack)):
+		return fmt.Sprintf("the replaced key %s with the end %s, see VerificationKey.Until: a thief of the private key can make tokens after its time, which ended at %s", got.KeyID(), clock(end), clock(k.until))
+	case end.Before(k.until.Truncate(time.Second)):
+		return fmt.Sprintf("the replaced key %s with the end %s, while tokens that it has signed may expire as late as %s", got.KeyID(), clock(end), clock(k.until))
+	}
+	return ""
 }
 
 func (t *tenant) listDiffers(e *keyEnv, h *keys) (law, diff string) {
@@ -250,8 +261,12 @@ func (t *tenant) listDiffers(e *keyEnv, h *keys) (law, diff string) {
 		return "K12", fmt.Sprintf("VerificationKeys returns %q, expected %q, the active one, %q, first", got, want, t.active)
 	}
 	for _, k := range list {
-		if own := t.keys[k.KeyID()]; !samePublic(k, own.key) || !t.seen && k.End().IsZero() != own.until.IsZero() {
-			return "K12", "VerificationKeys returns the key " + k.KeyID() + " otherwise than VerificationKey does"
+		own := t.keys[k.KeyID()]
+		if !samePublic(k, own.key) {
+			return "K12", "VerificationKeys returns another key, or another algorithm, than VerificationKey for " + k.KeyID()
+		}
+		if diff := own.endDiffers(k); diff != "" && !t.seen {
+			return "K12", "VerificationKeys returns " + diff
 		}
 	}
 	return "", ""

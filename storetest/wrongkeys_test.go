@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -979,10 +981,151 @@ var wrongLists = []wrongKeyStore{
 	})},
 }
 
+// wrongElsewhere are stores that are wrong where the suite once did not look: in a list,
+// in a call about a name like an app's, between two reads, after an outage.
+var wrongElsewhere = []wrongKeyStore{
+	{"lists replaced keys with an end that is late", "K12", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, list: func(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
+			list, err := s.VerificationKeys(ctx, appID)
+			for i, k := range list {
+				if !k.End().IsZero() {
+					list[i] = k.Until(k.End().AddDate(100, 0, 0))
+				}
+			}
+			return list, err
+		}}
+	}},
+	{"reads the settings of an app in two steps", "K1", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
+			first, err := s.App(ctx, appID)
+			if err != nil {
+				return first, err
+			}
+			app, err := s.App(ctx, appID)
+			app.Issuer, app.AuthTTL = first.Issuer, first.AuthTTL
+			return app, err
+		}}
+	}},
+	{"finds a signing key by the trimmed app ID", "K8", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, sign: func(ctx context.Context, appID string) (*renew.SigningKey, error) {
+			if key, err := s.SigningKey(ctx, appID); !errors.Is(err, renew.ErrAppNotFound) {
+				return key, err
+			}
+			return s.SigningKey(ctx, strings.TrimSpace(appID))
+		}}
+	}},
+	{"revokes keys of an app in the other case", "K8", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, revoke: func(ctx context.Context, appID, keyID string, at time.Time) error {
+			if err := s.RevokeKey(ctx, appID, keyID, at); !errors.Is(err, renew.ErrAppNotFound) {
+				return err
+			}
+			return s.RevokeKey(ctx, swapCase(appID), keyID, at)
+		}}
+	}},
+	{"has no active key when a rotation met an outage", "K11", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, rotate: func(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
+			err := s.RotateSigningKey(ctx, appID, key, now)
+			if errors.Is(err, errUnreachable) {
+				s.locked(func() { s.apps[appID].active = "" })
+			}
+			return err
+		}}
+	}},
+	{"publishes no key after an outage", "K11", func(s soundKeys) *patchedKeys {
+		var dead atomic.Bool
+		return &patchedKeys{allKeys: s, publish: func(ctx context.Context, appID string, key *renew.SigningKey) error {
+			if dead.Load() {
+				return errUnreachable
+			}
+			err := s.PublishSigningKey(ctx, appID, key)
+			if errors.Is(err, errUnreachable) {
+				dead.Store(true)
+			}
+			return err
+		}}
+	}},
+	{"publishes a key and always returns an error", "K17", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, publish: func(ctx context.Context, appID string, key *renew.SigningKey) error {
+			return cmp.Or(s.PublishSigningKey(ctx, appID, key), errSerialization)
+		}}
+	}},
+	{"has room for sixteen app keys", "K7", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, add: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return s.on(ctx, appID, func(t *tenant) error {
+				if len(t.app.KeyHashes) >= 16 {
+					return errors.New("too many app keys")
+				}
+				return t.addAppKey(hash)
+			})
+		}}
+	}},
+	{"removes app keys by the start of their digest", "K7", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, remove: func(ctx context.Context, appID string, hash renew.AppKeyHash) error {
+			return s.on(ctx, appID, func(t *tenant) error {
+				if err := t.removeAppKey(hash); err != nil {
+					return err
+				}
+				_, digest, _ := strings.Cut(hash.String(), ":")
+				t.app.KeyHashes = slices.DeleteFunc(t.app.KeyHashes, func(h renew.AppKeyHash) bool { return strings.Contains(h.String(), ":"+digest[:16]) })
+				return nil
+			})
+		}}
+	}},
+	{"has deleted keys again after a crash", "K13", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (int, error) {
+			was := map[string]*tenant{}
+			s.locked(func() {
+				for id, t := range s.apps {
+					was[id] = t.clone()
+				}
+				s.onCrash = func() {
+					for id, t := range was {
+						s.apps[id].keys = t.keys
+					}
+					s.onCrash = nil
+				}
+			})
+			return s.DeleteExpiredKeys(ctx, before)
+		}}
+	}},
+	{"deletes a page of a hundred keys", "K15", func(s soundKeys) *patchedKeys {
+		return &patchedKeys{allKeys: s, purge: func(ctx context.Context, before time.Time) (n int, err error) {
+			if _, err := s.DeleteExpiredKeys(ctx, time.Time{}); err != nil {
+				return 0, err
+			}
+			s.locked(func() {
+				for _, t := range s.apps {
+					maps.DeleteFunc(t.keys, func(_ string, k keyState) bool {
+						expired := n < 100 && !k.expires.IsZero() && k.expires.Before(before)
+						if expired {
+							n++
+						}
+						return expired
+					})
+				}
+			})
+			return n, nil
+		}}
+	}},
+	{"caches the list of apps", "K16", func(s soundKeys) *patchedKeys {
+		var cache atomic.Pointer[[]string]
+		return &patchedKeys{allKeys: s, ids: func(ctx context.Context) ([]string, error) {
+			if list := cache.Load(); list != nil && ctx.Err() == nil {
+				return slices.Clone(*list), nil
+			}
+			list, err := s.AppIDs(ctx)
+			if err == nil {
+				cache.Store(&list)
+			}
+			return list, err
+		}}
+	}},
+}
+
 // TestWrongKeyStores is TestWrongStores for key stores.
 func TestWrongKeyStores(t *testing.T) {
 	names := map[string]bool{}
-	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys, wrongLists) {
+	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys, wrongLists, wrongElsewhere) {
 		if names[w.name] {
 			t.Fatalf("two wrong stores are named %q", w.name)
 		}

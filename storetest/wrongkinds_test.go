@@ -473,6 +473,16 @@ var forgetful = []wrongStore{
 			return err
 		}}
 	}},
+	{name: "deletes nothing after an outage", law: "T12", handle: func(s sound) *patched {
+		dead := false
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			n, err := s.DeleteExpired(ctx, before, limit)
+			if dead = dead || errors.Is(err, errUnreachable); dead && err == nil {
+				return 0, nil
+			}
+			return n, err
+		}}
+	}},
 	{name: "does a rotation and always returns an error", law: "T4", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
 			return cmp.Or(s.Rotate(ctx, from, next), errSerialization)
@@ -797,6 +807,14 @@ var hashed = []wrongStore{
 		decode := strings.NewReplacer("O", "0", "I", "1", "L", "1")
 		return live(row) && decode.Replace(strings.ToUpper(row.TokenID)) == decode.Replace(strings.ToUpper(from))
 	})},
+	{name: "revokes a subject by its FNV hash", law: "T10", handle: func(s sound) *patched {
+		hash := func(subject string) uint32 { return hashes["FNV-1a hash"]([]byte(subject)) }
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+			return s.revokeOf(ctx, is(appID), at, func(row renew.Session) bool {
+				return hash(row.Subject) == hash(subject) && live(row) && !slices.Contains(keep, row.ID)
+			})
+		}}
+	}},
 	{name: "looks up session IDs as they are decoded", law: "T10", handle: func(s sound) *patched {
 		decode := strings.NewReplacer("O", "0", "I", "1", "L", "1")
 		return &patched{sound: s, session: func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
