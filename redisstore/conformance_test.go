@@ -51,13 +51,14 @@ func withAndWithoutRetries(t *testing.T, without bool, test func(t *testing.T, c
 
 // TestFailoverLaws holds the store to the laws about failovers, F1 to F3, and to the
 // others beside them, on a primary with replicas that is replaced by Sentinels, each
-// time after its replicas were cut off: what it acknowledges then is lost.
+// time after its replicas were cut off: what it acknowledges then is lost. The other
+// laws are TestTokenStoreLaws' and make few rounds here.
 func TestFailoverLaws(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinel(t, quickly)
 	f := &form{name: "Sentinel", servers: s.Servers, settle: s.Settle, options: redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
 	storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore { return f.tokens(tb, f.client(tb)) },
-		storetest.WithSlowness(3), storetest.WithRounds(min(0.1, rounds.Share(t))),
+		storetest.WithSlowness(3), storetest.WithRounds(0.02),
 		storetest.WithFailover(func(tb testing.TB) { s.Promote(tb, 300*time.Millisecond) }))
 }
 

@@ -39,14 +39,33 @@ func TestTokenStoreLaws(t *testing.T) {
 	})
 }
 
-// serveSQLite opens the store that storetest.StartProcess has named.
-func serveSQLite(file string) (renew.TokenStore, error) {
+// both are the two stores of one database file.
+type both struct {
+	*sqlstore.TokenStore
+	*sqlstore.KeyStore
+}
+
+// serveSQLite opens the stores that storetest.StartProcess has named.
+func serveSQLite(file string) (*both, error) {
+	ctx := context.Background()
 	db, err := sql.Open("sqlite", sqliteDSN(file))
 	if err != nil {
 		return nil, err
 	}
 	limitPool(db)
-	return sqlstore.NewTokenStore(context.Background(), db, sqlstore.SQLite)
+	tokens, err := sqlstore.NewTokenStore(ctx, db, sqlstore.SQLite)
+	if err != nil {
+		return nil, err
+	}
+	encrypter, err := sqlstore.NewEncrypter(encryptionKey(1))
+	if err != nil {
+		return nil, err
+	}
+	keys, err := sqlstore.NewKeyStore(ctx, db, sqlstore.SQLite, encrypter, sqlstore.WithStatusInterval(0))
+	if err != nil {
+		return nil, err
+	}
+	return &both{tokens, keys}, nil
 }
 
 // TestSQLiteOutage is law T12 for a disk that is gone, for which the driver
@@ -86,4 +105,13 @@ func TestKeyStoreLaws(t *testing.T) {
 		db := d.breakable()
 		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, append(d.failures(t), proxied...)...)
 	})
+}
+
+// TestSQLiteKeysSurviveAKill holds the key store on SQLite to its laws in a
+// separate process, which a crash kills.
+func TestSQLiteKeysSurviveAKill(t *testing.T) {
+	d := backends[0].empty(t)
+	d.migrate(t, d.open(t))
+	process := storetest.StartProcess(t, d.name)
+	storetest.TestKeyStore(t, process.OpenKeys, slowness, storetest.WithRounds(0.02), storetest.WithCrash(process.Crash))
 }

@@ -103,12 +103,14 @@ func crashQuiet(e *tokenEnv) {
 		return
 	}
 	next, moved := successor(c.s), successor(c.neighbor)
+	once := next.Clone()
+	once.UserAgent, once.IdempotencyKeyHash = "written once more", nil
 	moved.Subject += "-moved"
 	last := newSession(e)
 	last.Subject = c.s.Subject
 	key := keyOf(next)
 	ops := []tokenOp{
-		createSessionOp(last), rotateSessionOp(c.s.TokenID, next), rotateSessionOp(next.TokenID, next),
+		createSessionOp(last), rotateSessionOp(c.s.TokenID, next), rotateSessionOp(next.TokenID, once), rotateSessionOp(next.TokenID, once),
 		rotateSessionOp(c.neighbor.TokenID, moved), revokeSessionOp(key, revokedAt), revokeSessionOp(key, revokedAt.Add(time.Hour)),
 	}
 	if _, ok := e.a.store.(renew.SubjectStore); ok {

@@ -177,9 +177,18 @@ func purgeLeavesNoTrace(e *tokenEnv) {
 		}
 	}
 	again := newSession(e)
-	again.ID, again.Subject = s.ID, s.Subject
-	if _, err := createSessionOp(again).settle(e, e.a, world{keyOf(again): again}); err != nil {
-		e.failf("expected CreateSession to take the ID of a session that was deleted\nthe store returned the error %q", err)
+	again.ID = s.ID // of another subject
+	w := world{}
+	if !w.do(e, e.a, createSessionOp(again)) {
+		e.failf("expected CreateSession to take the ID of a session that was deleted\nthe store did not")
+		return
+	}
+	w.do(e, e.b, rotateSessionOp(again.TokenID, successor(again)))
+	if store, ok := e.a.store.(renew.SubjectStore); ok {
+		if list, err := store.SubjectSessions(e.ctx, s.AppID, s.Subject, base); err != nil || len(list) > 0 {
+			e.failf("expected no session of a subject whose one session was deleted, and whose ID another subject's has\nthe store returned %d and the error %v", len(list), err)
+		}
+		w.do(e, e.a, revokeSubjectOp(again.AppID, again.Subject, revokedAt))
 	}
 }
 

@@ -365,6 +365,23 @@ var indexers = []wrongStore{
 			return list(ctx, appID, subject, at)
 		}
 	})},
+	{name: "lists a session whose ID is used again under the first subject", law: "T11", handle: indexed(func(s sound, x *index, p *patched) {
+		subjects := map[rowKey]string{}
+		p.create = func(ctx context.Context, session renew.Session) error {
+			err := s.CreateSession(ctx, session)
+			if err == nil {
+				x.mu.Lock()
+				if _, known := subjects[keyOf(session)]; !known {
+					subjects[keyOf(session)] = session.Subject
+				}
+				row := session
+				row.Subject = subjects[keyOf(session)]
+				x.mu.Unlock()
+				x.add(row)
+			}
+			return err
+		}
+	})},
 	{name: "has an index in memory alone", law: "T13", handle: indexed(func(s sound, x *index, _ *patched) {
 		s.onCrash = func() {
 			x.mu.Lock()
@@ -420,6 +437,16 @@ var forgetful = []wrongStore{
 			before()
 			defer after()
 			return p.sound.DeleteExpired(ctx, at, limit)
+		}
+	})},
+	{name: "forgets what was written once more in a crash", law: "T13", handle: forgets(func(p *patched, before, after func()) {
+		p.rotate = func(ctx context.Context, from string, next renew.Session) error {
+			if from != next.TokenID {
+				return p.sound.Rotate(ctx, from, next)
+			}
+			before()
+			defer after()
+			return p.sound.Rotate(ctx, from, next)
 		}
 	})},
 	{name: "leaves half a rotation in a crash", law: "T13", handle: func(s sound) *patched {
