@@ -206,7 +206,7 @@ func createsValue(e *tokenEnv, i int, v value) {
 }
 
 // rotatesValue rotates to a value, and from it to the next, and writes each once
-// more as it is.
+// more as it is. From a token ID that is not the current one it does not.
 func rotatesValue(e *tokenEnv, i int, v value) {
 	s := newSession(e)
 	w := world{}
@@ -219,14 +219,16 @@ func rotatesValue(e *tokenEnv, i int, v value) {
 		once := next.Clone()
 		once.UserAgent, once.IdempotencyKeyHash = "written once more", nil
 		ok = ok && w.do(e, e.handle(i+n), rotateSessionOp(next.TokenID, once))
-		if ok = ok && w.do(e, e.handle(i+n+1), rotateSessionOp(next.TokenID, next)); !ok {
+		ok = ok && w.do(e, e.handle(i+n+1), rotateSessionOp(next.TokenID, next))
+		if ok = ok && w.do(e, e.handle(i+n), rotateSessionOp([]string{s.TokenID, newID()}[i%2], successor(next))); !ok { // a conflict
 			e.note(v)
 		}
 		s = next
 	}
 }
 
-// revokesValue revokes a session with a value, once it was renewed.
+// revokesValue revokes a session with a value, once it was renewed, and does not
+// rotate it afterwards.
 func revokesValue(e *tokenEnv, i int, v value) {
 	w := world{}
 	s := sessionWith(e, v)
@@ -238,7 +240,11 @@ func revokesValue(e *tokenEnv, i int, v value) {
 	w.do(e, e.a, rotateSessionOp(renewed.TokenID, next))
 	for n, key := range []rowKey{keyOf(s), keyOf(next)} {
 		ok := w.do(e, e.handle(i+n), revokeSessionOp(key, revokedAt.In(zones[i%len(zones)])))
-		if ok = ok && w.do(e, e.handle(i+n+1), revokeSessionOp(key, revokedAt.Add(time.Hour))); !ok {
+		ok = ok && w.do(e, e.handle(i+n+1), revokeSessionOp(key, revokedAt.Add(time.Hour)))
+		last := successor(w[key])
+		v.change(&last)
+		last.RevokedAt = time.Time{}
+		if ok = ok && w.do(e, e.handle(i+n), rotateSessionOp(w[key].TokenID, last)); !ok { // a conflict
 			e.note(v)
 		}
 	}

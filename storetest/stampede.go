@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,17 +17,23 @@ const (
 	stampedeBatches  = 400
 )
 
-// rarePaths are what the clients would put in a session's place: a store may take
-// another path for some of it. Every batch is of one kind, so that none is seldom
-// met.
-var rarePaths = []value{
-	{"what most renewals write", func(*renew.Session) {}},
-	{"16 KiB of claims", func(s *renew.Session) { s.Claims = json.RawMessage(`{"s":"` + strings.Repeat("x", 16<<10-8) + `"}`) }},
-	{"another subject", func(s *renew.Session) { s.Subject = "another subject" }},
-	{"a late generation", func(s *renew.Session) { s.Generation += 1000 }},
-	{"empty fields", func(s *renew.Session) {
-		s.Audience, s.Claims, s.IdempotencyKeyHash, s.EndsAt = nil, nil, nil, time.Time{}
-	}},
+// rarePaths are what a session is, and what the clients would put in its place: a store
+// may take another path for some of it. Every batch is of one kind, so that none is
+// seldom met.
+func (c *config) rarePaths() []value {
+	return []value{
+		{"what most renewals write", func(*renew.Session) {}},
+		{"16 KiB of claims", func(s *renew.Session) { s.Claims = json.RawMessage(`{"s":"` + strings.Repeat("x", 16<<10-8) + `"}`) }},
+		{"another subject", func(s *renew.Session) { s.Subject = "another subject" }},
+		{"a late generation", func(s *renew.Session) { s.Generation += 1000 }},
+		{"empty fields", func(s *renew.Session) {
+			s.Audience, s.Claims, s.IdempotencyKeyHash, s.EndsAt = nil, nil, nil, time.Time{}
+		}},
+		{"long fields", func(s *renew.Session) {
+			s.UserAgent, s.IP, s.Audience = strings.Repeat("a", 1024), "2001:0db8:1111:2222:3333:4444:255.255.255.255", slices.Repeat([]string{strings.Repeat("x", 60)}, 64)
+		}},
+		{"an end that is past", c.justEnded},
+	}
 }
 
 // herd is a batch of sessions, each with what the clients would put in its place
@@ -45,10 +52,11 @@ func stampede(e *tokenEnv, prepare func(v value) (was renew.Session, contenders 
 	act func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error,
 	judge func(was renew.Session, contenders []renew.Session, errs []error),
 ) {
-	for batch := range e.roundsUpTo(len(rarePaths), stampedeBatches, 5*e.budget) {
+	paths := e.rarePaths()
+	for batch := range e.roundsUpTo(len(paths), stampedeBatches, 5*e.budget) {
 		var all herd
 		for i := range all.was {
-			all.was[i], all.contenders[i] = prepare(rarePaths[batch%len(rarePaths)])
+			all.was[i], all.contenders[i] = prepare(paths[batch%len(paths)])
 		}
 		var arrived [stampedeSessions]atomic.Int32
 		e.race(stampedeClients, func(who int) {
@@ -75,7 +83,7 @@ func meet(arrived *atomic.Int32) {
 
 func rotateStampede(e *tokenEnv) {
 	stampede(e, func(v value) (renew.Session, []renew.Session) {
-		s := newSession(e)
+		s := sessionWith(e, v)
 		create(e, s)
 		return s, successors(s, v)
 	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
@@ -114,7 +122,7 @@ func createStampede(e *tokenEnv) {
 func revokeStampede(e *tokenEnv) {
 	revokes := func(who int) bool { return who < 2 }
 	stampede(e, func(v value) (renew.Session, []renew.Session) {
-		s := newSession(e)
+		s := sessionWith(e, v)
 		create(e, s)
 		return s, successors(s, v)
 	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {

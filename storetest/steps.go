@@ -208,7 +208,8 @@ func (m *meeting) meet() {
 // does not read as a name. Within a group all are different.
 var confusable = [][]string{
 	{"Session", "session", "SESSION", "sESSION"},
-	{"a", "a ", " a", " a ", "a  ", "a\u00a0"},
+	{"a", "a ", " a", " a ", "a  ", "a\u00a0", "a%20", "a+", "a=20", "a&nbsp;"},
+	{"nAme", "n%41me", "n&#65;me", `n\u0041me`, `n\x41me`, `n\101me`, "n=41me"},
 	{"é", "e\u0301", "e", "É", "è"},
 	{"straße", "strasse", "STRASSE", "straẞe"},
 	{"i", "I", "ı", "İ", "і"}, // the last is Cyrillic

@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -818,7 +819,34 @@ var oddities = []wrongStore{
 	{name: "compares in two steps at generation 0", law: "T5", handle: twoSteps(func(row, _ renew.Session) bool { return row.Generation == 0 })},
 	{name: "compares in two steps after generation 0", law: "T5", handle: twoSteps(func(row, _ renew.Session) bool { return row.Generation > 0 })},
 	{name: "compares in two steps with large claims", law: "T5", handle: twoSteps(func(_, next renew.Session) bool { return len(next.Claims) > 4096 })},
+	{name: "compares in two steps with a long user agent", law: "T5", handle: twoSteps(func(_, next renew.Session) bool { return len(next.UserAgent) > 255 })},
+	{name: "compares in two steps what has ended", law: "T5", handle: twoSteps(func(row, _ renew.Session) bool { return row.EndedBefore(time.Now()) })},
+	{name: "does not compare after 2^31 generations", law: "T4", handle: unlike(func(row, _ renew.Session) bool { return row.Generation > 1<<31 && live(row) })},
+	{name: "rotates a revoked session to large claims", law: "T7", handle: unlike(func(row, next renew.Session) bool { return !live(row) && len(next.Claims) > 4096 })},
 	{name: "compares in two steps when the subject changes", law: "T5", handle: twoSteps(func(row, next renew.Session) bool { return row.Subject != next.Subject })},
+}
+
+// unlike returns a store that rotates whatever the token ID is, or whatever else is wrong,
+// where odd says so.
+func unlike(odd func(row, next renew.Session) bool) func(sound) *patched {
+	return func(s sound) *patched {
+		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows[keyOf(next)]
+				switch {
+				case !ok:
+					return renew.ErrSessionNotFound
+				case (row.TokenID != from || !live(row)) && !odd(row, next):
+					return renew.ErrConflict
+				}
+				at := row.RevokedAt
+				row = normal(next)
+				row.RevokedAt = at
+				rows[keyOf(next)] = row
+				return nil
+			})
+		}}
+	}
 }
 
 // hashed are stores that confuse names in ways which are seldom seen.
@@ -828,6 +856,12 @@ var hashed = []wrongStore{
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(id))
 		return rowKey{app, string(h.Sum(nil))}
+	})},
+	{name: "decodes the percent signs of IDs", law: "T10", handle: byKey(func(app, id string) rowKey {
+		if decoded, err := url.PathUnescape(id); err == nil {
+			id = decoded
+		}
+		return rowKey{app, id}
 	})},
 	{name: "joins app and ID with a space that does not break", law: "T10", handle: byKey(func(app, id string) rowKey { return rowKey{"", app + "\u00a0" + id} })},
 	{name: "compares token IDs as they are decoded", law: "T4", handle: rotateIf(func(row renew.Session, from string) bool {
