@@ -9,6 +9,14 @@ const linger = 50;
 const lease = 2 * second;
 const longestTimer = 2 ** 31 - 1;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const permitted = (use) => {
+    try {
+        return use();
+    }
+    catch {
+        return null;
+    }
+};
 export function createSession(options) {
     const page = globalThis.location?.href;
     const base = new URL(options.url, page);
@@ -16,7 +24,7 @@ export function createSession(options) {
     const origins = new Set([base.origin, page && new URL(page).origin, ...(options.origins ?? [])]);
     const name = "renew:" + base.href;
     const locks = globalThis.navigator?.locks;
-    const channel = globalThis.BroadcastChannel && new BroadcastChannel(name);
+    const channel = permitted(() => new BroadcastChannel(name));
     let grant;
     let date = 0;
     let ticks = 0;
@@ -49,7 +57,7 @@ export function createSession(options) {
         clearTimeout(timer);
         if (options.renewIdle === false)
             return;
-        timer = setTimeout(renewDue, Math.min(Math.max(seconds * second, 0), longestTimer));
+        timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1) * second, longestTimer));
     };
     const renewDue = () => {
         if (isFresh())
@@ -72,7 +80,7 @@ export function createSession(options) {
             done.then(resolve, reject);
             return done.then(() => sleep(linger), () => sleep(linger));
         };
-        (locks ? locks.request(name, hold) : leased(name, hold)).catch(reject);
+        (locks ? locks.request(name, hold) : Promise.reject()).catch(() => leased(name, hold));
     });
     const listen = ({ data }) => {
         if ("grant" in data) {
@@ -83,18 +91,10 @@ export function createSession(options) {
             end();
         }
     };
-    const storage = (use) => {
-        try {
-            return use(localStorage);
-        }
-        catch {
-            return null;
-        }
-    };
-    const readKey = () => storage((s) => s.getItem(name)) ?? pending;
+    const readKey = () => permitted(() => localStorage.getItem(name)) ?? pending;
     const keepKey = (key) => {
         pending = key;
-        storage((s) => (key ? s.setItem(name, key) : s.removeItem(name)));
+        permitted(() => (key ? localStorage.setItem(name, key) : localStorage.removeItem(name)));
     };
     const drawKey = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))));
     const send = (path, key) => fetch(new URL(path, base), {
@@ -242,7 +242,10 @@ export function createSession(options) {
     };
 }
 const isGrant = (body) => !!body?.auth_token && !!body.session_id && body.expires_in >= 0 && body.renew_after >= 0;
-const retryAfter = (response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
+const retryAfter = (response) => {
+    const seconds = Math.min(parseInt(response.headers.get("Retry-After")), 3600);
+    return seconds > 0 ? seconds : NaN;
+};
 const failure = (response) => new Error(response.url + ": status " + response.status);
 const fetchWith = (grant, request) => {
     request.headers.set("Authorization", "Bearer " + grant.auth_token);
@@ -271,10 +274,11 @@ async function lend(name) {
     };
     while (!(await take(lease)))
         await sleep(linger);
-    const beat = setInterval(take, lease / 4, lease, true);
+    const keep = (ms) => take(ms, true).catch(() => { });
+    const beat = setInterval(keep, lease / 4, lease);
     return () => {
         clearInterval(beat);
-        take(0, true).finally(() => db.close());
+        keep(0).finally(() => db.close());
     };
 }
 const result = (request) => new Promise((resolve, reject) => {

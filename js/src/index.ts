@@ -82,6 +82,15 @@ const longestTimer = 2 ** 31 - 1;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
+/** What use returns, or null where the browser denies it to the page: with cookies blocked, it denies storage, channels and locks. */
+const permitted = <T>(use: () => T) => {
+	try {
+		return use();
+	} catch {
+		return null;
+	}
+};
+
 /** createSession makes the client of one session. It sends nothing until it is asked for a token. */
 export function createSession(options: SessionOptions): Session {
 	const page = globalThis.location?.href;
@@ -90,7 +99,7 @@ export function createSession(options: SessionOptions): Session {
 	const origins = new Set([base.origin, page && new URL(page).origin, ...(options.origins ?? [])]);
 	const name = "renew:" + base.href;
 	const locks = globalThis.navigator?.locks;
-	const channel = globalThis.BroadcastChannel && new BroadcastChannel(name);
+	const channel = permitted(() => new BroadcastChannel(name));
 
 	let grant: Grant | undefined;
 	let date = 0; // when grant arrived, by the two clocks of the device
@@ -125,7 +134,7 @@ export function createSession(options: SessionOptions): Session {
 	const schedule = (seconds: number) => {
 		clearTimeout(timer);
 		if (options.renewIdle === false) return;
-		timer = setTimeout(renewDue, Math.min(Math.max(seconds * second, 0), longestTimer));
+		timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1) * second, longestTimer));
 	};
 	// A failure shows in the next fetch, which then waits for its own renewal.
 	const renewDue = () => {
@@ -155,7 +164,7 @@ export function createSession(options: SessionOptions): Session {
 					() => sleep(linger),
 				);
 			};
-			(locks ? locks.request(name, hold) : leased(name, hold)).catch(reject);
+			(locks ? locks.request(name, hold) : Promise.reject()).catch(() => leased(name, hold));
 		});
 
 	const listen = ({ data }: MessageEvent<Message>) => {
@@ -170,17 +179,10 @@ export function createSession(options: SessionOptions): Session {
 	// The key outlives the page, so that the next one repeats the same request.
 	// Where there is no storage, it lives as long as the page.
 
-	const storage = <T>(use: (s: Storage) => T) => {
-		try {
-			return use(localStorage);
-		} catch {
-			return null;
-		}
-	};
-	const readKey = () => storage((s) => s.getItem(name)) ?? pending;
+	const readKey = () => permitted(() => localStorage.getItem(name)) ?? pending;
 	const keepKey = (key: string | null) => {
 		pending = key;
-		storage((s) => (key ? s.setItem(name, key) : s.removeItem(name)));
+		permitted(() => (key ? localStorage.setItem(name, key) : localStorage.removeItem(name)));
 	};
 	const drawKey = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))));
 
@@ -324,8 +326,11 @@ export function createSession(options: SessionOptions): Session {
 const isGrant = (body: Partial<Grant> | null): body is Grant =>
 	!!body?.auth_token && !!body.session_id && body.expires_in! >= 0 && body.renew_after! >= 0;
 
-/** The seconds of Retry-After, NaN if there are none. */
-const retryAfter = (response: Response) => parseInt(response.headers.get("Retry-After") ?? "", 10) || NaN;
+/** The seconds of Retry-After, NaN if there are none. No timer can wait for all that it may say: an hour is enough. */
+const retryAfter = (response: Response) => {
+	const seconds = Math.min(parseInt(response.headers.get("Retry-After")!), 3600);
+	return seconds > 0 ? seconds : NaN;
+};
 
 const failure = (response: Response) => new Error(response.url + ": status " + response.status);
 
@@ -365,10 +370,12 @@ async function lend(name: string) {
 		return true;
 	};
 	while (!(await take(lease))) await sleep(linger);
-	const beat = setInterval(take, lease / 4, lease, true);
+	// The user may delete the site's data at any moment, and the lease with it.
+	const keep = (ms: number) => take(ms, true).catch(() => {});
+	const beat = setInterval(keep, lease / 4, lease);
 	return () => {
 		clearInterval(beat);
-		take(0, true).finally(() => db.close());
+		keep(0).finally(() => db.close());
 	};
 }
 

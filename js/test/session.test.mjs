@@ -230,6 +230,39 @@ describe("a lease in IndexedDB", () => {
 	}
 });
 
+describe("a browser that denies storage to the page", () => {
+	function denied() {
+		throw new DOMException("The operation is insecure.", "SecurityError");
+	}
+
+	it("with its locks and channels: the server tells the tabs apart", async () => {
+		useBrowser({ storage: false });
+		browser.define("navigator", { locks: { request: async () => denied() } });
+		browser.define("BroadcastChannel", denied);
+		browser.define("indexedDB", { open: denied });
+		const [a, b] = [open(), open()];
+		await Promise.all([a.token(), b.token()]);
+		assert.equal(await call(a), 200);
+		assert.ok(![...a.log, ...b.log].includes("onSignedOut"));
+		await a.signOut();
+		assert.ok(server.revoked);
+	});
+
+	it("later, while a tab has the lease: the tab renews", async () => {
+		useBrowser({ locks: false });
+		const tab = open();
+		const [arrived, release] = hold();
+		const token = tab.token();
+		await arrived;
+		indexedDB.begin = denied; // the user has deleted the site's data
+		await sleep(700); // until the lease is due to be made longer
+		release();
+		assert.equal(await token, "auth2");
+		await sleep(100); // an unhandled rejection would fail the test
+		assert.equal(await tab.renew(), undefined);
+	});
+});
+
 it("several tabs without locks and storage are told apart by the server", async () => {
 	useBrowser({ locks: false, storage: false });
 	const eight = Array.from({ length: 8 }, () => open());
@@ -344,6 +377,18 @@ describe("trouble", () => {
 		await tab.token();
 		assert.ok(performance.now() - start >= 1000);
 	});
+
+	for (const value of ["-1", "-1e9", "1e12", "9999999999", "99999999999999999999", "0x", "soon", "Fri, 31 Dec 1999 23:59:59 GMT"]) {
+		it(`is not asked without a pause for a Retry-After of ${value}`, async () => {
+			const tab = open();
+			server.plan = Array.from({ length: 100 }, () => [503, { "Retry-After": value }]);
+			const token = tab.token().catch((error) => error);
+			await sleep(1000);
+			assert.ok(server.requests.length <= 4, `${server.requests.length} requests in a second`);
+			tab.close();
+			assert.match((await token).message, /closed/);
+		});
+	}
 
 	it("offline ends when the device is online", async () => {
 		const target = new EventTarget();
