@@ -135,7 +135,8 @@ func outlasting(ctx context.Context, timeout time.Duration) (context.Context, co
 // list of a user's devices. A subject without any is an empty list.
 //
 // Errors: [errors.ErrUnsupported], if the TokenStore does not implement
-// [SubjectStore]; any other is an internal error.
+// [SubjectStore]; any other is an internal error, also if the store returned the
+// session of another subject or app.
 func (r *Renewer) Sessions(ctx context.Context, appID, subject string) ([]Session, error) {
 	store, err := r.subjects("sessions")
 	if err != nil {
