@@ -17,6 +17,7 @@ var contextCases = []testCase[*tokens]{
 	{name: "by-subject", run: onDoneContext(subjectDone)},
 	{name: "delete-expired", run: onDoneContext(purgeDone), serial: true},
 	{name: "ends-during-a-call", run: interrupted},
+	{name: "ends-during-a-deletion", run: purgeInterrupted, serial: true},
 }
 
 // onDoneContext returns a case that runs f with a context that was canceled and

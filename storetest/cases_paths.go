@@ -398,8 +398,8 @@ func countsOnce(e *tokenEnv) {
 	}
 }
 
-// many is above the sizes of pages that are common: 1,000 in one.
-const many = 1001
+// many is above the sizes of pages that are common, also without those to keep.
+const many = 1005
 
 // createMany stores sessions of one subject, several at a time.
 func createMany(e *tokenEnv, n int, session func(i int) renew.Session) []renew.Session {

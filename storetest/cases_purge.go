@@ -94,6 +94,9 @@ func purgesOnlyEnded(e *tokenEnv) {
 			s := longEnded(e)
 			c.change(&s)
 			create(e, s)
+			sibling := longEnded(e)
+			sibling.Subject = s.Subject
+			create(e, sibling)
 			n := purge(e, h, horizon(e).In(zone), 10)
 			switch isGone := gone(e, s); {
 			case isGone && !c.isDeleted:
@@ -104,6 +107,23 @@ func purgesOnlyEnded(e *tokenEnv) {
 		}
 	}
 	drain(e)
+}
+
+// purgeInterrupted ends the context while DeleteExpired is at work: nil says that no more
+// sessions are left than the number tells.
+func purgeInterrupted(e *tokenEnv) {
+	asPurger(e, e.a)
+	for _, interruption := range e.interruptions() {
+		h := drain(e)
+		sessions := ended(e, 5)
+		ctx, cancel := interruption(e.ctx)
+		n, err := h.DeleteExpired(ctx, horizon(e), 100)
+		cancel()
+		got := countGone(e, sessions)
+		if err == nil && (n != len(sessions) || got != n) || n > got {
+			e.fatalf("expected DeleteExpired to delete and return all %d sessions, or to return an error when its context ends during the call\nthe store returned %d and the error %v, and has deleted %d", len(sessions), n, err, got)
+		}
+	}
 }
 
 // ended stores n sessions that have ended.

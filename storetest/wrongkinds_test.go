@@ -223,6 +223,18 @@ var multitudes = []wrongStore{
 			})
 		}}
 	}},
+	{name: "revokes a page of a thousand", law: "S2", handle: func(s sound) *patched {
+		return &patched{sound: s, revokeSubject: func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+			left := 1000
+			return s.revokeOf(ctx, is(appID), at, func(row renew.Session) bool {
+				match := row.Subject == subject && live(row) && !slices.Contains(keep, row.ID) && left > 0
+				if match {
+					left--
+				}
+				return match
+			})
+		}}
+	}},
 	{name: "lists a page of a thousand", law: "S1", handle: afterList(func(list []renew.Session) ([]renew.Session, error) { return list[:min(len(list), 1000)], nil })},
 	{name: "deletes 25 a call and says that none is left", law: "T11", handle: func(s sound) *patched {
 		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
@@ -240,6 +252,20 @@ var multitudes = []wrongStore{
 				limit++
 			}
 			return s.DeleteExpired(ctx, before, limit)
+		}}
+	}},
+	{name: "deletes what its subject has too", law: "T11", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			list, err := s.listWhere(ctx, func(row renew.Session) bool { return row.EndedBefore(before) })
+			if err != nil {
+				return 0, err
+			}
+			for _, expired := range list[:max(0, min(limit, len(list)))] {
+				_, _ = s.deleteWhere(ctx, 1000, func(row renew.Session) bool {
+					return row.AppID == expired.AppID && row.Subject == expired.Subject && row.EndedBefore(before.Add(10*time.Minute))
+				})
+			}
+			return max(0, min(limit, len(list))), nil
 		}}
 	}},
 	{name: "deletes of one app a call", law: "T11", handle: func(s sound) *patched {
@@ -536,6 +562,17 @@ var hasty = []wrongStore{
 				return renew.ErrSessionExists
 			}
 			return err
+		}}
+	}},
+	{name: "deletes nothing and says nil when the context ends", law: "T8", handle: func(s sound) *patched {
+		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (int, error) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			if ctx.Err() != nil {
+				return 0, nil
+			}
+			return s.DeleteExpired(context.WithoutCancel(ctx), before, limit)
 		}}
 	}},
 	{name: "stops half way and says nil", law: "T8", handle: func(s sound) *patched {
