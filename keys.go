@@ -147,11 +147,13 @@ func (p *SigningPeriod) Count(app App) {
 }
 
 // Close ends the period of the active key at the given time. The key verifies no
-// token that expires after until, see [VerificationKey.Until]. A retry may present
-// a token that has expired, so that the store keeps the key for longer and deletes
-// it after expired.
+// token that expires after until, see [VerificationKey.Until]: a minute counts for
+// renewals that have begun and sign with it still, and for clocks that differ. A store
+// that keeps keys in a cache adds to the time how long other processes may sign with
+// what they have. A retry may present a token that has expired, so that the store keeps
+// the key for longer and deletes it after expired.
 func (p *SigningPeriod) Close(at time.Time) (until, expired time.Time) {
-	until = at.Add(p.LongestTTL)
+	until = at.Add(p.LongestTTL).Add(signingMargin) // their sum may overflow
 	if until.Before(p.SignedUntil) {
 		until = p.SignedUntil
 	}
@@ -159,6 +161,9 @@ func (p *SigningPeriod) Close(at time.Time) (until, expired time.Time) {
 	*p = SigningPeriod{SignedUntil: until}
 	return until, expired
 }
+
+// signingMargin is for how long a replaced key may still sign.
+const signingMargin = time.Minute
 
 // VerificationKey is the public half of a signing key, with the forms that it is
 // served in made once. It is immutable and safe for concurrent use.

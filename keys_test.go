@@ -148,7 +148,7 @@ func TestReplacedKeyHasAnEnd(t *testing.T) {
 		f.rotateKey(renew.ES256)
 		return f, b, made
 	}
-	end := epoch.Add(time.Minute + renew.DefaultRefreshTTL).Truncate(time.Second)
+	end := epoch.Add(time.Minute + renew.DefaultRefreshTTL + keyMargin).Truncate(time.Second)
 	for name, c := range map[string]struct {
 		exp     time.Time
 		retired bool
@@ -231,14 +231,33 @@ func TestSigningPeriod(t *testing.T) {
 	p.Count(app(2 * time.Hour))
 	p.Count(app(time.Hour))
 	until, expired := p.Close(epoch)
-	require.Equal(t, epoch.Add(2*time.Hour), until)
-	require.Equal(t, epoch.Add(4*time.Hour), expired)
+	require.Equal(t, epoch.Add(2*time.Hour+keyMargin), until)
+	require.Equal(t, epoch.Add(4*time.Hour+keyMargin), expired)
 	require.Equal(t, renew.SigningPeriod{SignedUntil: until}, p)
 	p.Count(app(time.Minute))
 	until, expired = p.Close(epoch.Add(time.Hour))
-	require.Equal(t, epoch.Add(2*time.Hour), until, "a retry signs the pairs of the key before")
-	require.Equal(t, epoch.Add(2*time.Hour+time.Minute), expired)
+	require.Equal(t, epoch.Add(2*time.Hour+keyMargin), until, "a retry signs the pairs of the key before")
+	require.Equal(t, epoch.Add(2*time.Hour+keyMargin+time.Minute), expired)
 	p.Count(app(0))
 	until, _ = p.Close(epoch.Add(2 * time.Hour))
-	require.Equal(t, epoch.Add(2*time.Hour+renew.DefaultRefreshTTL), until)
+	require.Equal(t, epoch.Add(2*time.Hour+renew.DefaultRefreshTTL+keyMargin), until)
+}
+
+// keyMargin is how much longer a replaced key verifies than the tokens live that it
+// signed when it was replaced.
+const keyMargin = time.Minute
+
+// The promise: a renewal that is under way while its key is replaced, and that signs
+// after the time of the replacement, brings tokens that are valid.
+func TestKeyIsReplacedDuringARenewal(t *testing.T) {
+	f := newFixture(t)
+	b, old, replaced := f.issue(), f.key.KeyID(), f.clock.Now()
+	f.clock.Move(2 * time.Second)
+	b = f.renew(b)
+	require.Equal(t, old, b.KeyID)
+	require.NoError(t, f.store.RotateSigningKey(f.ctx, f.app.ID, generate(t, renew.ES256), replaced))
+	_, err := f.VerifyAuthToken(f.ctx, f.app.ID, b.AuthToken)
+	require.NoError(t, err)
+	b = f.renew(b)
+	require.NotEqual(t, old, b.KeyID)
 }

@@ -165,7 +165,7 @@ func TestRotatedKeyVerifiesUntilItsLastTokenExpires(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newStore(t, test.app)
 			key := test.steps(t, s)
-			requireVerifiesUntil(t, s, key, test.until)
+			requireVerifiesUntil(t, s, key, test.until.Add(time.Minute)) // for renewals under way
 
 			_, err := s.DeleteExpiredKeys(t.Context(), test.until)
 			require.NoError(t, err)
@@ -482,10 +482,11 @@ func TestRevokeKey(t *testing.T) {
 		key := rotate(t, s, start)
 		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start))
 		require.NoError(t, s.RevokeKey(t.Context(), appID, keyID(key), start.Add(time.Hour)))
-		n, err := s.DeleteExpiredKeys(t.Context(), start.Add(20*time.Hour))
+		end := start.Add(20*time.Hour + time.Minute)
+		n, err := s.DeleteExpiredKeys(t.Context(), end)
 		require.NoError(t, err)
 		require.Zero(t, n)
-		n, err = s.DeleteExpiredKeys(t.Context(), start.Add(20*time.Hour+1))
+		n, err = s.DeleteExpiredKeys(t.Context(), end.Add(1))
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 	})

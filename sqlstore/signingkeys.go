@@ -23,10 +23,6 @@ const (
 	replacePrivateKey = `UPDATE {signing_keys} SET private_key = ? WHERE app_id = ? AND id = ? AND private_key = ?`
 )
 
-// clockDifference is by how much the clocks of servers may differ: one whose
-// clock is ahead signs tokens that expire that much later.
-const clockDifference = time.Minute
-
 func insertStatement(appID string, k *keycrypt.Key, revision int64) statement {
 	return statement{insertKey, []any{appID, k.ID, revision, k.Algorithm, k.Public, k.Private}}
 }
@@ -121,7 +117,7 @@ func (s *KeyStore) retire(r *appRow, at time.Time) []statement {
 		return nil
 	}
 	p := r.period()
-	until, expired := p.Close(at.Add(s.config.cache.Interval).Add(clockDifference))
+	until, expired := p.Close(at.Add(s.config.cache.Interval))
 	r.setPeriod(p)
 	return []statement{{retireKey, []any{ceilMillis(until), ceilMillis(expired), r.id, r.signingKeyID.String}}}
 }

@@ -408,12 +408,8 @@ func (s *Store) clear() {
 	s.lists.Clear()
 }
 
-// clockDifference is by how much the clocks of servers may differ: one whose
-// clock is ahead signs tokens that expire that much later.
-const clockDifference = time.Minute
-
-// signedUntil is until when a server may have signed with a key that was replaced
-// at the given time: inside its status interval it does not know.
+// signedUntil is until when a server may have read a key that was replaced at the given
+// time: inside its status interval it does not know.
 func (s *Store) signedUntil(at time.Time) time.Time {
-	return at.Add(s.config.Interval).Add(clockDifference)
+	return at.Add(s.config.Interval)
 }
