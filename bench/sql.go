@@ -132,7 +132,8 @@ func (d *database) statements(ctx context.Context, b *backend) (float64, error) 
 	return perRenewal(ctx, b.keys, watched.tokens, &counted)
 }
 
-// perRenewal is how much further the counter is after a renewal.
+// perRenewal is how much further the counter is after a renewal of a session that was
+// renewed before: the first renewal in a cluster of Redis costs one more.
 func perRenewal(ctx context.Context, keys renew.KeyStore, tokens renew.TokenStore, counted *atomic.Int64) (float64, error) {
 	r, err := renew.New(keys, tokens)
 	if err != nil {
@@ -140,6 +141,9 @@ func perRenewal(ctx context.Context, keys renew.KeyStore, tokens renew.TokenStor
 	}
 	one, err := renewing(ctx, r, issueRequest(0))
 	if err != nil {
+		return 0, err
+	}
+	if err := one(ctx); err != nil {
 		return 0, err
 	}
 	const renewals = 20

@@ -73,7 +73,7 @@ type allKeys interface {
 // soundKeys is a correct key store. The wrong ones are made from it.
 type soundKeys struct {
 	*keyBacking
-	signers *sync.Map // of key ID and public key, to *renew.SigningKey
+	signers *sync.Map // of signerName, to *renew.SigningKey
 }
 
 func newSoundKeys() soundKeys { return soundKeys{newKeyBacking(), &sync.Map{}} }
@@ -87,8 +87,13 @@ func (s soundKeys) App(ctx context.Context, appID string) (app renew.App, err er
 }
 
 func (s soundKeys) signer(k *renew.VerificationKey) *renew.SigningKey {
-	key, _ := s.signers.Load(k.PublicKey() + k.KeyID())
+	key, _ := s.signers.Load(signerName(k))
 	return key.(*renew.SigningKey)
+}
+
+// signerName tells signing keys apart: one private key may sign with two algorithms.
+func signerName(k *renew.VerificationKey) string {
+	return string(k.Algorithm()) + k.PublicKey() + k.KeyID()
 }
 
 func (s soundKeys) SigningKey(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
@@ -192,7 +197,7 @@ func (s soundKeys) RemoveAppKey(ctx context.Context, appID string, hash renew.Ap
 }
 
 func (s soundKeys) keep(key *renew.SigningKey) {
-	s.signers.Store(key.VerificationKey().PublicKey()+key.KeyID(), key)
+	s.signers.Store(signerName(key.VerificationKey()), key)
 }
 
 func (s soundKeys) PublishSigningKey(ctx context.Context, appID string, key *renew.SigningKey) error {
