@@ -7,7 +7,7 @@ const requestTimeout = 15 * second;
 const longestWait = 30 * second;
 const linger = 50;
 const lease = 2 * second;
-const longestTimer = 2 ** 31 - 1;
+const hour = 3600;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const permitted = (use) => {
     try {
@@ -36,7 +36,7 @@ export function createSession(options) {
     let wake = () => { };
     const age = () => Math.max(Date.now() - date, performance.now() - ticks) / second;
     const expiresIn = () => (grant ? Math.max(0, grant.expires_in - age()) : 0);
-    const isFresh = () => grant !== undefined && age() < Math.min(grant.renew_after, grant.expires_in);
+    const isFresh = () => !!grant && age() < Math.min(grant.renew_after, grant.expires_in);
     const report = (event) => options.onEvent?.(event);
     const post = (message) => {
         if (!closed)
@@ -57,7 +57,7 @@ export function createSession(options) {
         clearTimeout(timer);
         if (options.renewIdle === false)
             return;
-        timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1) * second, longestTimer));
+        timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1), hour) * second);
     };
     const renewDue = () => {
         if (isFresh())
@@ -77,8 +77,9 @@ export function createSession(options) {
     const exclusively = (f) => new Promise((resolve, reject) => {
         const hold = () => {
             const done = f();
+            const rest = () => sleep(linger);
             done.then(resolve, reject);
-            return done.then(() => sleep(linger), () => sleep(linger));
+            return done.then(rest, rest);
         };
         (locks ? locks.request(name, hold) : Promise.reject()).catch(() => leased(name, hold));
     });
@@ -183,7 +184,7 @@ export function createSession(options) {
             throw new SignedOutError("signed out");
         if (expiresIn() > 0)
             renewDue();
-        while (!grant || expiresIn() <= 0)
+        while (expiresIn() <= 0)
             await unlessAborted(renew(), signal);
         return grant;
     };
@@ -243,7 +244,7 @@ export function createSession(options) {
 }
 const isGrant = (body) => !!body?.auth_token && !!body.session_id && body.expires_in >= 0 && body.renew_after >= 0;
 const retryAfter = (response) => {
-    const seconds = Math.min(parseInt(response.headers.get("Retry-After")), 3600);
+    const seconds = Math.min(parseInt(response.headers.get("Retry-After")), hour);
     return seconds > 0 ? seconds : NaN;
 };
 const failure = (response) => new Error(response.url + ": status " + response.status);

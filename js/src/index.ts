@@ -78,7 +78,8 @@ const longestWait = 30 * second;
 const linger = 50;
 /** How long a tab that has gone keeps the others waiting where there are no Web Locks. */
 const lease = 2 * second;
-const longestTimer = 2 ** 31 - 1;
+/** In seconds. Timers cannot wait for longer than some weeks. */
+const hour = 3600;
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -115,7 +116,7 @@ export function createSession(options: SessionOptions): Session {
 	// the one that says more has passed is believed. Too much costs a renewal.
 	const age = () => Math.max(Date.now() - date, performance.now() - ticks) / second;
 	const expiresIn = () => (grant ? Math.max(0, grant.expires_in - age()) : 0);
-	const isFresh = () => grant !== undefined && age() < Math.min(grant.renew_after, grant.expires_in);
+	const isFresh = () => !!grant && age() < Math.min(grant.renew_after, grant.expires_in);
 	const report = (event: SessionEvent) => options.onEvent?.(event);
 	const post = (message: Message) => {
 		if (!closed) channel?.postMessage(message);
@@ -134,11 +135,11 @@ export function createSession(options: SessionOptions): Session {
 	const schedule = (seconds: number) => {
 		clearTimeout(timer);
 		if (options.renewIdle === false) return;
-		timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1) * second, longestTimer));
+		timer = setTimeout(renewDue, Math.min(Math.max(seconds, 1), hour) * second);
 	};
 	// A failure shows in the next fetch, which then waits for its own renewal.
 	const renewDue = () => {
-		if (isFresh()) schedule(grant!.renew_after - age()); // timers are early at times
+		if (isFresh()) schedule(grant!.renew_after - age()); // timers are early at times, or an hour was not enough
 		else if (grant) renew().catch(() => {});
 	};
 	/** Stops using the token, but knows whose it is. */
@@ -158,11 +159,9 @@ export function createSession(options: SessionOptions): Session {
 		new Promise<T>((resolve, reject) => {
 			const hold = () => {
 				const done = f();
+				const rest = () => sleep(linger);
 				done.then(resolve, reject);
-				return done.then(
-					() => sleep(linger),
-					() => sleep(linger),
-				);
+				return done.then(rest, rest);
 			};
 			(locks ? locks.request(name, hold) : Promise.reject()).catch(() => leased(name, hold));
 		});
@@ -265,8 +264,8 @@ export function createSession(options: SessionOptions): Session {
 		signal?.throwIfAborted();
 		if (over) throw new SignedOutError("signed out");
 		if (expiresIn() > 0) renewDue();
-		while (!grant || expiresIn() <= 0) await unlessAborted(renew(), signal);
-		return grant;
+		while (expiresIn() <= 0) await unlessAborted(renew(), signal);
+		return grant!;
 	};
 
 	const authorized = async (input: RequestInfo | URL, init?: RequestInit) => {
@@ -328,7 +327,7 @@ const isGrant = (body: Partial<Grant> | null): body is Grant =>
 
 /** The seconds of Retry-After, NaN if there are none. No timer can wait for all that it may say: an hour is enough. */
 const retryAfter = (response: Response) => {
-	const seconds = Math.min(parseInt(response.headers.get("Retry-After")!), 3600);
+	const seconds = Math.min(parseInt(response.headers.get("Retry-After")!), hour);
 	return seconds > 0 ? seconds : NaN;
 };
 
