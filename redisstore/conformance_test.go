@@ -52,8 +52,12 @@ func withAndWithoutRetries(t *testing.T, without bool, test func(t *testing.T, c
 // TestFailoverLaws holds the store to the laws about failovers, F1 to F3, and to the
 // others beside them, on a primary with replicas that is replaced by Sentinels, each
 // time after its replicas were cut off: what it acknowledges then is lost. The other
-// laws are TestTokenStoreLaws' and make few rounds here.
+// laws are TestTokenStoreLaws' and make few rounds here. It takes a minute and a half,
+// so that it runs with all rounds.
 func TestFailoverLaws(t *testing.T) {
+	if !allRounds(t) {
+		t.Skipf("it takes a minute and a half: set %s=%d", rounds.Variable, rounds.All)
+	}
 	t.Parallel()
 	s := redistest.StartSentinel(t, quickly)
 	f := &form{name: "Sentinel", servers: s.Servers, settle: s.Settle, options: redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}

@@ -158,7 +158,7 @@ func fewerRounds(tb testing.TB) storetest.Option {
 	if testing.Short() {
 		return storetest.WithRounds(0.02)
 	}
-	return storetest.WithRounds(max(0.3, rounds.Share(tb)))
+	return storetest.WithRounds(rounds.Share(tb))
 }
 
 // failures are the ways in which the database can fail. SQLite has no server to

@@ -193,7 +193,7 @@ var unusual = map[string]func(b *backing) renew.TokenStore{
 // store.
 func TestUnusualStoresPass(t *testing.T) {
 	for name, open := range unusual {
-		if leftOut() || rand.Float64() > 3*rounds.Share(t) {
+		if leftOut() || rand.Float64() > rounds.Share(t) {
 			continue // another run's
 		}
 		t.Run(name, func(t *testing.T) {
