@@ -989,8 +989,11 @@ func sharesNoSlices(e *keyEnv) {
 	want := cloneApp(got)
 	spoil(got)
 	now, err := e.a.App(e.ctx, app.ID)
-	if err != nil || !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
-		e.failf("expected App to return what it did before a change to the slices that it had returned\nthe store returned something else, or the error %v", err)
+	if err != nil {
+		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
+	}
+	if !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
+		e.failf("expected App to return what it did before a change to the slices that it had returned\nthe store returned KeyHashes %s and FormerIssuers %q", now.KeyHashes, now.FormerIssuers)
 	}
 }
 

@@ -132,7 +132,7 @@ func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
 		return "K1", diff
 	}
 	if !sameHashes(t.app.KeyHashes, app.KeyHashes) {
-		return "K7", fmt.Sprintf("KeyHashes is %x, expected %x", app.KeyHashes, t.app.KeyHashes)
+		return "K7", fmt.Sprintf("KeyHashes is %s, expected %s", app.KeyHashes, t.app.KeyHashes)
 	}
 	if law, diff := t.signingDiffers(e, h); diff != "" {
 		return law, diff
