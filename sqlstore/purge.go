@@ -78,41 +78,48 @@ func ceilMillis(t time.Time) int64 {
 // batch deletes the ended ones of a batch of due sessions, sets the others'
 // purge_at to when they really end, and reports whether more may be due.
 func (p *purge) batch(ctx context.Context, size int) (more bool, err error) {
-	ended, alive, last, err := p.readDue(ctx, size)
+	d, err := p.readDue(ctx, size)
 	if err != nil {
 		return false, err
 	}
-	n, err := p.execOn(ctx, `DELETE FROM {sessions} WHERE {keys} AND (expires_at < ? OR ends_at < ?)`, ended, p.before, p.before)
+	n, err := p.execOn(ctx, `DELETE FROM {sessions} WHERE {keys} AND (expires_at < ? OR ends_at < ?)`, d.ended, p.before, p.before)
 	p.deleted += n
 	if err != nil {
 		return false, err
 	}
-	_, err = p.execOn(ctx, `UPDATE {sessions} SET purge_at = {least}(expires_at, COALESCE(ends_at, expires_at)) WHERE {keys}`, alive)
-	p.from = last
-	return len(ended)+len(alive) == size, err
+	_, err = p.execOn(ctx, `UPDATE {sessions} SET purge_at = {least}(expires_at, COALESCE(ends_at, expires_at)) WHERE {keys}`, d.alive)
+	p.from = d.last
+	return len(d.ended)+len(d.alive) == size, err
 }
 
-func (p *purge) readDue(ctx context.Context, size int) (ended, alive []sessionKey, last int64, err error) {
-	err = p.on.query(ctx, p.due, func(rows *sql.Rows) error {
-		ended, alive = nil, nil
+// due are sessions that a batch looks at.
+type due struct {
+	ended, alive []sessionKey
+	last         int64 // the latest purge_at
+}
+
+func (p *purge) readDue(ctx context.Context, size int) (due, error) {
+	var read due // not a named result: after an error the query may still be under way
+	err := p.on.query(ctx, p.due, func(rows *sql.Rows) error {
+		read.ended, read.alive = nil, nil
 		for rows.Next() {
 			var key sessionKey
 			var hasEnded bool
-			if err := rows.Scan(&key.appID, &key.id, &hasEnded, &last); err != nil {
+			if err := rows.Scan(&key.appID, &key.id, &hasEnded, &read.last); err != nil {
 				return err
 			}
 			if hasEnded {
-				ended = append(ended, key)
+				read.ended = append(read.ended, key)
 			} else {
-				alive = append(alive, key)
+				read.alive = append(read.alive, key)
 			}
 		}
 		return rows.Err()
 	}, p.before, p.before, p.from, p.before, size)
-	if err != nil { // the query may still be under way
-		return nil, nil, 0, err
+	if err != nil {
+		return due{}, err
 	}
-	return ended, alive, last, nil
+	return read, nil
 }
 
 type sessionKey struct{ appID, id string }

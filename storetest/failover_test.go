@@ -31,7 +31,7 @@ func losesWrites(change func(s sound, l *losses, handle int, p *patched)) func(s
 	return func(s sound) *patched {
 		shared, _ := all.LoadOrStore(s.backing, &losses{lost: table{}})
 		l := shared.(*losses)
-		s.onFailover = func() { l.takeBack(s) }
+		s.failsOverBy(func() { l.takeBack(s) })
 		p := &patched{
 			sound: s,
 			create: func(ctx context.Context, session renew.Session) error {
@@ -114,10 +114,10 @@ func (l *losses) row(key rowKey) (row renew.Session, ok bool) {
 // afterFailover returns a store which does more than take back the last writes.
 func afterFailover(more func(s sound, l *losses)) func(sound) *patched {
 	return losesWrites(func(s sound, l *losses, _ int, _ *patched) {
-		s.onFailover = func() {
+		s.failsOverBy(func() {
 			l.takeBack(s)
 			more(s, l)
-		}
+		})
 	})
 }
 
@@ -175,10 +175,10 @@ var switchers = []wrongStore{
 	})},
 	{name: "gets back what a failover has taken with the next write", law: "F2", handle: losesWrites(func(s sound, l *losses, _ int, p *patched) {
 		var armed atomic.Bool
-		s.onFailover = func() {
+		s.failsOverBy(func() {
 			l.takeBack(s)
 			time.AfterFunc(failoverPause/2, func() { armed.Store(true) })
-		}
+		})
 		rotate := p.rotate
 		p.rotate = func(ctx context.Context, from string, next renew.Session) error {
 			if armed.Swap(false) {
@@ -211,12 +211,12 @@ var switchers = []wrongStore{
 	})},
 	{name: "says not found while it fails over", law: "F3", handle: losesWrites(func(s sound, l *losses, _ int, p *patched) {
 		var away atomic.Bool
-		s.onFailover = func() {
+		s.failsOverBy(func() {
 			away.Store(true)
 			defer away.Store(false)
 			l.takeBack(s)
 			time.Sleep(20 * time.Millisecond)
-		}
+		})
 		p.session = func(ctx context.Context, appID, sessionID string) (renew.Session, error) {
 			if away.Load() {
 				return renew.Session{}, renew.ErrSessionNotFound

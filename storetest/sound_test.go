@@ -27,6 +27,13 @@ type backing struct {
 
 var errUnreachable = errors.New("connection refused")
 
+// failsOverBy sets what a failover does. Handles are opened concurrently.
+func (b *backing) failsOverBy(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onFailover = f
+}
+
 func newBacking() *backing { return &backing{rows: map[rowKey]renew.Session{}} }
 
 // options let the suite cut the backing store off, and crash it.
@@ -49,8 +56,11 @@ func (b *backing) options() []Option {
 			}
 		}),
 		WithFailover(func(testing.TB) {
-			if b.onFailover != nil {
-				b.onFailover()
+			b.mu.Lock()
+			f := b.onFailover
+			b.mu.Unlock()
+			if f != nil {
+				f()
 			}
 		}),
 	}

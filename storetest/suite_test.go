@@ -195,7 +195,7 @@ func TestAnIndexThatLags(t *testing.T) {
 			if err == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				index[keyOf(session)] = seen{time.Now().Add(20 * time.Millisecond), session}
+				index[keyOf(session)] = seen{time.Now().Add(100 * time.Millisecond), session}
 			}
 			return err
 		}
