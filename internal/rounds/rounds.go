@@ -1,7 +1,7 @@
 // Package rounds says how often a test repeats what depends on luck: a race, a
-// kill, a random schedule. By default the tests of all modules together take
-// about two minutes on two cores. The environment variable RENEW_TEST_ROUNDS,
-// a whole number from 1, multiplies the rounds; .ci/run sets it to [All].
+// kill, a random schedule. By default each test makes few, so that all modules
+// together take minutes. The environment variable RENEW_TEST_ROUNDS, a whole number
+// from 1, multiplies the rounds; .ci/run sets it to [All].
 package rounds
 
 import (
