@@ -378,6 +378,11 @@ func (c *scene) step(e *tokenEnv, op tokenOp) {
 	c.world = after
 }
 
+// clockBehind is by how much the clock is behind of a server that rotates to earlier
+// times. A session that has just ended must not end long enough ago for a store to
+// delete it, see justEnded.
+const clockBehind = 10 * time.Second
+
 // ops returns calls about the scene, of every method.
 func (c *scene) ops(e *tokenEnv) []tokenOp {
 	s, n, key := c.s, c.neighbor, keyOf(c.s)
@@ -386,7 +391,9 @@ func (c *scene) ops(e *tokenEnv) []tokenOp {
 	fresh.Subject, second.Subject = s.Subject, s.Subject
 	moved, earlier, same := successor(s), successor(s), s.Clone()
 	moved.Subject += "-moved"
-	earlier.IssuedAt, earlier.RefreshNotBefore, earlier.RefreshExpiresAt = s.IssuedAt.Add(-30*time.Minute), s.RefreshNotBefore.Add(-30*time.Minute), s.RefreshExpiresAt.Add(-30*time.Minute)
+	for _, t := range []*time.Time{&earlier.IssuedAt, &earlier.RefreshNotBefore, &earlier.RefreshExpiresAt} {
+		*t = t.Add(-time.Hour - clockBehind)
+	}
 	same.UserAgent += ", written once more"
 	moves := rotateSessionOp(s.TokenID, moved)
 	moves.moves = true
