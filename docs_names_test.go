@@ -383,7 +383,7 @@ func TestCommentsNameWhatExists(t *testing.T) {
 			}
 			for _, match := range regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w+\b`).FindAllString(comment, -1) {
 				if !names.tests[match] && !names.anywhere(match) {
-					t.Errorf("a comment in %s names %s, which is no test", folder, match)
+					t.Errorf("a comment in %s names %s, which is not a test", folder, match)
 				}
 			}
 		}

@@ -22,7 +22,7 @@ func TestSecurityDocumentNamesTestsThatExist(t *testing.T) {
 	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w+)`").FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(named), 50)
 	for _, match := range named {
-		require.True(t, exists[match[1]], "docs/security.md names %s, which is no test", match[1])
+		require.True(t, exists[match[1]], "docs/security.md names %s, which is not a test", match[1])
 	}
 	parts := map[string]bool{}
 	for _, token := range loadCorpus().tokens {

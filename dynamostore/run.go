@@ -125,7 +125,7 @@ func (r *runner) transact(ctx context.Context, w *write, key item, writes ...typ
 }
 
 // failed returns the item that a failed condition was compared with, and errCondition.
-// If the response has no item, it is read: on DynamoDB there is none then, but an
+// If the response has no item, it is read: DynamoDB has no such item then, but an
 // emulator may not return it.
 func (r *runner) failed(ctx context.Context, key, old item) (item, error) {
 	if len(old) > 0 {

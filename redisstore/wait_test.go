@@ -72,7 +72,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// With these a loaded machine is no reason for a WAIT to time out.
+// With these a WAIT does not time out because the machine is loaded.
 func patient(o *redis.UniversalOptions) { o.ReadTimeout = 20 * time.Second }
 
 var patiently = []redisstore.Option{redisstore.WithWait(1, 10*time.Second), redisstore.WithCommandTimeout(30 * time.Second)}

@@ -162,7 +162,7 @@ func (c *client) act(m mix) {
 }
 
 // do runs an operation and records it with its result. A write is made once: the
-// conflict of a second one with the first is no result of either.
+// conflict of a second one with the first would be recorded as a result.
 func (c *client) do(session int, op history.Op, call func(op *history.Op) error) {
 	op.Client = c.number
 	op.Start = c.tick()
