@@ -110,7 +110,19 @@ func (b *backend) keys(tb testing.TB, client *dynamodb.Client, opts ...dynamosto
 // stores are both, of another process.
 func (b *backend) stores(tb testing.TB, client *dynamodb.Client) fleettest.Stores {
 	tb.Helper()
-	return fleettest.Stores{Tokens: b.tokens(tb, client), Keys: b.keys(tb, client)}
+	s, err := b.open(tb, client)
+	require.NoError(tb, err)
+	return s
+}
+
+// open returns both, of another process, or why they cannot be made.
+func (b *backend) open(tb testing.TB, client *dynamodb.Client) (s fleettest.Stores, err error) {
+	tb.Helper()
+	if s.Tokens, err = dynamostore.NewTokenStore(context.Background(), client, b.table); err != nil {
+		return fleettest.Stores{}, err
+	}
+	s.Keys, err = dynamostore.NewKeyStore(context.Background(), client, b.table, newEncrypter(tb), dynamostore.WithStatusInterval(0))
+	return s, err
 }
 
 // failures are the ways in which the emulator can fail. No one can kill DynamoDB.

@@ -67,13 +67,16 @@ func loseReply(t *testing.T, b *backend, change func(*dynamodb.Options), at int,
 	t.Helper()
 	proxy := newLossy(t, b.emulator.URL, -1)
 	defer proxy.Close()
-	s := b.stores(t, b.client(t, change, proxy.through))
+	s, err := b.open(t, b.client(t, change, proxy.through))
+	if err != nil {
+		return false, err
+	}
 	proxy.mu.Lock()
 	proxy.lose = proxy.seen + at
 	proxy.mu.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	err := c.Do(ctx, s)
+	err = c.Do(ctx, s)
 	fleettest.RequireNotNamed(t, err, "response %d was lost", at+1)
 	return proxy.lost.Load(), err
 }
