@@ -21,11 +21,20 @@ const lawsVariable = "RENEW_TEST_DYNAMODB_LAWS"
 
 func everything() bool { return os.Getenv(lawsVariable) == "1" }
 
-// TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on dynalite, and
-// with all rounds, or RENEW_TEST_DYNAMODB_LAWS=1, also without the SDK's repetitions, and
-// on a dynalite that returns no item when a condition has failed. With
-// RENEW_TEST_DYNAMODB_TABLE it runs on that table instead.
+// longUnlessAsked skips laws that no variable asks for: dynalite takes minutes.
+func longUnlessAsked(tb testing.TB) {
+	tb.Helper()
+	if !everything() && os.Getenv(tableVariable) == "" {
+		rounds.Long(tb)
+	}
+}
+
+// TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on dynalite if
+// RENEW_TEST_ROUNDS is set, and with all rounds, or RENEW_TEST_DYNAMODB_LAWS=1, also
+// without the SDK's repetitions, and on a dynalite that returns no item when a condition
+// has failed. With RENEW_TEST_DYNAMODB_TABLE it runs on that table instead.
 func TestTokenStoreLaws(t *testing.T) {
+	longUnlessAsked(t)
 	t.Parallel()
 	share := rounds.Share(t)
 	all := share == 1 || everything()
@@ -58,6 +67,7 @@ func TestTokenStoreLaws(t *testing.T) {
 // TestKeyStoreLaws is the same for renew.KeyStore, with the SDK's repetitions, and
 // without them if RENEW_TEST_DYNAMODB_LAWS is 1.
 func TestKeyStoreLaws(t *testing.T) {
+	longUnlessAsked(t)
 	t.Parallel()
 	for _, c := range []struct {
 		name   string

@@ -27,9 +27,12 @@ func TestTokenStoreLaws(t *testing.T) {
 	})
 }
 
-// TestKeyStoreLaws is the same for renew.KeyStore, without the client's repetitions only
-// if the variable is set.
+// TestKeyStoreLaws is the same for renew.KeyStore, if RENEW_TEST_ROUNDS is set, and
+// without the client's repetitions only if RENEW_TEST_REDIS_LAWS is.
 func TestKeyStoreLaws(t *testing.T) {
+	if !everything() {
+		rounds.Long(t)
+	}
 	t.Parallel()
 	onForms(t, allRounds(t), func(t *testing.T, f *form) {
 		withAndWithoutRetries(t, false, func(t *testing.T, change func(*redis.UniversalOptions)) {

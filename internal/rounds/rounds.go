@@ -1,7 +1,8 @@
 // Package rounds says how often a test repeats what depends on luck: a race, a
 // kill, a random schedule. By default each test makes few, so that all modules
 // together take minutes. The environment variable RENEW_TEST_ROUNDS, a whole number
-// from 1, multiplies the rounds; .ci/run sets it to [All].
+// from 1, multiplies the rounds; .ci/run sets it to 1 for a run with the race detector
+// and to [All] for one without. Tests that take long need it, see [Long].
 package rounds
 
 import (
@@ -32,6 +33,14 @@ func Of(tb testing.TB, n int) int {
 func Share(tb testing.TB) float64 {
 	tb.Helper()
 	return min(1, float64(Of(tb, 1))/All)
+}
+
+// Long skips a test that takes long, unless [Variable] is set.
+func Long(tb testing.TB) {
+	tb.Helper()
+	if os.Getenv(Variable) == "" {
+		tb.Skipf("it takes long: set %s=1", Variable)
+	}
 }
 
 func parse(text string) (factor int, err error) {

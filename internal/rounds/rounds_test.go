@@ -30,6 +30,23 @@ func TestFactor(t *testing.T) {
 	}
 }
 
+// TestLong promises that a long test runs if the variable is set, and only then.
+func TestLong(t *testing.T) {
+	for value, runs := range map[string]bool{"": false, "1": true, "10": true} {
+		t.Run(value, func(t *testing.T) {
+			t.Setenv(Variable, value)
+			ran := false
+			t.Run("a test", func(t *testing.T) {
+				Long(t)
+				ran = true
+			})
+			if ran != runs {
+				t.Errorf("with %q it ran: %t, want %t", value, ran, runs)
+			}
+		})
+	}
+}
+
 func TestWrongFactorIsAnError(t *testing.T) {
 	for _, value := range []string{"0", "-1", "all", "1.5", " 1", "99999999999999999999"} {
 		if _, err := parse(value); err == nil || !strings.Contains(err.Error(), Variable) {
@@ -44,7 +61,9 @@ func TestCIRunsAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := Variable + "=10"; All != 10 || !strings.Contains(string(script), want) {
-		t.Errorf(".ci/run does not set %s", want)
+	for _, want := range []string{Variable + "=1 ", Variable + "=10 "} {
+		if All != 10 || !strings.Contains(string(script), want) {
+			t.Errorf(".ci/run does not set %s", want)
+		}
 	}
 }
