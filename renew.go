@@ -92,6 +92,8 @@ func New(keys KeyStore, tokens TokenStore, opts ...Option) (*Renewer, error) {
 // inside a database transaction of the caller's, so that a login or a revocation
 // is stored together with the caller's rows or not at all. The events of its
 // methods are reported when they return, and so before the transaction commits.
+// Do not renew with it: a transaction that is rolled back would undo the revocation
+// that follows a reuse, and a rotation whose new token the client has.
 func (r *Renewer) With(tokens TokenStore) *Renewer {
 	other := *r
 	other.tokens = tokens

@@ -29,7 +29,7 @@ func (r *Renewer) Revoke(ctx context.Context, appID, token string) error {
 }
 
 // RevokeSession ends a session by its ID. If it is revoked already, RevokeSession
-// returns nil.
+// returns nil. Calls for one session at the same time may each report [EventRevoked].
 //
 // Errors: [ErrSessionNotFound]; any other is an internal error.
 func (r *Renewer) RevokeSession(ctx context.Context, appID, sessionID string) error {
