@@ -102,8 +102,6 @@ func onEach(t *testing.T, test func(t *testing.T, s *shell)) {
 	}
 }
 
-// The promise: an operator makes an app, and a service that uses the store renews
-// its users' sessions with the app key that was printed.
 // TestPages shows that the commands which the pages name exist.
 func TestPages(t *testing.T) {
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -124,6 +122,8 @@ func TestPages(t *testing.T) {
 	require.Greater(t, count, 12)
 }
 
+// The promise: an operator makes an app, and a service that uses the store renews
+// its users' sessions with the app key that was printed.
 func TestApps(t *testing.T) {
 	onEach(t, func(t *testing.T, s *shell) {
 		made := decode[appKeyView](s, "app", "create", "shop", "-issuer", "https://shop.example", "-auth-ttl", "10m", "-max-sessions", "3")
