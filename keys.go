@@ -27,7 +27,7 @@ import (
 //
 // A context that is already done is its error. The store and its caller share no
 // memory: changing an App that was passed or returned changes no stored app. Keys
-// are immutable and may be shared. The laws of package storetest, K1 to K15, have
+// are immutable and may be shared. The laws of package storetest, K1 to K17, have
 // every detail.
 type KeyStore interface {
 	// App returns the current app. It returns ErrAppNotFound if there is none of
