@@ -98,16 +98,16 @@ type caller struct {
 	number int
 	log    *callLog
 	once   bool // a call is not made again after an error that may be retried
+	reads  bool // the calls change nothing
 }
 
-// called makes a call and records it, and again after an error that may be retried
-// if nothing else is under way.
+// called makes a call and records it, and again after an error that may be retried.
 func called[T any](ctx context.Context, h caller, method string, args func() string, call func() (T, error), show func(T) string) (value T, err error) {
 	for range patience {
 		c := h.log.begin(h.number, method, args)
 		value, err = call()
 		h.log.end(c, func() string { return show(value) }, err)
-		if err == nil || isNamed(err) || h.once || !h.log.quiet(ctx) {
+		if err == nil || isNamed(err) || !h.repeats(ctx) {
 			break
 		}
 	}
@@ -120,11 +120,17 @@ func (h caller) plain() caller {
 	return h
 }
 
-// quiet reports whether ctx is the case's own, and has not ended, and nothing but
-// one call is under way.
-func (l *callLog) quiet(ctx context.Context) bool {
+// reading returns a caller of what changes nothing.
+func (h caller) reading() caller {
+	h.reads = true
+	return h
+}
+
+// repeats reports whether a call is made again: its context is the case's own and has
+// not ended, and the call changes nothing or nothing else is under way.
+func (h caller) repeats(ctx context.Context) bool {
 	_, own := ctx.(yielding)
-	return own && !l.busy.Load() && ctx.Err() == nil
+	return own && !h.once && (h.reads || !h.log.busy.Load()) && ctx.Err() == nil
 }
 
 // did is called for a method that returns nothing but an error.

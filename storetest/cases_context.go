@@ -63,7 +63,8 @@ func revokeDone(ctx context.Context, e *tokenEnv) {
 }
 
 func subjectDone(ctx context.Context, e *tokenEnv) {
-	h := asSubjects(e, e.a)
+	h := e.a
+	needsSubjects(e)
 	s := created(e)
 	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
 	wantContextError(ctx, e, "SubjectSessions", err)
@@ -73,11 +74,11 @@ func subjectDone(ctx context.Context, e *tokenEnv) {
 }
 
 func purgeDone(ctx context.Context, e *tokenEnv) {
-	h := asPurger(e, e.a)
+	needsPurger(e)
 	s := longEnded(e)
 	create(e, s)
 	was := read(e, e.a, s)
-	_, err := h.DeleteExpired(ctx, horizon(e), 1<<20)
+	_, err := e.a.DeleteExpired(ctx, horizon(e), 1<<20)
 	wantContextError(ctx, e, "DeleteExpired", err)
 	unchanged(e, was, "DeleteExpired with a context that is done")
 }
@@ -131,9 +132,9 @@ func sharesNothingOut(e *tokenEnv) {
 }
 
 func sharesNothingListed(e *tokenEnv) {
-	h := asSubjects(e, e.b)
+	needsSubjects(e)
 	was := created(e).Clone()
-	list, err := h.SubjectSessions(e.ctx, was.AppID, was.Subject, was.RefreshNotBefore)
+	list, err := e.b.SubjectSessions(e.ctx, was.AppID, was.Subject, was.RefreshNotBefore)
 	if err != nil {
 		e.fatalf("expected SubjectSessions to return the sessions\nthe store returned the error %q", err)
 	}

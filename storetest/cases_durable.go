@@ -39,9 +39,9 @@ func outage(e *tokenEnv) {
 		for i, op := range append(slices.Clone(ops), unknown, rotateSessionOp(newID(), successor(scenes[0].s))) {
 			e.judgeOutage(namedCall{op.name, func(ctx context.Context) error { _, err := op.call(ctx, e.handle(i)); return err }})
 		}
-		if _, ok := e.a.store.(renew.Purger); ok {
+		if e.a.purges() {
 			e.judgeOutage(namedCall{"DeleteExpired", func(ctx context.Context) error {
-				_, err := asPurger(e, e.b).DeleteExpired(ctx, horizon(e), 1)
+				_, err := e.b.DeleteExpired(ctx, horizon(e), 1)
 				return err
 			}})
 		}
@@ -55,11 +55,10 @@ func outage(e *tokenEnv) {
 			e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", ops[i].name, undone)
 		}
 	}
-	if _, ok := e.a.store.(renew.Purger); ok {
+	if e.a.purges() {
 		for i := range 2 { // each handle deletes one
-			h := asPurger(e, e.handle(i))
 			create(e, longEnded(e))
-			if n, err := steadily(e.ctx, func() (int, error) { return h.DeleteExpired(e.ctx, horizon(e), 1) }); n != 1 || err != nil {
+			if n, err := e.handle(i).DeleteExpired(e.ctx, horizon(e), 1); n != 1 || err != nil {
 				e.failf("expected DeleteExpired to delete one of the ended sessions, from a handle that has met an outage\nthe store returned %d and the error %v", n, err)
 			}
 		}
@@ -113,7 +112,7 @@ func crashQuiet(e *tokenEnv) {
 		createSessionOp(last), rotateSessionOp(c.s.TokenID, next), rotateSessionOp(next.TokenID, once), rotateSessionOp(next.TokenID, once),
 		rotateSessionOp(c.neighbor.TokenID, moved), revokeSessionOp(key, revokedAt), revokeSessionOp(key, revokedAt.Add(time.Hour)),
 	}
-	if _, ok := e.a.store.(renew.SubjectStore); ok {
+	if e.a.hasSubjects() {
 		ops = append(ops, revokeSubjectOp(e.app, c.s.Subject, revokedAt))
 	}
 	for _, op := range ops {
@@ -124,7 +123,7 @@ func crashQuiet(e *tokenEnv) {
 		}
 	}
 	wantError(e, "Rotate from a token ID that was used before the crash", e.b.Rotate(e.ctx, c.s.TokenID, successor(c.s)), renew.ErrConflict)
-	if _, ok := e.a.store.(renew.Purger); !ok {
+	if !e.a.purges() {
 		return
 	}
 	drain(e)
@@ -132,11 +131,11 @@ func crashQuiet(e *tokenEnv) {
 	c.step(e, createSessionOp(first))
 	c.step(e, createSessionOp(second))
 	e.crashNow()
-	if n := purge(e, asPurger(e, e.a), horizon(e), 1); n != 1 {
+	if n := purge(e, e.a, horizon(e), 1); n != 1 {
 		e.failf("expected DeleteExpired with limit 1 to find one of the two ended sessions that were stored before the crash\nthe store returned %d", n)
 	}
 	e.crashNow()
-	if n := purge(e, asPurger(e, e.b), horizon(e), 10); n != 1 {
+	if n := purge(e, e.b, horizon(e), 10); n != 1 {
 		e.failf("expected DeleteExpired to find the one ended session that was left before the crash\nthe store returned %d", n)
 	}
 	c.world[keyOf(first)], c.world[keyOf(second)] = renew.Session{}, renew.Session{}
@@ -151,7 +150,7 @@ func crashAtWork(e *tokenEnv) {
 	const clients, sessions, crashes = 4, 4, 5
 	random := e.random()
 	w := newWorkload(e, sessions)
-	w.client(0, 0, e.a).createAll()
+	w.client(0, 0, e.a.plain()).createAll()
 	for round := range crashes {
 		seeds := make([]uint64, clients)
 		for i := range seeds {
@@ -170,7 +169,7 @@ func crashAtWork(e *tokenEnv) {
 				return
 			}
 			defer begin()
-			c := w.client(i, seeds[i], e.handle(i))
+			c := w.client(i, seeds[i], e.handle(i).plain())
 			// One unclear result a client is enough: each makes the search for
 			// an explanation longer.
 			for c.unclear == 0 && !crashed.Load() {

@@ -109,8 +109,8 @@ func exactULIDs(e *tokenEnv) {
 		if err := e.a.Rotate(e.ctx, s.TokenID, next); err == nil {
 			e.failf("expected renew.ErrSessionNotFound of Rotate with %s\nthe store returned nil", what)
 		}
-		if store, ok := e.b.store.(renew.SubjectStore); ok {
-			if n, err := store.RevokeSubject(e.ctx, s.AppID, id, revokedAt); n != 0 {
+		if e.b.hasSubjects() {
+			if n, err := e.b.RevokeSubject(e.ctx, s.AppID, id, revokedAt); n != 0 {
 				e.failf("expected RevokeSubject of the unknown subject %q to revoke nothing\nthe store returned %d and the error %v", id, n, err)
 			}
 		}
@@ -131,7 +131,7 @@ func exactHashes(e *tokenEnv) {
 				e.failf("expected sessions to be told apart whose IDs have the same %s, after %q\nthe store did not", what, before)
 				return
 			}
-			if _, ok := e.a.store.(renew.SubjectStore); ok {
+			if e.a.hasSubjects() {
 				w.do(e, e.a, createSessionOp(other(e, a)))
 				w.do(e, e.b, createSessionOp(other(e, b)))
 				if !w.do(e, e.a, revokeSubjectOp(e.app, a.Subject, revokedAt)) {
@@ -215,7 +215,7 @@ func exactTokenIDs(e *tokenEnv) {
 }
 
 func exactSubjects(e *tokenEnv) {
-	h := asSubjects(e, e.b)
+	needsSubjects(e)
 	anyID := !demandsULIDs(e, setID)
 	for _, group := range confusable {
 		app := e.app + newID()
@@ -231,7 +231,7 @@ func exactSubjects(e *tokenEnv) {
 			sessions[name] = s
 		}
 		for name, s := range sessions {
-			list, err := h.SubjectSessions(e.ctx, app, name, s.RefreshNotBefore)
+			list, err := e.b.SubjectSessions(e.ctx, app, name, s.RefreshNotBefore)
 			if err != nil {
 				e.fatalf("expected the one session of %s\nthe store returned the error %q", named("subject", name), err)
 			}
@@ -239,7 +239,7 @@ func exactSubjects(e *tokenEnv) {
 				e.fatalf("expected the one session of %s\nthe store returned %d sessions: %s", named("subject", name), len(list), describeAll(list))
 			}
 		}
-		n, err := h.RevokeSubject(e.ctx, app, group[0], revokedAt)
+		n, err := e.b.RevokeSubject(e.ctx, app, group[0], revokedAt)
 		if err != nil || n != 1 {
 			e.fatalf("expected RevokeSubject to revoke the one session of %s\nthe store returned %d and the error %v", named("subject", group[0]), n, err)
 		}
@@ -252,7 +252,7 @@ func exactSubjects(e *tokenEnv) {
 }
 
 func exactAppSubjects(e *tokenEnv) {
-	h := asSubjects(e, e.b)
+	needsSubjects(e)
 	for _, separator := range separators {
 		s, t := newSession(e), newSession(e)
 		end := newID()
@@ -261,7 +261,7 @@ func exactAppSubjects(e *tokenEnv) {
 		create(e, s)
 		create(e, t)
 		for _, want := range []renew.Session{s, t} {
-			list, err := h.SubjectSessions(e.ctx, want.AppID, want.Subject, want.RefreshNotBefore)
+			list, err := e.b.SubjectSessions(e.ctx, want.AppID, want.Subject, want.RefreshNotBefore)
 			if err != nil || len(list) != 1 || list[0].ID != want.ID {
 				e.fatalf("expected %s\nthe store returned the error %v and %d sessions: %s", describe(want), err, len(list), describeAll(list))
 			}

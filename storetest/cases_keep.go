@@ -252,7 +252,6 @@ func revokesValue(e *tokenEnv, i int, v value) {
 
 // revokesSubjectOfValue revokes sessions with a value by their subject.
 func revokesSubjectOfValue(e *tokenEnv, i int, v value) {
-	asSubjects(e, e.a)
 	w := world{}
 	s := sessionWith(e, v)
 	other := sessionWith(e, v)

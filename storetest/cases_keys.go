@@ -202,18 +202,18 @@ func readsNamedApps(e *keyEnv) {
 func unknownApp(e *keyEnv) {
 	id := e.app + "-unknown"
 	for _, h := range []*keys{e.a, e.b} {
-		_, err := steadily(e.ctx, func() (renew.App, error) { return h.App(e.ctx, id) })
+		_, err := h.App(e.ctx, id)
 		wantKeyError(e, "K2", "App with an ID that was never stored", err, renew.ErrAppNotFound)
-		_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, id) })
+		_, err = h.SigningKey(e.ctx, id)
 		wantKeyError(e, "K2", "SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
-		_, err = steadily(e.ctx, func() (*renew.VerificationKey, error) { return h.VerificationKey(e.ctx, id, newID()) })
+		_, err = h.VerificationKey(e.ctx, id, newID())
 		wantKeyError(e, "K2", "VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
 		if h.lists() {
-			_, err = steadily(e.ctx, func() ([]*renew.VerificationKey, error) { return h.VerificationKeys(e.ctx, id) })
+			_, err = h.VerificationKeys(e.ctx, id)
 			wantKeyError(e, "K2", "VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 		if h.returnsPublished() {
-			_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, id, newID()) })
+			_, err = h.PublishedKey(e.ctx, id, newID())
 			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 	}
@@ -271,7 +271,7 @@ func unknownKey(e *keyEnv) {
 	t := someApp(e)
 	for _, known := range append(slices.Collect(mapsKeys(t.keys)), t.active) {
 		for what, id := range lookalikes(known) {
-			_, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return e.b.VerificationKey(e.ctx, t.app.ID, id) })
+			_, err := e.b.VerificationKey(e.ctx, t.app.ID, id)
 			wantKeyError(e, "K3", "VerificationKey with "+what, err, renew.ErrKeyNotFound)
 		}
 	}
@@ -294,7 +294,7 @@ func keyOfOtherApp(e *keyEnv) {
 	for id := range p.keys {
 		for _, h := range []*keys{e.a, e.b} {
 			for _, t := range []*tenant{other.tenant, empty} {
-				_, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return h.VerificationKey(e.ctx, t.app.ID, id) })
+				_, err := h.VerificationKey(e.ctx, t.app.ID, id)
 				wantKeyError(e, "K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
 			}
 		}
@@ -371,7 +371,7 @@ func everyAlgorithm(e *keyEnv) {
 		key := newKeyFor(e, alg)
 		t.do(e, e.handle(i), rotateOp(t.app.ID, key, e.now.Add(time.Duration(i)*time.Second)))
 		for _, h := range []*keys{e.a, e.b} {
-			got, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, t.app.ID) })
+			got, err := h.SigningKey(e.ctx, t.app.ID)
 			if err != nil {
 				e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
 			}
@@ -395,13 +395,13 @@ func returnsPublishedKeys(e *keyEnv) {
 	for i, alg := range algorithms {
 		key := newKeyFor(e, alg)
 		t.do(e, e.handle(i), publishOp(t.app.ID, key))
-		got, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return e.handle(i+1).PublishedKey(e.ctx, t.app.ID, key.KeyID()) })
+		got, err := e.handle(i+1).PublishedKey(e.ctx, t.app.ID, key.KeyID())
 		if err != nil {
 			e.fatalf("expected PublishedKey to return a published key\nthe store returned the error %q", err)
 		}
 		wantSigner(e, "PublishedKey", got, key)
 		t.do(e, e.handle(i+1), rotateOp(t.app.ID, got, e.now.Add(time.Duration(i)*time.Second)))
-		active, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return e.handle(i).SigningKey(e.ctx, t.app.ID) })
+		active, err := e.handle(i).SigningKey(e.ctx, t.app.ID)
 		if err != nil {
 			e.fatalf("expected SigningKey to return the key that was published and made active\nthe store returned the error %q", err)
 		}
@@ -414,13 +414,13 @@ func unknownPublished(e *keyEnv) {
 	p, other := newPair(e), newPair(e)
 	for _, h := range []*keys{e.a, e.b} {
 		for _, id := range []string{p.cast.published.KeyID(), p.cast.active.KeyID(), newID(), ""} {
-			_, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, other.app.ID, id) })
+			_, err := h.PublishedKey(e.ctx, other.app.ID, id)
 			wantKeyError(e, "K17", "PublishedKey with an ID that this app does not have", err, renew.ErrKeyNotFound)
-			_, err = steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, e.app+"-unknown", id) })
+			_, err = h.PublishedKey(e.ctx, e.app+"-unknown", id)
 			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 		for what, id := range lookalikes(p.cast.published.KeyID()) {
-			_, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, p.app.ID, id) })
+			_, err := h.PublishedKey(e.ctx, p.app.ID, id)
 			wantKeyError(e, "K17", "PublishedKey with "+what, err, renew.ErrKeyNotFound)
 		}
 	}
@@ -438,7 +438,7 @@ func manyPublished(e *keyEnv) {
 // listsManyApps creates more apps than a page has, some at the same moment, with names
 // that a database orders otherwise than their bytes; auditKeys looks at the list.
 func listsManyApps(e *keyEnv) {
-	if _, ok := e.a.store.(renew.AppLister); !ok {
+	if !e.a.listsApps() {
 		e.skip("the store does not implement renew.AppLister")
 	}
 	needsAdmin(e)
@@ -876,7 +876,7 @@ func appsOfOneHash(e *keyEnv) {
 // appVariants makes every call with IDs that look like an app's.
 func appVariants(e *keyEnv) {
 	t, changes := someApp(e), func(string) []keyOp { return nil }
-	if _, ok := e.a.store.(renew.KeyAdmin); ok {
+	if e.a.administers() {
 		p := newPair(e)
 		t, p.spare = p.tenant, newSpares(e, p.cast)
 		changes = func(id string) []keyOp {
@@ -891,7 +891,7 @@ func appVariants(e *keyEnv) {
 		}
 		for i := range 2 {
 			for _, c := range (&tenant{app: renew.App{ID: id}, active: t.active}).reads(e.handle(i)) {
-				_, err := steadily(e.ctx, func() (struct{}, error) { return struct{}{}, c.call(e.ctx) })
+				err := c.call(e.ctx)
 				if c.method != "AppIDs" {
 					wantKeyError(e, "K8", c.method+" with "+what, err, renew.ErrAppNotFound, renew.ErrKeyNotFound)
 				}
@@ -907,7 +907,7 @@ func appVariants(e *keyEnv) {
 }
 
 func keysDone(e *keyEnv) {
-	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+	if !e.a.administers() {
 		t := someApp(e)
 		done(e, t.reads(e.b))
 		return
@@ -966,11 +966,11 @@ func keysInterrupted(e *keyEnv) {
 
 func sharesNoSlices(e *keyEnv) {
 	app := newApp(e)
-	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+	if !e.a.administers() {
 		app = someApp(e).app
 	}
 	t := &tenant{app: app, keys: map[string]keyState{}, seen: true}
-	if _, ok := e.a.store.(renew.KeyAdmin); ok {
+	if e.a.administers() {
 		given := cloneApp(app)
 		t = createTenant(e, e.a, given)
 		t.app = cloneApp(app)
@@ -1018,7 +1018,7 @@ func keysOutage(e *keyEnv) {
 		e.skip("the test of this store gives no WithOutage")
 	}
 	t := someApp(e)
-	_, changes := e.a.store.(renew.KeyAdmin)
+	changes := e.a.administers()
 	var scenes []keyScene
 	if changes {
 		scenes = newKeyScenes(e)
@@ -1103,7 +1103,7 @@ func worksAgain(e *keyEnv) {
 		} {
 			t.step(e, h, op)
 		}
-		if _, err := steadily(e.ctx, func() (int, error) { return h.deleteExpiredKeys(e.ctx, longAgo(e)) }); err != nil {
+		if _, err := h.deleteExpiredKeys(e.ctx, longAgo(e)); err != nil {
 			e.failf("expected DeleteExpiredKeys to work again when an outage is over\nthe store returned the error %q", err)
 		}
 		t.is(e, "calls after an outage, from handles that have met it")
@@ -1129,7 +1129,7 @@ func listsManyKeys(e *keyEnv) {
 // keysCrash crashes the backend after a call of each method.
 func keysCrash(e *keyEnv) {
 	e.needsCrash()
-	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+	if !e.a.administers() {
 		t := someApp(e)
 		e.crashNow()
 		t.isAs(e, "K13", "a crash")
@@ -1160,13 +1160,13 @@ func keysCrash(e *keyEnv) {
 	t, expired := createTenant(e, e.a, short), newKey(e)
 	t.step(e, e.a, rotateOp(short.ID, expired, e.now.Add(-2*time.Hour)))
 	t.step(e, e.b, rotateOp(short.ID, newKey(e), e.now.Add(-time.Hour)))
-	if _, err := steadily(e.ctx, func() (int, error) { return e.b.deleteExpiredKeys(e.ctx, e.now.Add(-10*time.Minute)) }); err != nil {
+	if _, err := e.b.deleteExpiredKeys(e.ctx, e.now.Add(-10*time.Minute)); err != nil {
 		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
 	}
 	delete(t.keys, expired.KeyID())
 	e.crashNow()
 	t.isAs(e, "K13", "DeleteExpiredKeys, which had returned nil, and a crash")
-	_, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return e.a.VerificationKey(e.ctx, short.ID, expired.KeyID()) })
+	_, err := e.a.VerificationKey(e.ctx, short.ID, expired.KeyID())
 	wantKeyError(e, "K13", "VerificationKey of a key that was deleted before a crash", err, renew.ErrKeyNotFound)
 }
 

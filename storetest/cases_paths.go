@@ -48,7 +48,7 @@ func anySessions(e *tokenEnv) {
 				op = createSessionOp(fresh)
 			default:
 				op = readOp(key)
-				if _, ok := e.a.store.(renew.SubjectStore); ok && n == 17 {
+				if e.a.hasSubjects() && n == 17 {
 					op = revokeSubjectOp(key.app, next.Subject, at, c.s.ID)
 				}
 			}
@@ -201,7 +201,7 @@ func interrupted(e *tokenEnv) {
 			}
 		}
 	}
-	if _, ok := e.a.store.(renew.SubjectStore); ok {
+	if e.a.hasSubjects() {
 		interruptedSubject(e)
 	}
 }
@@ -219,7 +219,7 @@ func interruptedSubject(e *tokenEnv) {
 			all = append(all, s)
 		}
 		ctx, cancel := interruption(e.ctx)
-		n, err := asSubjects(e, e.a).RevokeSubject(ctx, e.app, subject, revokedAt)
+		n, err := e.a.RevokeSubject(ctx, e.app, subject, revokedAt)
 		cancel()
 		revoked := 0
 		for _, s := range all {
@@ -314,7 +314,6 @@ func wantWhole(e *tokenEnv, method string, got renew.Session) {
 // concurrentLogins lets many sessions of one subject begin, and others of it move,
 // end and be rejected at the same time.
 func concurrentLogins(e *tokenEnv) {
-	asSubjects(e, e.a)
 	plainly(e, plainValue)
 	const clients = 6
 	for round := range e.rounds(30) {
@@ -366,7 +365,6 @@ func concurrentLogins(e *tokenEnv) {
 // countsOnce lets RevokeSubjects and RevokeSessions of one subject run concurrently:
 // each session is revoked by one of them, and counted by that one.
 func countsOnce(e *tokenEnv) {
-	asSubjects(e, e.a)
 	plainly(e, plainValue)
 	const sessions, revokers = 6, 3
 	for round := range e.rounds(40) {
@@ -384,7 +382,7 @@ func countsOnce(e *tokenEnv) {
 				_ = e.handle(round).RevokeSession(e.ctx, e.app, all[round%sessions].ID, at(i)) // the stored time tells
 				return
 			}
-			counts[i], errs[i] = asSubjects(e, e.handle(i)).RevokeSubject(e.ctx, e.app, subject, at(i))
+			counts[i], errs[i] = e.handle(i).RevokeSubject(e.ctx, e.app, subject, at(i))
 		})
 		byTime := map[int64]int{}
 		for _, s := range all {
@@ -417,14 +415,13 @@ func createMany(e *tokenEnv, n int, session func(i int) renew.Session) []renew.S
 }
 
 func revokesMany(e *tokenEnv) {
-	asSubjects(e, e.a)
 	plainly(e, plainValue)
 	all := createMany(e, many, func(i int) renew.Session { return of(e, "subject", time.Duration(i)*time.Second) })
 	keep := []string{all[3].ID, all[500].ID, newID()}
 	for len(keep) < 300 { // most of which are no session's
 		keep = append(keep, newID())
 	}
-	n, err := asSubjects(e, e.a).RevokeSubject(e.ctx, e.app, "subject", revokedAt, keep...)
+	n, err := e.a.RevokeSubject(e.ctx, e.app, "subject", revokedAt, keep...)
 	if err != nil || n != many-2 {
 		e.failf("expected RevokeSubject to revoke and return %d of %d sessions, all but two to keep\nthe store returned %d and the error %v", many-2, many, n, err)
 	}

@@ -34,24 +34,19 @@ func longEnded(e *tokenEnv) renew.Session {
 	return s
 }
 
-// drain deletes what earlier cases and runs have left.
-func drain(e *tokenEnv) *purger {
-	h := asPurger(e, e.a)
+// drain deletes what earlier cases and runs have left, or ends the case.
+func drain(e *tokenEnv) {
+	needsPurger(e)
 	const batch, batches = 1000, 1000
 	for range batches {
-		n, err := h.DeleteExpired(e.ctx, horizon(e), batch)
-		if err != nil {
-			e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
-		}
-		if n < batch {
-			return h
+		if purge(e, e.a, horizon(e), batch) < batch {
+			return
 		}
 	}
 	e.fatalf("expected DeleteExpired to come to an end\nthe store has deleted %d sessions and more", batch*batches)
-	return nil
 }
 
-func purge(e *tokenEnv, h *purger, before time.Time, limit int) int {
+func purge(e *tokenEnv, h *tokens, before time.Time, limit int) int {
 	n, err := h.DeleteExpired(e.ctx, before, limit)
 	if err != nil {
 		e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
@@ -90,14 +85,14 @@ func purgesOnlyEnded(e *tokenEnv) {
 		{"that ends in years", func(s *renew.Session) { s.RefreshExpiresAt = base }, false},
 	} {
 		for _, zone := range append(zones, time.UTC) {
-			h := drain(e)
+			drain(e)
 			s := longEnded(e)
 			c.change(&s)
 			create(e, s)
 			sibling := longEnded(e)
 			sibling.Subject = s.Subject
 			create(e, sibling)
-			n := purge(e, h, horizon(e).In(zone), 10)
+			n := purge(e, e.a, horizon(e).In(zone), 10)
 			switch isGone := gone(e, s); {
 			case isGone && !c.isDeleted:
 				e.failf("expected DeleteExpired before %s to leave a session %s\nthe store has deleted it", clock(horizon(e).In(zone)), c.what)
@@ -112,12 +107,11 @@ func purgesOnlyEnded(e *tokenEnv) {
 // purgeInterrupted ends the context while DeleteExpired is at work: nil says that no more
 // sessions are left than the number tells.
 func purgeInterrupted(e *tokenEnv) {
-	asPurger(e, e.a)
 	for _, interruption := range e.interruptions() {
-		h := drain(e)
+		drain(e)
 		sessions := ended(e, 5)
 		ctx, cancel := interruption(e.ctx)
-		n, err := h.DeleteExpired(ctx, horizon(e), 100)
+		n, err := e.a.DeleteExpired(ctx, horizon(e), 100)
 		cancel()
 		got := countGone(e, sessions)
 		if err == nil && (n != len(sessions) || got != n) || n > got {
@@ -147,9 +141,9 @@ func countGone(e *tokenEnv, sessions []renew.Session) (n int) {
 
 func purgesAtMostLimit(e *tokenEnv) {
 	for _, limit := range []int{1, 2, 5, 7} {
-		h := drain(e)
+		drain(e)
 		sessions := ended(e, 2*limit+1)
-		n := purge(e, h, horizon(e), limit)
+		n := purge(e, e.a, horizon(e), limit)
 		if got := countGone(e, sessions); got > limit || n > limit {
 			e.failf("expected DeleteExpired with limit %d to delete no more of %d sessions\nthe store has deleted %d, and returned %d", limit, len(sessions), got, n)
 		}
@@ -158,10 +152,10 @@ func purgesAtMostLimit(e *tokenEnv) {
 }
 
 func purgesNothing(e *tokenEnv) {
-	h := drain(e)
+	drain(e)
 	sessions := ended(e, 3)
 	for _, limit := range []int{0, -1, -1 << 31} {
-		n := purge(e, h, horizon(e), limit)
+		n := purge(e, e.a, horizon(e), limit)
 		if got := countGone(e, sessions); got > 0 || n != 0 {
 			e.failf("expected DeleteExpired with limit %d to delete nothing, and return 0\nthe store has deleted %d sessions, and returned %d", limit, got, n)
 		}
@@ -170,11 +164,11 @@ func purgesNothing(e *tokenEnv) {
 }
 
 func purgeCounts(e *tokenEnv) {
-	h := drain(e)
+	drain(e)
 	sessions := ended(e, 7)
 	for call, want := range []int{3, 3, 1, 0} {
 		before := countGone(e, sessions)
-		n := purge(e, h, horizon(e), 3)
+		n := purge(e, e.a, horizon(e), 3)
 		if got := countGone(e, sessions) - before; n != got || n != want {
 			e.failf("expected DeleteExpired with limit 3 to delete and return %d of 7 sessions in call %d\nthe store has deleted %d, and returned %d", want, call+1, got, n)
 		}
@@ -182,17 +176,17 @@ func purgeCounts(e *tokenEnv) {
 }
 
 func purgeLeavesNoTrace(e *tokenEnv) {
-	h := drain(e)
+	drain(e)
 	s := longEnded(e)
 	create(e, s)
-	purge(e, h, horizon(e), 10)
+	purge(e, e.a, horizon(e), 10)
 	if !gone(e, s) {
 		e.fatalf("expected DeleteExpired to delete a session that ended some minutes before\nthe store still has it")
 	}
 	wantError(e, "RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon(e)), renew.ErrSessionNotFound)
 	wantError(e, "Rotate of a session that DeleteExpired has deleted", e.a.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrSessionNotFound, renew.ErrConflict)
-	if list, ok := e.b.store.(renew.SubjectStore); ok {
-		if n, err := list.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon(e)); n != 0 || err != nil {
+	if e.b.hasSubjects() {
+		if n, err := e.b.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon(e)); n != 0 || err != nil {
 			e.failf("expected RevokeSubject to find nothing of a session that DeleteExpired has deleted\nthe store returned %d and the error %v", n, err)
 		}
 	}
@@ -204,8 +198,8 @@ func purgeLeavesNoTrace(e *tokenEnv) {
 		return
 	}
 	w.do(e, e.b, rotateSessionOp(again.TokenID, successor(again)))
-	if store, ok := e.a.store.(renew.SubjectStore); ok {
-		if list, err := store.SubjectSessions(e.ctx, s.AppID, s.Subject, base); err != nil || len(list) > 0 {
+	if e.a.hasSubjects() {
+		if list, err := e.a.SubjectSessions(e.ctx, s.AppID, s.Subject, base); err != nil || len(list) > 0 {
 			e.failf("expected no session of a subject whose one session was deleted, and whose ID another subject's has\nthe store returned %d and the error %v", len(list), err)
 		}
 		w.do(e, e.a, revokeSubjectOp(again.AppID, again.Subject, revokedAt))
@@ -213,7 +207,7 @@ func purgeLeavesNoTrace(e *tokenEnv) {
 }
 
 func purgeAgainstRotations(e *tokenEnv) {
-	h := drain(e)
+	drain(e)
 	for round := range e.rounds(60) {
 		sessions := ended(e, 4)
 		next := make([]renew.Session, len(sessions))
@@ -224,7 +218,7 @@ func purgeAgainstRotations(e *tokenEnv) {
 		}
 		e.race(len(sessions)+1, func(i int) {
 			if i == len(sessions) {
-				_, _ = h.DeleteExpired(e.ctx, horizon(e), len(sessions))
+				_, _ = e.a.DeleteExpired(e.ctx, horizon(e), len(sessions))
 				return
 			}
 			errs[i] = e.handle(i).Rotate(e.ctx, sessions[i].TokenID, next[i])
@@ -243,7 +237,7 @@ func purgeAgainstRotations(e *tokenEnv) {
 func purgesManyApps(e *tokenEnv) {
 	const apps = 101
 	for _, limit := range []int{math.MaxInt, 1000, 40} {
-		h := drain(e)
+		drain(e)
 		gone := createMany(e, apps, func(i int) renew.Session {
 			s := longEnded(e)
 			s.AppID, s.Subject = fmt.Sprintf("%s-%d-%d", e.app, limit, i), "subject"
@@ -262,7 +256,7 @@ func purgesManyApps(e *tokenEnv) {
 		})
 		deleted := 0
 		for n := limit; n >= limit; deleted += n {
-			n = purge(e, h, horizon(e), limit)
+			n = purge(e, e.a, horizon(e), limit)
 		}
 		if deleted != apps {
 			e.failf("expected DeleteExpired with limit %d to delete the ended sessions of %d apps, and to return fewer than limit only when none is left\nthe store returned %d in all", limit, apps, deleted)

@@ -41,7 +41,7 @@ func list(e *tokenEnv, app, subject string, at time.Time) []renew.Session {
 	var lists [2][]renew.Session
 	for i := range lists {
 		var err error
-		if lists[i], err = asSubjects(e, e.handle(i)).SubjectSessions(e.ctx, app, subject, at); err != nil {
+		if lists[i], err = e.handle(i).SubjectSessions(e.ctx, app, subject, at); err != nil {
 			e.fatalf("expected SubjectSessions to return a list\nthe store returned the error %q", err)
 		}
 	}
@@ -63,7 +63,7 @@ func ids(sessions []renew.Session) []string {
 func lists(e *tokenEnv, what string, at time.Time, app, subject string, want ...renew.Session) {
 	if got := ids(list(e, app, subject, at)); !slices.Equal(got, ids(want)) {
 		hint := e.lagHint(func() string {
-			now, err := asSubjects(e, e.b).SubjectSessions(e.ctx, app, subject, at)
+			now, err := e.b.SubjectSessions(e.ctx, app, subject, at)
 			if err != nil || !slices.Equal(ids(now), ids(want)) {
 				return "another list"
 			}
@@ -168,7 +168,6 @@ func listsNewestFirst(e *tokenEnv) {
 }
 
 func listsMany(e *tokenEnv) {
-	asSubjects(e, e.a)
 	plainly(e, plainValue)
 	want := createMany(e, many, func(i int) renew.Session {
 		s := of(e, "subject", time.Duration(i)*time.Second)
@@ -221,7 +220,7 @@ func listsAsSessionsChange(e *tokenEnv) {
 }
 
 func revokeSubject(e *tokenEnv, h *tokens, app, subject string, at time.Time) int {
-	n, err := asSubjects(e, h).RevokeSubject(e.ctx, app, subject, at)
+	n, err := h.RevokeSubject(e.ctx, app, subject, at)
 	if err != nil {
 		e.fatalf("expected RevokeSubject to revoke\nthe store returned the error %q", err)
 	}
@@ -282,7 +281,6 @@ func revokesUnknown(e *tokenEnv) {
 }
 
 func revokeSubjectAgainstRotations(e *tokenEnv) {
-	asSubjects(e, e.a)
 	const sessions = 4
 	for round := range e.rounds(40) {
 		subject := fmt.Sprintf("subject-%d", round)
@@ -297,7 +295,7 @@ func revokeSubjectAgainstRotations(e *tokenEnv) {
 		var revokeErr error
 		e.race(sessions+1, func(i int) {
 			if i == sessions {
-				n, revokeErr = asSubjects(e, e.handle(round)).RevokeSubject(e.ctx, e.app, subject, revokedAt)
+				n, revokeErr = e.handle(round).RevokeSubject(e.ctx, e.app, subject, revokedAt)
 				return
 			}
 			errs[i] = e.handle(i).Rotate(e.ctx, all[i].TokenID, next[i])

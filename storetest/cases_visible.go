@@ -88,7 +88,7 @@ func linearizable(e *tokenEnv, m mix) {
 			seeds[i] = random.Uint64()
 		}
 		e.race(clients, func(i int) {
-			c := w.client(i, seeds[i], e.handle(i))
+			c := w.client(i, seeds[i], e.handle(i).plain())
 			if i == 0 {
 				c.createAll()
 			}
@@ -128,7 +128,8 @@ func (w *workload) record(session int, op history.Op) {
 	w.history[session] = append(w.history[session], op)
 }
 
-// client acts as one caller. It knows of each session what it saw last.
+// client acts as one caller. It knows of each session what it saw last. Its handle makes
+// calls once: the conflict of a second write with the first would be recorded as a result.
 type client struct {
 	*workload
 	number  int
@@ -161,8 +162,7 @@ func (c *client) act(m mix) {
 	}
 }
 
-// do runs an operation and records it with its result. A write is made once: the
-// conflict of a second one with the first would be recorded as a result.
+// do runs an operation and records it with its result.
 func (c *client) do(session int, op history.Op, call func(op *history.Op) error) {
 	op.Client = c.number
 	op.Start = c.tick()
@@ -192,7 +192,7 @@ func (c *client) create(session int) {
 	s := c.sessions[session].Clone()
 	s.TokenID = newID()
 	c.do(session, history.Op{Kind: history.Create, To: s.TokenID}, func(*history.Op) error {
-		err := c.handle.plain().CreateSession(c.e.ctx, s)
+		err := c.handle.CreateSession(c.e.ctx, s)
 		if err == nil {
 			c.seen[session] = s
 		}
@@ -226,7 +226,7 @@ func (c *client) rotate(session int) {
 	next := successor(from)
 	next.RevokedAt = time.Time{}
 	c.do(session, history.Op{Kind: history.Rotate, From: from.TokenID, To: next.TokenID}, func(*history.Op) error {
-		err := c.handle.plain().Rotate(c.e.ctx, from.TokenID, next)
+		err := c.handle.Rotate(c.e.ctx, from.TokenID, next)
 		if err == nil {
 			c.seen[session] = next
 		}
@@ -242,7 +242,7 @@ func (c *client) revoke(session int) {
 	s := c.sessions[session]
 	at := base.Add(time.Duration(1+c.random.IntN(1e9)) * time.Millisecond)
 	c.do(session, history.Op{Kind: history.Revoke, At: at.UnixMilli()}, func(*history.Op) error {
-		return c.handle.plain().RevokeSession(c.e.ctx, s.AppID, s.ID, at)
+		return c.handle.RevokeSession(c.e.ctx, s.AppID, s.ID, at)
 	})
 }
 

@@ -53,11 +53,10 @@ func auditKeys(e *keyEnv) {
 		return
 	}
 	for _, h := range []*keys{e.a, e.b} {
-		lister, ok := h.store.(renew.AppLister)
-		if !ok {
+		if !h.listsApps() {
 			return
 		}
-		list, err := steadily(e.ctx, func() ([]string, error) { return h.AppIDs(e.ctx, lister) })
+		list, err := h.AppIDs(e.ctx)
 		if err != nil {
 			e.breaks("K16", "expected AppIDs to return the ID of every app\nthe store returned the error %q", err)
 			return
@@ -97,7 +96,7 @@ type keys struct {
 var errNoKey = errors.New("neither a key nor an error")
 
 func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
-	return called(ctx, h.caller, "App", func() string { return named("app", id) },
+	return called(ctx, h.reading(), "App", func() string { return named("app", id) },
 		func() (renew.App, error) { return h.store.App(ctx, id) },
 		func(app renew.App) string {
 			return fmt.Sprintf("app %q with %d key hashes", app.ID, len(app.KeyHashes))
@@ -105,7 +104,7 @@ func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
 }
 
 func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
-	return called(ctx, h.caller, "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
+	return called(ctx, h.reading(), "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
 		k, err := h.store.SigningKey(ctx, appID)
 		if err == nil && k == nil {
 			err = errNoKey
@@ -115,7 +114,7 @@ func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey,
 }
 
 func (h *keys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	return called(ctx, h.caller, "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
+	return called(ctx, h.reading(), "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
 		k, err := h.store.VerificationKey(ctx, appID, keyID)
 		if err == nil && k == nil {
 			err = errNoKey
@@ -131,7 +130,7 @@ func (h *keys) lists() bool {
 }
 
 func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
-	return called(ctx, h.caller, "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
+	return called(ctx, h.reading(), "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
 		list, err := h.store.(renew.KeyLister).VerificationKeys(ctx, appID)
 		for _, k := range list {
 			if k == nil {
@@ -142,8 +141,14 @@ func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.Ver
 	}, func(list []*renew.VerificationKey) string { return fmt.Sprint(keyIDs(list)) })
 }
 
-func (h *keys) AppIDs(ctx context.Context, store renew.AppLister) ([]string, error) {
-	return called(ctx, h.caller, "AppIDs", func() string { return "" }, func() ([]string, error) { return store.AppIDs(ctx) },
+// listsApps reports whether the store implements renew.AppLister.
+func (h *keys) listsApps() bool {
+	_, ok := h.store.(renew.AppLister)
+	return ok
+}
+
+func (h *keys) AppIDs(ctx context.Context) ([]string, error) {
+	return called(ctx, h.reading(), "AppIDs", func() string { return "" }, func() ([]string, error) { return h.store.(renew.AppLister).AppIDs(ctx) },
 		func(list []string) string { return fmt.Sprintf("%d IDs", len(list)) })
 }
 
@@ -154,7 +159,7 @@ func (h *keys) returnsPublished() bool {
 }
 
 func (h *keys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
-	return called(ctx, h.caller, "PublishedKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.SigningKey, error) {
+	return called(ctx, h.reading(), "PublishedKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.SigningKey, error) {
 		k, err := h.store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID)
 		if err == nil && k == nil {
 			err = errNoKey
@@ -175,9 +180,15 @@ func (h *keys) admin(ctx context.Context, method string, args string, call func(
 	return did(ctx, h.plain(), method, func() string { return args }, func() error { return call(h.store.(renew.KeyAdmin)) })
 }
 
+// administers reports whether the store implements renew.KeyAdmin.
+func (h *keys) administers() bool {
+	_, ok := h.store.(renew.KeyAdmin)
+	return ok
+}
+
 // needsAdmin ends a case that has to fill the store.
 func needsAdmin(e *keyEnv) {
-	if _, ok := e.a.store.(renew.KeyAdmin); !ok {
+	if !e.a.administers() {
 		e.skip("the store does not implement renew.KeyAdmin")
 	}
 }

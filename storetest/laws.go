@@ -30,7 +30,7 @@ func forSubjects(cases []testCase[*tokens]) []testCase[*tokens] {
 	cases = slices.Clone(cases)
 	for i, c := range cases {
 		cases[i].run = func(e *tokenEnv) {
-			asSubjects(e, e.a)
+			needsSubjects(e)
 			c.run(e)
 		}
 	}

@@ -45,17 +45,6 @@ func isNamed(err error) bool {
 	return false
 }
 
-// steadily makes a call that changes nothing, and again after an error that may be
-// retried.
-func steadily[T any](ctx context.Context, call func() (T, error)) (value T, err error) {
-	for range patience {
-		if value, err = call(); err == nil || isNamed(err) || ctx.Err() != nil {
-			break
-		}
-	}
-	return value, err
-}
-
 // doneContexts are a canceled context and one whose deadline has passed.
 func doneContexts(parent context.Context) []context.Context {
 	canceled, cancel := context.WithCancel(parent)

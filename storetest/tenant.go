@@ -124,7 +124,7 @@ func (t *tenant) revoke(id string, at time.Time) error {
 // differs compares the app with what a handle shows, and returns the law that is
 // broken and how; nothing if all is as it must be.
 func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
-	app, err := steadily(e.ctx, func() (renew.App, error) { return h.App(e.ctx, t.app.ID) })
+	app, err := h.App(e.ctx, t.app.ID)
 	if err != nil {
 		return "K1", fmt.Sprintf("App returns the error %q", err)
 	}
@@ -158,7 +158,7 @@ func (t *tenant) publishedDiffers(e *keyEnv, h *keys) (law, diff string) {
 		if !published && h.number%2 == 0 {
 			continue
 		}
-		key, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.PublishedKey(e.ctx, t.app.ID, id) })
+		key, err := h.PublishedKey(e.ctx, t.app.ID, id)
 		switch {
 		case published && err != nil:
 			return "K17", fmt.Sprintf("PublishedKey returns the error %q for a published key, %s", err, id)
@@ -174,7 +174,7 @@ func (t *tenant) publishedDiffers(e *keyEnv, h *keys) (law, diff string) {
 }
 
 func (t *tenant) signingDiffers(e *keyEnv, h *keys) (law, diff string) {
-	key, err := steadily(e.ctx, func() (*renew.SigningKey, error) { return h.SigningKey(e.ctx, t.app.ID) })
+	key, err := h.SigningKey(e.ctx, t.app.ID)
 	switch {
 	case errors.Is(err, renew.ErrKeyNotFound) && t.active == "":
 		return "", ""
@@ -199,7 +199,7 @@ const slack = 31 * 24 * time.Hour
 
 func (t *tenant) keyDiffers(e *keyEnv, h *keys, id string) (law, diff string) {
 	want := t.keys[id]
-	key, err := steadily(e.ctx, func() (*renew.VerificationKey, error) { return h.VerificationKey(e.ctx, t.app.ID, id) })
+	key, err := h.VerificationKey(e.ctx, t.app.ID, id)
 	if want.revoked {
 		if !errors.Is(err, renew.ErrKeyRevoked) {
 			return "K6", fmt.Sprintf("VerificationKey returns the error %v for the revoked key %s, expected renew.ErrKeyRevoked", err, id)
@@ -245,7 +245,7 @@ func (t *tenant) listDiffers(e *keyEnv, h *keys) (law, diff string) {
 	if !h.lists() {
 		return "", ""
 	}
-	list, err := steadily(e.ctx, func() ([]*renew.VerificationKey, error) { return h.VerificationKeys(e.ctx, t.app.ID) })
+	list, err := h.VerificationKeys(e.ctx, t.app.ID)
 	if err != nil {
 		return "K12", fmt.Sprintf("VerificationKeys returns the error %q", err)
 	}
@@ -547,7 +547,7 @@ func look(e *keyEnv, appID string) *tenant {
 
 // someApp returns an app to read: a new one, or one that WithApps names.
 func someApp(e *keyEnv) *tenant {
-	if _, ok := e.a.store.(renew.KeyAdmin); ok {
+	if e.a.administers() {
 		return newPair(e).tenant
 	}
 	if len(e.apps) == 0 {
@@ -572,8 +572,8 @@ func (t *tenant) reads(h *keys) []namedCall {
 	if h.returnsPublished() {
 		calls = append(calls, namedCall{"PublishedKey", func(ctx context.Context) error { _, err := h.PublishedKey(ctx, id, keyID); return err }})
 	}
-	if store, ok := h.store.(renew.AppLister); ok {
-		calls = append(calls, namedCall{"AppIDs", func(ctx context.Context) error { _, err := h.AppIDs(ctx, store); return err }})
+	if h.listsApps() {
+		calls = append(calls, namedCall{"AppIDs", func(ctx context.Context) error { _, err := h.AppIDs(ctx); return err }})
 	}
 	return calls
 }

@@ -69,13 +69,12 @@ func auditTokens(e *tokenEnv) {
 	if !w.is(e, "calls that were about another app, with sessions of the same IDs and subjects") {
 		return
 	}
-	store, ok := e.a.store.(renew.SubjectStore)
-	if !ok {
+	if !e.a.hasSubjects() {
 		return
 	}
 	stored := world{}
 	for key := range e.log.sessions {
-		if got, err := steadily(e.ctx, func() (renew.Session, error) { return e.a.Session(e.ctx, key.app, key.id) }); err == nil {
+		if got, err := e.a.Session(e.ctx, key.app, key.id); err == nil {
 			stored[key] = got
 		}
 	}
@@ -83,7 +82,7 @@ func auditTokens(e *tokenEnv) {
 		return
 	}
 	for of := range e.log.subjects {
-		differs := func() string { return stored.listDiffers(e, &subjects{store, e.b}, of[0], of[1]) }
+		differs := func() string { return stored.listDiffers(e, e.b, of[0], of[1]) }
 		if diff := differs(); diff != "" {
 			e.breaks(e.blames("S1"), "expected SubjectSessions of %s to return what is stored, when the case is over\nthe store returned something else: %s%s", named("subject", of[1]), diff, e.lagHint(differs))
 			return
@@ -93,8 +92,8 @@ func auditTokens(e *tokenEnv) {
 
 // listDiffers says how the list of a subject is not what is stored, of the sessions that
 // the case knows.
-func (w world) listDiffers(e *tokenEnv, h *subjects, app, subject string) string {
-	got, err := steadily(e.ctx, func() ([]renew.Session, error) { return h.SubjectSessions(e.ctx, app, subject, base) })
+func (w world) listDiffers(e *tokenEnv, h *tokens, app, subject string) string {
+	got, err := h.SubjectSessions(e.ctx, app, subject, base)
 	if err != nil {
 		return fmt.Sprintf("the error %q", err)
 	}
@@ -122,7 +121,7 @@ func (h *tokens) CreateSession(ctx context.Context, s renew.Session) error {
 }
 
 func (h *tokens) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	return called(ctx, h.caller, "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) },
+	return called(ctx, h.reading(), "Session", func() string { return named("app", appID) + ", " + named("session", sessionID) },
 		func() (renew.Session, error) { return h.store.Session(ctx, appID, sessionID) }, describe)
 }
 
@@ -137,51 +136,51 @@ func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at 
 		func() error { return h.store.RevokeSession(ctx, appID, sessionID, at) })
 }
 
-// subjects is a handle on a SubjectStore that records the calls made through it.
-type subjects struct {
-	store renew.SubjectStore
-	*tokens
+// hasSubjects reports whether the store implements [renew.SubjectStore].
+func (h *tokens) hasSubjects() bool {
+	_, ok := h.store.(renew.SubjectStore)
+	return ok
 }
 
-func (h *subjects) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-	return called(ctx, h.caller, "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
-		func() ([]renew.Session, error) { return h.store.SubjectSessions(ctx, appID, subject, at) },
+func (h *tokens) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
+	return called(ctx, h.reading(), "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
+		func() ([]renew.Session, error) {
+			return h.store.(renew.SubjectStore).SubjectSessions(ctx, appID, subject, at)
+		},
 		func(list []renew.Session) string { return fmt.Sprintf("%d sessions", len(list)) })
 }
 
-func (h *subjects) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
+func (h *tokens) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
 	return called(ctx, h.caller, "RevokeSubject", func() string {
 		return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) + fmt.Sprintf(", keep %d", len(keep))
-	}, func() (int, error) { return h.store.RevokeSubject(ctx, appID, subject, at, keep...) }, strconv.Itoa)
+	}, func() (int, error) {
+		return h.store.(renew.SubjectStore).RevokeSubject(ctx, appID, subject, at, keep...)
+	}, strconv.Itoa)
 }
 
-// purger is a handle on a Purger that records the calls made through it.
-type purger struct {
-	store renew.Purger
-	*tokens
+// purges reports whether the store implements [renew.Purger].
+func (h *tokens) purges() bool {
+	_, ok := h.store.(renew.Purger)
+	return ok
 }
 
-func (h *purger) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
+func (h *tokens) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	return called(ctx, h.caller, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) },
-		func() (int, error) { return h.store.DeleteExpired(ctx, before, limit) }, strconv.Itoa)
+		func() (int, error) { return h.store.(renew.Purger).DeleteExpired(ctx, before, limit) }, strconv.Itoa)
 }
 
-// asSubjects returns the handle as a SubjectStore, or ends the case.
-func asSubjects(e *tokenEnv, h *tokens) *subjects {
-	store, ok := h.store.(renew.SubjectStore)
-	if !ok {
+// needsSubjects ends a case about subjects, if the store has none.
+func needsSubjects(e *tokenEnv) {
+	if !e.a.hasSubjects() {
 		e.skip("the store does not implement renew.SubjectStore")
 	}
-	return &subjects{store, h}
 }
 
-// asPurger returns the handle as a Purger, or ends the case.
-func asPurger(e *tokenEnv, h *tokens) *purger {
-	store, ok := h.store.(renew.Purger)
-	if !ok {
+// needsPurger ends a case that has to delete.
+func needsPurger(e *tokenEnv) {
+	if !e.a.purges() {
 		e.skip("the store does not implement renew.Purger")
 	}
-	return &purger{store, h}
 }
 
 func describe(s renew.Session) string {
@@ -267,7 +266,7 @@ func created(e *tokenEnv) renew.Session {
 
 // read returns the session of the same app and ID through h.
 func read(e *tokenEnv, h *tokens, s renew.Session) renew.Session {
-	got, err := steadily(e.ctx, func() (renew.Session, error) { return h.Session(e.ctx, s.AppID, s.ID) })
+	got, err := h.Session(e.ctx, s.AppID, s.ID)
 	if err != nil {
 		e.fatalf("expected Session to return the session that was stored\nthe store returned the error %q", err)
 	}
@@ -283,7 +282,7 @@ func rotate(e *tokenEnv, h *tokens, from string, next renew.Session) {
 
 // revoke revokes the session.
 func revoke(e *tokenEnv, h *tokens, s renew.Session, at time.Time) {
-	if _, err := steadily(e.ctx, func() (struct{}, error) { return struct{}{}, h.RevokeSession(e.ctx, s.AppID, s.ID, at) }); err != nil {
+	if err := h.RevokeSession(e.ctx, s.AppID, s.ID, at); err != nil {
 		e.fatalf("expected RevokeSession of a stored session to return nil\nthe store returned the error %q", err)
 	}
 }

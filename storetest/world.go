@@ -77,7 +77,7 @@ func revokeSessionOp(key rowKey, at time.Time) tokenOp {
 
 func revokeSubjectOp(app, subject string, at time.Time, keep ...string) tokenOp {
 	return tokenOp{name: "RevokeSubject", call: func(ctx context.Context, h *tokens) (string, error) {
-		n, err := (&subjects{h.store.(renew.SubjectStore), h.plain()}).RevokeSubject(ctx, app, subject, at, keep...)
+		n, err := h.plain().RevokeSubject(ctx, app, subject, at, keep...)
 		return fmt.Sprintf("%d revoked", n), err
 	}, apply: func(w world) (string, error) {
 		n := 0
@@ -119,7 +119,7 @@ func listOp(app, subject string, at time.Time) tokenOp {
 		return b.String()
 	}
 	return tokenOp{name: "SubjectSessions", call: func(ctx context.Context, h *tokens) (string, error) {
-		list, err := (&subjects{h.store.(renew.SubjectStore), h}).SubjectSessions(ctx, app, subject, at)
+		list, err := h.SubjectSessions(ctx, app, subject, at)
 		return state(list), err
 	}, apply: func(w world) (string, error) { return state(w.list(app, subject, at)), nil }}
 }
@@ -149,7 +149,7 @@ func (w world) differs(e *tokenEnv, h *tokens) (law, diff string) {
 
 func (w world) sessionsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
 	for _, key := range slices.SortedFunc(maps.Keys(w), func(a, b rowKey) int { return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.id, b.id)) }) {
-		got, err := steadily(e.ctx, func() (renew.Session, error) { return h.Session(e.ctx, key.app, key.id) })
+		got, err := h.Session(e.ctx, key.app, key.id)
 		switch want := w[key]; {
 		case !w.has(key) && errors.Is(err, renew.ErrSessionNotFound):
 		case !w.has(key) && err == nil:
@@ -171,8 +171,7 @@ func (w world) sessionsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
 }
 
 func (w world) listsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
-	store, ok := h.store.(renew.SubjectStore)
-	if !ok || e.listLimit > 0 && len(w) > e.listLimit {
+	if !h.hasSubjects() || e.listLimit > 0 && len(w) > e.listLimit {
 		return "", ""
 	}
 	asked := map[string]bool{}
@@ -191,9 +190,7 @@ func (w world) listsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
 				continue
 			}
 			asked[id] = true
-			got, err := steadily(e.ctx, func() ([]renew.Session, error) {
-				return (&subjects{store, h}).SubjectSessions(e.ctx, s.AppID, s.Subject, at)
-			})
+			got, err := h.SubjectSessions(e.ctx, s.AppID, s.Subject, at)
 			if err != nil {
 				return "S1", fmt.Sprintf("SubjectSessions returns the error %q", err)
 			}
@@ -324,7 +321,7 @@ func plainly(e *tokenEnv, v value) {
 			panic(stop{})
 		}
 	}
-	if _, ok := e.a.store.(renew.SubjectStore); ok && !w.do(e, e.b, revokeSubjectOp(e.app, s.Subject, revokedAt)) {
+	if e.a.hasSubjects() && !w.do(e, e.b, revokeSubjectOp(e.app, s.Subject, revokedAt)) {
 		panic(stop{})
 	}
 }
@@ -406,7 +403,7 @@ func (c *scene) ops(e *tokenEnv) []tokenOp {
 		revokeSessionOp(key, revokedAt), revokeSessionOp(key, revokedAt.Add(time.Minute)), revokeSessionOp(keyOf(n), revokedAt),
 		readOp(key),
 	}
-	if _, ok := e.a.store.(renew.SubjectStore); ok {
+	if e.a.hasSubjects() {
 		ops = append(ops,
 			listOp(s.AppID, s.Subject, s.IssuedAt),
 			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(time.Hour)),
