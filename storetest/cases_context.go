@@ -63,12 +63,11 @@ func revokeDone(ctx context.Context, e *tokenEnv) {
 }
 
 func subjectDone(ctx context.Context, e *tokenEnv) {
-	h := e.a
 	needsSubjects(e)
 	s := created(e)
-	_, err := h.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
+	_, err := e.a.SubjectSessions(ctx, s.AppID, s.Subject, s.RefreshNotBefore)
 	wantContextError(ctx, e, "SubjectSessions", err)
-	_, err = h.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
+	_, err = e.a.RevokeSubject(ctx, s.AppID, s.Subject, revokedAt)
 	wantContextError(ctx, e, "RevokeSubject", err)
 	unchanged(e, s, "RevokeSubject with a context that is done")
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/gob"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -123,6 +125,63 @@ func (p *Process) start(tb testing.TB) {
 
 // What goes over the pipes, as gob.
 
+func init() {
+	for _, value := range []any{time.Time{}, renew.Session{}, []renew.Session{}, wireApp{}, wireKey{}, []wireKey{}} {
+		gob.Register(value)
+	}
+}
+
+// toWire returns an argument or a result as it goes over the pipes.
+func toWire(value any) (any, error) {
+	switch v := value.(type) {
+	case renew.App:
+		return encodeApp(v)
+	case renew.AppKeyHash:
+		return v.String(), nil
+	case *renew.SigningKey:
+		return encodeSigningKey(v)
+	case *renew.VerificationKey:
+		return encodeKey(v)
+	case []*renew.VerificationKey:
+		return each(v, encodeKey)
+	}
+	return value, nil
+}
+
+// fromWire stores what toWire has returned where the pointer points.
+func fromWire(value, pointer any) (err error) {
+	if value == nil {
+		return nil // the zero value
+	}
+	switch p := pointer.(type) {
+	case *renew.App:
+		*p, err = value.(wireApp).decode()
+	case *renew.AppKeyHash:
+		*p, err = renew.ParseAppKeyHash(value.(string))
+	case **renew.SigningKey:
+		*p, err = value.(wireKey).decodeSigningKey()
+	case **renew.VerificationKey:
+		*p, err = value.(wireKey).decode()
+	case *[]*renew.VerificationKey:
+		*p, err = each(value.([]wireKey), wireKey.decode)
+	default:
+		reflect.ValueOf(pointer).Elem().Set(reflect.ValueOf(value))
+	}
+	return err
+}
+
+// each returns what f makes of each value.
+func each[A, B any](values []A, f func(A) (B, error)) (list []B, err error) {
+	for _, value := range values {
+		made, err := f(value)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, made)
+	}
+	return list, nil
+}
+
 // hello is the first thing that a process says.
 type hello struct {
 	Error string // the store cannot be opened
@@ -154,25 +213,14 @@ type request struct {
 	Cancel  bool
 	Expired bool // the context's error is DeadlineExceeded
 	Method  string
-	Session renew.Session
-	Text    [2]string
-	At      time.Time
-	Limit   int
-	Keep    []string
-	App     wireApp
-	Key     wireKey
+	Args    []any // without the context, see toWire
 }
 
 type response struct {
-	ID       uint64
-	Error    string
-	Is       []int // positions in errorNames
-	Session  renew.Session
-	Sessions []renew.Session
-	N        int
-	App      wireApp
-	Keys     []wireKey
-	Names    []string
+	ID     uint64
+	Result any // see toWire; nil: the zero value
+	Error  string
+	Is     []int // positions in errorNames
 }
 
 // remoteError is an error of the process's store. It matches the errors of
@@ -266,8 +314,9 @@ func (s *server) take(r request) {
 }
 
 func (s *server) respond(ctx context.Context, r request) {
-	resp := response{ID: r.ID}
-	resp.setError(s.call(ctx, r, &resp))
+	result, err := s.call(ctx, r)
+	resp := response{ID: r.ID, Result: result}
+	resp.setError(err)
 	s.mu.Lock()
 	s.cancels[r.ID]()
 	delete(s.cancels, r.ID)
@@ -279,35 +328,32 @@ func (s *server) respond(ctx context.Context, r request) {
 	}
 }
 
-func (s *server) call(ctx context.Context, r request, resp *response) (err error) {
-	if keys, ok := s.store.(renew.KeyStore); ok {
-		if known, err := callKeys(ctx, keys, r, resp); known {
-			return err
+// call calls the method of the store that has the name.
+func (s *server) call(ctx context.Context, r request) (result any, err error) {
+	method := reflect.ValueOf(s.store).MethodByName(r.Method)
+	if !method.IsValid() {
+		return nil, fmt.Errorf("unknown method %q", r.Method)
+	}
+	in := []reflect.Value{reflect.ValueOf(ctx)}
+	for i, arg := range r.Args {
+		value := reflect.New(method.Type().In(i + 1))
+		if err := fromWire(arg, value.Interface()); err != nil {
+			return nil, err
 		}
+		in = append(in, value.Elem())
 	}
-	tokens, ok := s.store.(renew.TokenStore)
-	if !ok {
-		return fmt.Errorf("unknown method %q", r.Method)
+	call := method.Call
+	if method.Type().IsVariadic() {
+		call = method.CallSlice
 	}
-	switch r.Method {
-	case "CreateSession":
-		return tokens.CreateSession(ctx, r.Session)
-	case "Session":
-		resp.Session, err = tokens.Session(ctx, r.Text[0], r.Text[1])
-	case "Rotate":
-		return tokens.Rotate(ctx, r.Text[0], r.Session)
-	case "RevokeSession":
-		return tokens.RevokeSession(ctx, r.Text[0], r.Text[1], r.At)
-	case "SubjectSessions":
-		resp.Sessions, err = s.store.(renew.SubjectStore).SubjectSessions(ctx, r.Text[0], r.Text[1], r.At)
-	case "RevokeSubject":
-		resp.N, err = s.store.(renew.SubjectStore).RevokeSubject(ctx, r.Text[0], r.Text[1], r.At, r.Keep...)
-	case "DeleteExpired":
-		resp.N, err = s.store.(renew.Purger).DeleteExpired(ctx, r.At, r.Limit)
-	default:
-		err = fmt.Errorf("unknown method %q", r.Method)
+	out := call(in)
+	err, _ = out[len(out)-1].Interface().(error)
+	if len(out) == 2 && !out[0].IsZero() {
+		var wireErr error
+		result, wireErr = toWire(out[0].Interface())
+		err = cmp.Or(err, wireErr)
 	}
-	return err
+	return result, err
 }
 
 // connection is the parent's end of the pipes.
@@ -387,16 +433,20 @@ func (c *connection) kill() {
 	<-c.gone
 }
 
-// call sends a request and waits for its response. The end of ctx is passed on:
-// when to give up is the store's to decide.
-func (c *connection) call(ctx context.Context, r request) (response, error) {
-	r.Cancel, r.Expired = ctx.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded)
+// call calls a method of the store and waits for its result. The end of ctx is passed
+// on: when to give up is the store's to decide.
+func (c *connection) call(ctx context.Context, method string, result any, args ...any) error {
+	args, err := each(args, toWire)
+	if err != nil {
+		return err
+	}
+	r := request{Method: method, Args: args, Cancel: ctx.Err() != nil, Expired: errors.Is(ctx.Err(), context.DeadlineExceeded)}
 	waiting, err := c.expect(&r)
 	if err != nil {
-		return response{}, err
+		return err
 	}
 	if err := c.send(r); err != nil {
-		return response{}, err // the process ends, and receive forgets the request
+		return err // the process ends, and receive forgets the request
 	}
 	defer context.AfterFunc(ctx, func() {
 		_ = c.send(request{ID: r.ID, Cancel: true}) // an error: there is nothing left to cancel
@@ -406,7 +456,7 @@ func (c *connection) call(ctx context.Context, r request) (response, error) {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = &remoteError{err.Error(), []error{ctx.Err()}}
 	}
-	return resp, err
+	return cmp.Or(err, fromWire(resp.Result, result))
 }
 
 // expect gives the request its number, under which the response comes.
@@ -433,36 +483,33 @@ func (c *connection) send(r request) error {
 type remote struct{ *connection }
 
 func (h remote) CreateSession(ctx context.Context, s renew.Session) error {
-	_, err := h.call(ctx, request{Method: "CreateSession", Session: s})
-	return err
+	return h.call(ctx, "CreateSession", nil, s)
 }
 
-func (h remote) Session(ctx context.Context, appID, sessionID string) (renew.Session, error) {
-	r, err := h.call(ctx, request{Method: "Session", Text: [2]string{appID, sessionID}})
-	return r.Session, err
+func (h remote) Session(ctx context.Context, appID, sessionID string) (s renew.Session, err error) {
+	err = h.call(ctx, "Session", &s, appID, sessionID)
+	return s, err
 }
 
 func (h remote) Rotate(ctx context.Context, from string, next renew.Session) error {
-	_, err := h.call(ctx, request{Method: "Rotate", Text: [2]string{from}, Session: next})
-	return err
+	return h.call(ctx, "Rotate", nil, from, next)
 }
 
 func (h remote) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	_, err := h.call(ctx, request{Method: "RevokeSession", Text: [2]string{appID, sessionID}, At: at})
-	return err
+	return h.call(ctx, "RevokeSession", nil, appID, sessionID, at)
 }
 
-func (h remote) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
-	r, err := h.call(ctx, request{Method: "SubjectSessions", Text: [2]string{appID, subject}, At: at})
-	return r.Sessions, err
+func (h remote) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) (list []renew.Session, err error) {
+	err = h.call(ctx, "SubjectSessions", &list, appID, subject, at)
+	return list, err
 }
 
-func (h remote) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (int, error) {
-	r, err := h.call(ctx, request{Method: "RevokeSubject", Text: [2]string{appID, subject}, At: at, Keep: keep})
-	return r.N, err
+func (h remote) RevokeSubject(ctx context.Context, appID, subject string, at time.Time, keep ...string) (n int, err error) {
+	err = h.call(ctx, "RevokeSubject", &n, appID, subject, at, keep)
+	return n, err
 }
 
-func (h remote) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
-	r, err := h.call(ctx, request{Method: "DeleteExpired", At: before, Limit: limit})
-	return r.N, err
+func (h remote) DeleteExpired(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	err = h.call(ctx, "DeleteExpired", &n, before, limit)
+	return n, err
 }

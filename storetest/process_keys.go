@@ -148,206 +148,68 @@ func (w wireKey) decodeSigningKey() (*renew.SigningKey, error) {
 	return renew.NewSigningKey(w.ID, w.Algorithm, signer)
 }
 
-// callKeys makes a call of a key store; known is false if it is of another kind.
-func callKeys(ctx context.Context, store renew.KeyStore, r request, resp *response) (known bool, err error) {
-	appID, keyID := r.Text[0], r.Text[1]
-	switch r.Method {
-	case "App":
-		var app renew.App
-		if app, err = store.App(ctx, appID); err == nil {
-			resp.App, err = encodeApp(app)
-		}
-	case "SigningKey":
-		err = resp.addSigningKey(store.SigningKey(ctx, appID))
-	case "PublishedKey":
-		err = resp.addSigningKey(store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID))
-	case "VerificationKey":
-		err = resp.addKeys(one(store.VerificationKey(ctx, appID, keyID)))
-	case "VerificationKeys":
-		err = resp.addKeys(store.(renew.KeyLister).VerificationKeys(ctx, appID))
-	case "AppIDs":
-		resp.Names, err = store.(renew.AppLister).AppIDs(ctx)
-	case "DeleteExpiredKeys":
-		resp.N, err = store.(renew.KeyAdmin).DeleteExpiredKeys(ctx, r.At)
-	default:
-		return changeKeys(ctx, store, r)
-	}
-	return true, err
-}
-
-// changeKeys makes a call of a KeyAdmin that changes an app.
-func changeKeys(ctx context.Context, store renew.KeyStore, r request) (known bool, err error) {
-	admin, ok := store.(renew.KeyAdmin)
-	if !ok {
-		return false, nil
-	}
-	appID, text := r.Text[0], r.Text[1]
-	switch r.Method {
-	case "CreateApp", "UpdateApp":
-		app, err := r.App.decode()
-		if err != nil {
-			return true, err
-		}
-		if r.Method == "CreateApp" {
-			return true, admin.CreateApp(ctx, app)
-		}
-		return true, admin.UpdateApp(ctx, app)
-	case "AddAppKey", "RemoveAppKey":
-		hash, err := renew.ParseAppKeyHash(text)
-		if err != nil {
-			return true, err
-		}
-		if r.Method == "AddAppKey" {
-			return true, admin.AddAppKey(ctx, appID, hash)
-		}
-		return true, admin.RemoveAppKey(ctx, appID, hash)
-	case "PublishSigningKey", "RotateSigningKey":
-		key, err := r.Key.decodeSigningKey()
-		if err != nil {
-			return true, err
-		}
-		if r.Method == "PublishSigningKey" {
-			return true, admin.PublishSigningKey(ctx, appID, key)
-		}
-		return true, admin.RotateSigningKey(ctx, appID, key, r.At)
-	case "RevokeKey":
-		return true, admin.RevokeKey(ctx, appID, text, r.At)
-	}
-	return false, nil
-}
-
-func one(key *renew.VerificationKey, err error) ([]*renew.VerificationKey, error) {
-	return []*renew.VerificationKey{key}, err
-}
-
-func (r *response) addSigningKey(key *renew.SigningKey, err error) error {
-	if err != nil {
-		return err
-	}
-	w, err := encodeSigningKey(key)
-	r.Keys = append(r.Keys, w)
-	return err
-}
-
-func (r *response) addKeys(list []*renew.VerificationKey, err error) error {
-	if err != nil {
-		return err
-	}
-	for _, key := range list {
-		w, err := encodeKey(key)
-		if err != nil {
-			return err
-		}
-		r.Keys = append(r.Keys, w)
-	}
-	return nil
-}
-
 // remoteKeys is a handle on the key store of a process.
 type remoteKeys struct{ *connection }
 
-func (h remoteKeys) App(ctx context.Context, appID string) (renew.App, error) {
-	resp, err := h.call(ctx, request{Method: "App", Text: [2]string{appID}})
-	if err != nil {
-		return renew.App{}, err
-	}
-	return resp.App.decode()
+func (h remoteKeys) App(ctx context.Context, appID string) (app renew.App, err error) {
+	err = h.call(ctx, "App", &app, appID)
+	return app, err
 }
 
-func (h remoteKeys) signingKey(ctx context.Context, r request) (*renew.SigningKey, error) {
-	resp, err := h.call(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	return resp.Keys[0].decodeSigningKey()
+func (h remoteKeys) SigningKey(ctx context.Context, appID string) (key *renew.SigningKey, err error) {
+	err = h.call(ctx, "SigningKey", &key, appID)
+	return key, err
 }
 
-func (h remoteKeys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
-	return h.signingKey(ctx, request{Method: "SigningKey", Text: [2]string{appID}})
+func (h remoteKeys) PublishedKey(ctx context.Context, appID, keyID string) (key *renew.SigningKey, err error) {
+	err = h.call(ctx, "PublishedKey", &key, appID, keyID)
+	return key, err
 }
 
-func (h remoteKeys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
-	return h.signingKey(ctx, request{Method: "PublishedKey", Text: [2]string{appID, keyID}})
-}
-
-func (h remoteKeys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	resp, err := h.call(ctx, request{Method: "VerificationKey", Text: [2]string{appID, keyID}})
-	if err != nil {
-		return nil, err
-	}
-	return resp.Keys[0].decode()
+func (h remoteKeys) VerificationKey(ctx context.Context, appID, keyID string) (key *renew.VerificationKey, err error) {
+	err = h.call(ctx, "VerificationKey", &key, appID, keyID)
+	return key, err
 }
 
 func (h remoteKeys) VerificationKeys(ctx context.Context, appID string) (list []*renew.VerificationKey, err error) {
-	resp, err := h.call(ctx, request{Method: "VerificationKeys", Text: [2]string{appID}})
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range resp.Keys {
-		key, err := w.decode()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, key)
-	}
-	return list, nil
+	err = h.call(ctx, "VerificationKeys", &list, appID)
+	return list, err
 }
 
-func (h remoteKeys) AppIDs(ctx context.Context) ([]string, error) {
-	resp, err := h.call(ctx, request{Method: "AppIDs"})
-	return resp.Names, err
+func (h remoteKeys) AppIDs(ctx context.Context) (list []string, err error) {
+	err = h.call(ctx, "AppIDs", &list)
+	return list, err
 }
 
-func (h remoteKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (int, error) {
-	resp, err := h.call(ctx, request{Method: "DeleteExpiredKeys", At: before})
-	return resp.N, err
-}
-
-func (h remoteKeys) change(ctx context.Context, r request) error {
-	_, err := h.call(ctx, r)
-	return err
-}
-
-func (h remoteKeys) changeApp(ctx context.Context, method string, app renew.App) error {
-	w, err := encodeApp(app)
-	if err != nil {
-		return err
-	}
-	return h.change(ctx, request{Method: method, App: w})
+func (h remoteKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n int, err error) {
+	err = h.call(ctx, "DeleteExpiredKeys", &n, before)
+	return n, err
 }
 
 func (h remoteKeys) CreateApp(ctx context.Context, app renew.App) error {
-	return h.changeApp(ctx, "CreateApp", app)
+	return h.call(ctx, "CreateApp", nil, app)
 }
 
 func (h remoteKeys) UpdateApp(ctx context.Context, app renew.App) error {
-	return h.changeApp(ctx, "UpdateApp", app)
+	return h.call(ctx, "UpdateApp", nil, app)
 }
 
 func (h remoteKeys) AddAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-	return h.change(ctx, request{Method: "AddAppKey", Text: [2]string{appID, hash.String()}})
+	return h.call(ctx, "AddAppKey", nil, appID, hash)
 }
 
 func (h remoteKeys) RemoveAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-	return h.change(ctx, request{Method: "RemoveAppKey", Text: [2]string{appID, hash.String()}})
-}
-
-func (h remoteKeys) addKey(ctx context.Context, method, appID string, key *renew.SigningKey, now time.Time) error {
-	w, err := encodeSigningKey(key)
-	if err != nil {
-		return err
-	}
-	return h.change(ctx, request{Method: method, Text: [2]string{appID}, Key: w, At: now})
+	return h.call(ctx, "RemoveAppKey", nil, appID, hash)
 }
 
 func (h remoteKeys) PublishSigningKey(ctx context.Context, appID string, key *renew.SigningKey) error {
-	return h.addKey(ctx, "PublishSigningKey", appID, key, time.Time{})
+	return h.call(ctx, "PublishSigningKey", nil, appID, key)
 }
 
 func (h remoteKeys) RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
-	return h.addKey(ctx, "RotateSigningKey", appID, key, now)
+	return h.call(ctx, "RotateSigningKey", nil, appID, key, now)
 }
 
 func (h remoteKeys) RevokeKey(ctx context.Context, appID, keyID string, at time.Time) error {
-	return h.change(ctx, request{Method: "RevokeKey", Text: [2]string{appID, keyID}, At: at})
+	return h.call(ctx, "RevokeKey", nil, appID, keyID, at)
 }

@@ -40,19 +40,24 @@ func openFileKeys(name string, durable bool) (*fileKeys, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if _, err := callKeys(context.Background(), f.soundKeys, r, &response{}); err != nil {
+		if _, err := (&server{store: f.soundKeys}).call(context.Background(), r); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // change makes a call and writes it down.
-func (f *fileKeys) change(ctx context.Context, r request, call func() error) error {
+func (f *fileKeys) change(call func() error, method string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := call(); err != nil {
 		return err
 	}
+	args, err := each(args, toWire)
+	if err != nil {
+		return err
+	}
+	r := request{Method: method, Args: args}
 	const batch = 7
 	if f.late = append(f.late, r); !f.durable && len(f.late) < batch {
 		return nil
@@ -71,42 +76,38 @@ func (f *fileKeys) change(ctx context.Context, r request, call func() error) err
 }
 
 func (f *fileKeys) CreateApp(ctx context.Context, app renew.App) error {
-	w, err := encodeApp(app)
-	return errors.Join(err, f.change(ctx, request{Method: "CreateApp", App: w}, func() error { return f.soundKeys.CreateApp(ctx, app) }))
+	return f.change(func() error { return f.soundKeys.CreateApp(ctx, app) }, "CreateApp", app)
 }
 
 func (f *fileKeys) UpdateApp(ctx context.Context, app renew.App) error {
-	w, err := encodeApp(app)
-	return errors.Join(err, f.change(ctx, request{Method: "UpdateApp", App: w}, func() error { return f.soundKeys.UpdateApp(ctx, app) }))
+	return f.change(func() error { return f.soundKeys.UpdateApp(ctx, app) }, "UpdateApp", app)
 }
 
 func (f *fileKeys) AddAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-	return f.change(ctx, request{Method: "AddAppKey", Text: [2]string{appID, hash.String()}}, func() error { return f.soundKeys.AddAppKey(ctx, appID, hash) })
+	return f.change(func() error { return f.soundKeys.AddAppKey(ctx, appID, hash) }, "AddAppKey", appID, hash)
 }
 
 func (f *fileKeys) RemoveAppKey(ctx context.Context, appID string, hash renew.AppKeyHash) error {
-	return f.change(ctx, request{Method: "RemoveAppKey", Text: [2]string{appID, hash.String()}}, func() error { return f.soundKeys.RemoveAppKey(ctx, appID, hash) })
+	return f.change(func() error { return f.soundKeys.RemoveAppKey(ctx, appID, hash) }, "RemoveAppKey", appID, hash)
 }
 
 func (f *fileKeys) PublishSigningKey(ctx context.Context, appID string, key *renew.SigningKey) error {
-	w, err := encodeSigningKey(key)
-	return errors.Join(err, f.change(ctx, request{Method: "PublishSigningKey", Text: [2]string{appID}, Key: w}, func() error { return f.soundKeys.PublishSigningKey(ctx, appID, key) }))
+	return f.change(func() error { return f.soundKeys.PublishSigningKey(ctx, appID, key) }, "PublishSigningKey", appID, key)
 }
 
 func (f *fileKeys) RotateSigningKey(ctx context.Context, appID string, key *renew.SigningKey, now time.Time) error {
-	w, err := encodeSigningKey(key)
-	return errors.Join(err, f.change(ctx, request{Method: "RotateSigningKey", Text: [2]string{appID}, Key: w, At: now}, func() error { return f.soundKeys.RotateSigningKey(ctx, appID, key, now) }))
+	return f.change(func() error { return f.soundKeys.RotateSigningKey(ctx, appID, key, now) }, "RotateSigningKey", appID, key, now)
 }
 
 func (f *fileKeys) RevokeKey(ctx context.Context, appID, keyID string, at time.Time) error {
-	return f.change(ctx, request{Method: "RevokeKey", Text: [2]string{appID, keyID}, At: at}, func() error { return f.soundKeys.RevokeKey(ctx, appID, keyID, at) })
+	return f.change(func() error { return f.soundKeys.RevokeKey(ctx, appID, keyID, at) }, "RevokeKey", appID, keyID, at)
 }
 
 func (f *fileKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n int, err error) {
-	err = f.change(ctx, request{Method: "DeleteExpiredKeys", At: before}, func() error {
+	err = f.change(func() error {
 		n, err = f.soundKeys.DeleteExpiredKeys(ctx, before)
 		return err
-	})
+	}, "DeleteExpiredKeys", before)
 	return n, err
 }
 
