@@ -16,7 +16,7 @@ var takenCases = []testCase[*tokens]{
 	{name: "free-in-another-app", run: takesIDOfOtherApp},
 	{name: "one-creator", run: oneCreator},
 	{name: "stampede", run: createStampede},
-	{name: "concurrent", run: raceOf("CreateSession")},
+	{name: "concurrent", run: raceOfSessions("CreateSession")},
 }
 
 // unknownCases test law T3.
@@ -32,7 +32,7 @@ var unknownCases = []testCase[*tokens]{
 func rejects(e *tokenEnv, what string, s renew.Session) {
 	was := read(e, e.a, s)
 	for _, h := range []*tokens{e.b, e.a} {
-		wantError(e, "CreateSession with an ID that is taken by "+what, h.CreateSession(e.ctx, s), renew.ErrSessionExists)
+		e.wantError("CreateSession with an ID that is taken by "+what, h.CreateSession(e.ctx, s), renew.ErrSessionExists)
 		unchanged(e, was, "CreateSession with an ID that is taken by "+what)
 	}
 }
@@ -69,7 +69,7 @@ func takesIDOfOtherApp(e *tokenEnv) {
 	create(e, s)
 	other := otherThan(s)
 	other.AppID = e.app + "-other"
-	if _, err := createSessionOp(other).settle(e, e.a, world{keyOf(other): other}); err != nil {
+	if err := store(e, e.a, other); err != nil {
 		e.fatalf("expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
 	}
 	if got := read(e, e.b, s); got.TokenID != s.TokenID {
@@ -97,16 +97,16 @@ func oneCreator(e *tokenEnv) {
 func unknownSession(e *tokenEnv) {
 	created(e)
 	_, err := e.a.Session(e.ctx, e.app, newID())
-	wantError(e, "Session with an ID that was never stored", err, renew.ErrSessionNotFound)
+	e.wantError("Session with an ID that was never stored", err, renew.ErrSessionNotFound)
 	_, err = e.b.Session(e.ctx, e.app+"-unknown", newID())
-	wantError(e, "Session in an app that has no session", err, renew.ErrSessionNotFound)
+	e.wantError("Session in an app that has no session", err, renew.ErrSessionNotFound)
 }
 
 func sessionOfOtherApp(e *tokenEnv) {
 	s := created(e)
 	for _, h := range []*tokens{e.a, e.b} {
 		_, err := h.Session(e.ctx, e.app+"-other", s.ID)
-		wantError(e, "Session with an ID that only another app has", err, renew.ErrSessionNotFound)
+		e.wantError("Session with an ID that only another app has", err, renew.ErrSessionNotFound)
 	}
 }
 
@@ -114,7 +114,7 @@ func revokeUnknown(e *tokenEnv) {
 	s := created(e)
 	unknown := newID()
 	err := e.a.RevokeSession(e.ctx, e.app, unknown, base)
-	wantError(e, "RevokeSession with an ID that was never stored", err, renew.ErrSessionNotFound)
+	e.wantError("RevokeSession with an ID that was never stored", err, renew.ErrSessionNotFound)
 	if _, err := e.b.Session(e.ctx, e.app, unknown); err == nil {
 		e.failf("expected RevokeSession of an unknown session to store nothing\nthe store has a session of that ID now")
 	}
@@ -124,6 +124,6 @@ func revokeUnknown(e *tokenEnv) {
 func revokeInOtherApp(e *tokenEnv) {
 	s := created(e)
 	err := e.a.RevokeSession(e.ctx, e.app+"-other", s.ID, base)
-	wantError(e, "RevokeSession with an ID that only another app has", err, renew.ErrSessionNotFound)
+	e.wantError("RevokeSession with an ID that only another app has", err, renew.ErrSessionNotFound)
 	unchanged(e, s, "RevokeSession with its ID and another app")
 }

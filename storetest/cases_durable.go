@@ -3,7 +3,6 @@ package storetest
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,12 +47,7 @@ func outage(e *tokenEnv) {
 	})
 	e.recovers(func(ctx context.Context, h *tokens) error { _, err := h.Session(ctx, key.app, key.id); return err })
 	for i, c := range scenes {
-		after := maps.Clone(c.world)
-		_, _ = ops[i].apply(after)
-		_, undone := c.differs(e, e.handle(i))
-		if _, done := after.differs(e, e.handle(i+1)); undone != "" && done != "" {
-			e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", ops[i].name, undone)
-		}
+		ops[i].isWhole(e, e.handle(i), e.handle(i+1), c.world)
 	}
 	if e.a.purges() {
 		for i := range 2 { // each handle deletes one
@@ -122,7 +116,7 @@ func crashQuiet(e *tokenEnv) {
 			return
 		}
 	}
-	wantError(e, "Rotate from a token ID that was used before the crash", e.b.Rotate(e.ctx, c.s.TokenID, successor(c.s)), renew.ErrConflict)
+	e.wantError("Rotate from a token ID that was used before the crash", e.b.Rotate(e.ctx, c.s.TokenID, successor(c.s)), renew.ErrConflict)
 	if !e.a.purges() {
 		return
 	}

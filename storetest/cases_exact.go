@@ -32,7 +32,7 @@ func allExact(e *tokenEnv, with func(name string) renew.Session) {
 			if _, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
 				e.failf("expected ErrSessionNotFound for %s, when only %s were stored\nthe store returned a session", named("name", name), nameAll(group[:len(sessions)]))
 			}
-			if _, err := createSessionOp(s).settle(e, e.a, world{keyOf(s): s}); err != nil {
+			if err := store(e, e.a, s); err != nil {
 				e.fatalf("expected CreateSession to store a session for %s, after %s\nthe store returned the error %q", named("name", name), nameAll(group[:len(sessions)]), err)
 			}
 			sessions = append(sessions, s)
@@ -179,7 +179,7 @@ func exactPairs(e *tokenEnv) {
 		s.AppID, s.ID = e.app+separator+"x", "y"+separator+end
 		t.AppID, t.ID = e.app+separator+"x"+separator+"y", end
 		create(e, s)
-		if _, err := createSessionOp(t).settle(e, e.b, world{keyOf(t): t}); err != nil {
+		if err := store(e, e.b, t); err != nil {
 			e.fatalf("expected CreateSession to store %s beside %s\nthe store returned the error %q", describe(t), describe(s), err)
 		}
 		for _, want := range []renew.Session{s, t} {
@@ -201,7 +201,7 @@ func exactTokenIDs(e *tokenEnv) {
 			s.TokenID = uniqueName(own, name)
 			create(e, s)
 			for _, other := range slices.Concat(group[:i], group[i+1:]) {
-				wantError(e, fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
+				e.wantError(fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
 					e.b.Rotate(e.ctx, uniqueName(own, other), successor(s)), renew.ErrConflict)
 			}
 			next := successor(s)
@@ -283,10 +283,10 @@ func unknownNames(e *tokenEnv) {
 	for _, group := range confusable {
 		for _, name := range group {
 			_, err := e.a.Session(e.ctx, e.app, name)
-			wantError(e, "Session with the unknown "+named("ID", name), err, renew.ErrSessionNotFound)
+			e.wantError("Session with the unknown "+named("ID", name), err, renew.ErrSessionNotFound)
 			_, err = e.b.Session(e.ctx, name, s.ID)
-			wantError(e, "Session with the unknown "+named("app", name), err, renew.ErrSessionNotFound)
-			wantError(e, "RevokeSession with the unknown "+named("ID", name), e.a.RevokeSession(e.ctx, e.app, name, revokedAt), renew.ErrSessionNotFound)
+			e.wantError("Session with the unknown "+named("app", name), err, renew.ErrSessionNotFound)
+			e.wantError("RevokeSession with the unknown "+named("ID", name), e.a.RevokeSession(e.ctx, e.app, name, revokedAt), renew.ErrSessionNotFound)
 		}
 	}
 	unchanged(e, s, "calls with unknown names")

@@ -37,7 +37,7 @@ func keyLaws() []law[*keys] {
 		{"K4", "exactly one key signs, the one that was rotated in last, until it is revoked; a taken key ID is ErrKeyExists", []testCase[*keys]{
 			{name: "algorithms", run: everyAlgorithm},
 			{name: "taken", run: takenKeyIDs},
-			{name: "concurrent", run: onRace("RotateSigningKey")},
+			{name: "concurrent", run: raceOfKeys("RotateSigningKey")},
 			{name: "never-none", run: neverNoKey},
 			{name: "ensure-app", run: ensuresOneKey},
 		}},
@@ -46,13 +46,13 @@ func keyLaws() []law[*keys] {
 		}},
 		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more; revoking again is nil", []testCase[*keys]{
 			{name: "every-state", run: revokesEveryState},
-			{name: "concurrent", run: onRace("RevokeKey")},
+			{name: "concurrent", run: raceOfKeys("RevokeKey")},
 		}},
 		{"K7", "of app keys only hashes are kept: one that was added is there, one that was removed is not", []testCase[*keys]{
 			{name: "overlap", run: appKeyOverlap},
 			{name: "removes-one", run: removesOneAppKey},
 			{name: "many-concurrent", run: manyAppKeys},
-			{name: "concurrent", run: onRace("AppKey")},
+			{name: "concurrent", run: raceOfKeys("AddAppKey", "RemoveAppKey")},
 		}},
 		{"K8", "app IDs and issuers are opaque and exact; no two apps are confused", []testCase[*keys]{
 			{name: "app-ids", run: exactApps},
@@ -78,7 +78,7 @@ func keyLaws() []law[*keys] {
 		}},
 		{"K14", "a published key verifies, is listed and does not sign until RotateSigningKey makes it the active one; another key of its ID is ErrKeyExists", []testCase[*keys]{
 			{name: "before-use", run: publishesBeforeUse},
-			{name: "concurrent", run: onRace("PublishSigningKey")},
+			{name: "concurrent", run: raceOfKeys("PublishSigningKey")},
 		}},
 		{"K15", "DeleteExpiredKeys deletes the replaced and revoked keys that expired before the given time, and no others", []testCase[*keys]{
 			{name: "only-what-has-expired", run: deletesExpiredKeys, serial: true},
@@ -192,7 +192,7 @@ func readsNamedApps(e *keyEnv) {
 			for keyID := range t.keys {
 				if id != appID {
 					_, err := e.b.VerificationKey(e.ctx, id, keyID)
-					wantKeyError(e, "K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
+					e.wantErrorOf("K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
 				}
 			}
 		}
@@ -203,18 +203,18 @@ func unknownApp(e *keyEnv) {
 	id := e.app + "-unknown"
 	for _, h := range []*keys{e.a, e.b} {
 		_, err := h.App(e.ctx, id)
-		wantKeyError(e, "K2", "App with an ID that was never stored", err, renew.ErrAppNotFound)
+		e.wantError("App with an ID that was never stored", err, renew.ErrAppNotFound)
 		_, err = h.SigningKey(e.ctx, id)
-		wantKeyError(e, "K2", "SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
+		e.wantError("SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
 		_, err = h.VerificationKey(e.ctx, id, newID())
-		wantKeyError(e, "K2", "VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
+		e.wantError("VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
 		if h.lists() {
 			_, err = h.VerificationKeys(e.ctx, id)
-			wantKeyError(e, "K2", "VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
+			e.wantError("VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 		if h.returnsPublished() {
 			_, err = h.PublishedKey(e.ctx, id, newID())
-			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
+			e.wantErrorOf("K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 	}
 	p := newPair(e)
@@ -224,7 +224,7 @@ func unknownApp(e *keyEnv) {
 		updateOp(app), addOp(id, newKeyHash()), removeOp(id, p.app.KeyHashes[0]), publishOp(id, newKey(e)),
 		rotateOp(id, newKey(e), e.now), revokeOp(id, p.active, e.now),
 	} {
-		wantKeyError(e, "K2", op.name+" of an app that was never stored", op.settle(e, e.a, nil), renew.ErrAppNotFound)
+		e.wantError(op.name+" of an app that was never stored", op.fails(e, e.a), renew.ErrAppNotFound)
 	}
 	if _, err := e.b.App(e.ctx, id); !errors.Is(err, renew.ErrAppNotFound) {
 		e.failf("expected calls for an unknown app to store nothing\nthe store returned %v for it", err)
@@ -234,7 +234,7 @@ func unknownApp(e *keyEnv) {
 	p.do(e, e.b, createOp(p.app))
 	invalid := newApp(e)
 	invalid.Issuer = ""
-	wantKeyError(e, "K2", "CreateApp of an invalid app", createOp(invalid).settle(e, e.a, nil), errInvalid)
+	e.wantError("CreateApp of an invalid app", createOp(invalid).fails(e, e.a), errInvalid)
 	if _, err := e.b.App(e.ctx, invalid.ID); !errors.Is(err, renew.ErrAppNotFound) {
 		e.failf("expected CreateApp of an invalid app to store nothing\nthe store returned %v for it", err)
 	}
@@ -251,7 +251,7 @@ func oneCreatorOfApp(e *keyEnv) {
 			apps[i] = newApp(e)
 			apps[i].ID, apps[i].Issuer = id, fmt.Sprintf("issuer %d", i)
 		}
-		e.race(clients, func(i int) { errs[i] = createOp(apps[i]).call(e.ctx, e.handle(i)) })
+		e.race(clients, func(i int) { _, errs[i] = createOp(apps[i]).call(e.ctx, e.handle(i)) })
 		won := -1
 		for i, err := range errs {
 			if err == nil && won >= 0 {
@@ -272,7 +272,7 @@ func unknownKey(e *keyEnv) {
 	for _, known := range append(slices.Collect(mapsKeys(t.keys)), t.active) {
 		for what, id := range lookalikes(known) {
 			_, err := e.b.VerificationKey(e.ctx, t.app.ID, id)
-			wantKeyError(e, "K3", "VerificationKey with "+what, err, renew.ErrKeyNotFound)
+			e.wantError("VerificationKey with "+what, err, renew.ErrKeyNotFound)
 		}
 	}
 }
@@ -295,7 +295,7 @@ func keyOfOtherApp(e *keyEnv) {
 		for _, h := range []*keys{e.a, e.b} {
 			for _, t := range []*tenant{other.tenant, empty} {
 				_, err := h.VerificationKey(e.ctx, t.app.ID, id)
-				wantKeyError(e, "K3", "VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
+				e.wantError("VerificationKey with an ID that only another app has", err, renew.ErrKeyNotFound)
 			}
 		}
 		other.do(e, e.a, revokeOp(other.app.ID, id, e.now))
@@ -415,13 +415,13 @@ func unknownPublished(e *keyEnv) {
 	for _, h := range []*keys{e.a, e.b} {
 		for _, id := range []string{p.cast.published.KeyID(), p.cast.active.KeyID(), newID(), ""} {
 			_, err := h.PublishedKey(e.ctx, other.app.ID, id)
-			wantKeyError(e, "K17", "PublishedKey with an ID that this app does not have", err, renew.ErrKeyNotFound)
+			e.wantError("PublishedKey with an ID that this app does not have", err, renew.ErrKeyNotFound)
 			_, err = h.PublishedKey(e.ctx, e.app+"-unknown", id)
-			wantKeyError(e, "K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
+			e.wantError("PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
 		}
 		for what, id := range lookalikes(p.cast.published.KeyID()) {
 			_, err := h.PublishedKey(e.ctx, p.app.ID, id)
-			wantKeyError(e, "K17", "PublishedKey with "+what, err, renew.ErrKeyNotFound)
+			e.wantError("PublishedKey with "+what, err, renew.ErrKeyNotFound)
 		}
 	}
 }
@@ -464,57 +464,45 @@ func listsManyApps(e *keyEnv) {
 	})
 	invalid := newApp(e)
 	invalid.Issuer = ""
-	wantKeyError(e, "K2", "CreateApp of an invalid app", createOp(invalid).settle(e, e.a, nil), errInvalid)
+	e.wantErrorOf("K2", "CreateApp of an invalid app", createOp(invalid).fails(e, e.a), errInvalid)
 }
 
-// onRace returns a case that makes two calls at the same moment, of which one is
-// of a method with this in its name: each pair of calls that succeed alone.
-func onRace(method string) func(e *keyEnv) {
-	return func(e *keyEnv) {
+// raceOfKeys returns a case that makes two calls at the same moment, of which one is of
+// these methods: each pair of calls that succeed alone.
+func raceOfKeys(methods ...string) func(e *keyEnv) {
+	return raceOf(2, func(e *keyEnv) (ops []keyOp, race func(pass, i, j int)) {
 		needsAdmin(e)
 		c := newCast(e)
-		app := newApp(e)
-		spare := newSpares(e, c)
-		random := e.random()
-		ops := (&pair{cast: c, spare: spare, tenant: &tenant{app: app}}).ops(e)
+		p := &pair{cast: c, spare: newSpares(e, c), tenant: &tenant{app: newApp(e)}}
+		ops = p.ops(e)
 		valid := func(i int) bool {
-			t := &tenant{app: app, keys: map[string]keyState{}}
-			return setUp(t, c, e.now) == nil && ops[i].apply(t) == nil
+			t := &tenant{app: p.app, keys: map[string]keyState{}}
+			if err := setUp(t, c, e.now); err != nil {
+				return false
+			}
+			_, err := ops[i].apply(t)
+			return err == nil
 		}
-		end := time.Now().Add(2 * e.budget)
-		for pass := 0; pass < 1 || pass < 60 && time.Now().Before(end); pass++ {
-			for i := range ops {
-				for j := i; j < len(ops); j++ {
-					about := strings.Contains(ops[i].name, method) || strings.Contains(ops[j].name, method)
-					if about && valid(i) && valid(j) && random.Float64() < e.effort {
-						racePair(e, &pair{cast: c, spare: spare, tenant: &tenant{app: app}}, i, j)
-					}
-				}
+		return ops, func(_, i, j int) {
+			if valid(i) && valid(j) {
+				raceKeys(e, p, i, j)
 			}
 		}
-	}
+	}, methods...)
 }
 
-func racePair(e *keyEnv, p *pair, i, j int) {
-	const together = 4
-	tenants := make([]*tenant, together)
-	pairs := make([][2]keyOp, together)
-	errs := make([][2]error, together)
-	for n := range tenants {
+func raceKeys(e *keyEnv, p *pair, i, j int) {
+	duels := make([]duel[*keys, *tenant], 4)
+	for n := range duels {
 		t := threeKeys(e, p, n)
-		tenants[n] = t
 		ops := (&pair{cast: p.cast, spare: p.spare, tenant: t}).ops(e)
-		pairs[n] = [2]keyOp{ops[i], ops[j]}
+		duels[n].before, duels[n].ops = t, [2]keyOp{ops[i], ops[j]}
 	}
-	m := newMeeting(2)
-	e.race(2, func(who int) {
-		for n := range tenants {
-			m.meet()
-			errs[n][who] = pairs[n][who].call(e.ctx, e.handle(who+n))
+	fight(e, duels)
+	for _, d := range duels {
+		if diff := d.fitsNoOrder(e); diff != "" {
+			d.reports(e, diff)
 		}
-	})
-	for n, t := range tenants {
-		explains(e, t, pairs[n], errs[n])
 	}
 }
 
@@ -534,40 +522,6 @@ func setUp(t *tenant, c cast, now time.Time) error {
 	return errors.Join(t.rotate(c.replaced, now.Add(-time.Minute)), t.rotate(c.active, now), t.publish(c.published))
 }
 
-// explains checks that two concurrent calls did what they do one after the other, in
-// some order. An error that the laws do not name may hide a success.
-func explains(e *keyEnv, t *tenant, ops [2]keyOp, errs [2]error) {
-	var diffs []string
-	for _, order := range [][2]int{{0, 1}, {1, 0}} {
-		for skip := range 4 {
-			after := t.clone()
-			fits := true
-			for _, who := range order {
-				err, unclear := errs[who], errs[who] != nil && !isNamed(errs[who])
-				if skip&(1<<who) != 0 {
-					fits = fits && unclear
-					continue
-				}
-				fits = fits && (matches(err, ops[who].apply(after)) || unclear)
-			}
-			if !fits {
-				continue
-			}
-			_, a := after.differs(e, e.a)
-			_, b := after.differs(e, e.b)
-			if a+b == "" {
-				return
-			}
-			diffs = append(diffs, a+b)
-		}
-	}
-	if len(diffs) == 0 {
-		diffs = []string{"no order allows these results"}
-	}
-	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %v and %v, and what it has then fits neither order: %s",
-		ops[0].name, ops[1].name, errs[0], errs[1], diffs[0])
-}
-
 // neverNoKey looks at the active key while keys are rotated.
 func neverNoKey(e *keyEnv) {
 	const clients = 3
@@ -585,7 +539,7 @@ func neverNoKey(e *keyEnv) {
 		e.race(clients+2, func(i int) {
 			if i < clients {
 				defer rotating.Done()
-				_ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // concurrent judges the result
+				_, _ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // concurrent judges the result
 				return
 			}
 			for looks := 0; ; looks++ {
@@ -742,7 +696,7 @@ func manyAppKeys(e *keyEnv) {
 // again, or return a named error.
 func clearly(op keyOp, e *keyEnv, h *keys) (err error) {
 	for range 5 * patience {
-		if err = op.call(e.ctx, h); err == nil || isNamed(err) {
+		if _, err = op.call(e.ctx, h); err == nil || isNamed(err) {
 			break
 		}
 	}
@@ -893,13 +847,13 @@ func appVariants(e *keyEnv) {
 			for _, c := range (&tenant{app: renew.App{ID: id}, active: t.active}).reads(e.handle(i)) {
 				err := c.call(e.ctx)
 				if c.method != "AppIDs" {
-					wantKeyError(e, "K8", c.method+" with "+what, err, renew.ErrAppNotFound, renew.ErrKeyNotFound)
+					e.wantError(c.method+" with "+what, err, renew.ErrAppNotFound, renew.ErrKeyNotFound)
 				}
 			}
 		}
 		for i, op := range changes(id) {
 			if op.name != "CreateApp" {
-				wantKeyError(e, "K8", op.name+" with "+what, op.settle(e, e.handle(i), nil), renew.ErrAppNotFound, errInvalid)
+				e.wantError(op.name+" with "+what, op.fails(e, e.handle(i)), renew.ErrAppNotFound, errInvalid)
 			}
 		}
 	}
@@ -929,36 +883,20 @@ func done[H any](e *env[H], calls []namedCall) {
 	}
 }
 
-// keysInterrupted makes each call with contexts that end while it is under way.
+// keysInterrupted makes a call of each method with contexts that end while it is under
+// way.
 func keysInterrupted(e *keyEnv) {
 	needsAdmin(e)
 	first := newPair(e)
 	tried := map[string]bool{}
 	for i, op := range first.ops(e) {
-		if tried[op.name] || op.apply(first.clone()) != nil {
+		if _, err := op.apply(first.clone()); tried[op.name] || err != nil {
 			continue
 		}
 		tried[op.name] = true
-		for _, interrupted := range e.interruptions() {
+		for _, interruption := range e.interruptions() {
 			p := newPair(e)
-			op := p.ops(e)[i]
-			ctx, cancel := interrupted(e.ctx)
-			err := op.call(ctx, e.handle(i))
-			cancel()
-			after := p.clone()
-			want := op.apply(after)
-			_, undone := p.differs(e, e.a)
-			_, wasDone := after.differs(e, e.b)
-			switch {
-			case want != nil && (err == nil || isNamed(err) && !matches(err, want)):
-				e.failf("expected %s, or the context's error, of %s when the context ends during the call\nthe store returned %v", wanted(want), op.name, err)
-			case err == nil && wasDone != "":
-				e.failf("expected the whole effect of %s, which returned nil although its context ended during the call\nthe store has it otherwise: %s", op.name, wasDone)
-			case want == nil && isNamed(err):
-				e.failf("expected nil or the context's error of %s\nthe store returned %v", op.name, err)
-			case undone != "" && wasDone != "":
-				e.failf("expected all of %s or nothing, whose context ended during the call and which returned %v\nthe store has neither: %s", op.name, err, undone)
-			}
+			p.ops(e)[i].interrupts(e, interruption, e.handle(i), p.tenant)
 			p.twinIs(e, op.name)
 		}
 	}
@@ -1031,19 +969,19 @@ func keysOutage(e *keyEnv) {
 				e.judgeOutage(c)
 			}
 			if changes {
-				e.judgeOutage(namedCall{"CreateApp", func(ctx context.Context) error { return createOp(fresh).call(ctx, h) }})
+				e.judgeOutage(namedCall{"CreateApp", func(ctx context.Context) error { _, err := createOp(fresh).call(ctx, h); return err }})
 				e.judgeOutage(namedCall{"DeleteExpiredKeys", func(ctx context.Context) error { _, err := h.deleteExpiredKeys(ctx, longAgo(e)); return err }})
 			}
 		}
 		for i, s := range scenes {
-			e.judgeOutage(namedCall{s.op.name, func(ctx context.Context) error { return s.op.call(ctx, e.handle(i)) }})
+			e.judgeOutage(namedCall{s.op.name, func(ctx context.Context) error { _, err := s.op.call(ctx, e.handle(i)); return err }})
 		}
 	})
 	e.recovers(func(ctx context.Context, h *keys) error { _, err := h.App(ctx, t.app.ID); return err })
 	t.is(e, "an outage, from the handles that have met it")
 	e.race(keyWorkers, func(who int) {
 		for i := who; i < len(scenes); i += keyWorkers {
-			scenes[i].isWhole(e, e.handle(i), e.handle(i+1))
+			scenes[i].op.isWhole(e, e.handle(i), e.handle(i+1), scenes[i].t)
 		}
 	})
 	if changes {
@@ -1075,18 +1013,6 @@ func newKeyScenes(e *keyEnv) []keyScene {
 		}
 	})
 	return scenes
-}
-
-// isWhole checks that the store has all of the call, or nothing.
-func (s keyScene) isWhole(e *keyEnv, a, b *keys) {
-	after := s.t.clone()
-	if s.op.apply(after) != nil {
-		after = s.t
-	}
-	_, undone := s.t.differs(e, a)
-	if _, done := after.differs(e, b); undone != "" && done != "" {
-		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", s.op.name, undone)
-	}
 }
 
 // worksAgain makes every call through both handles, which have met an outage.
@@ -1167,7 +1093,7 @@ func keysCrash(e *keyEnv) {
 	e.crashNow()
 	t.isAs(e, "K13", "DeleteExpiredKeys, which had returned nil, and a crash")
 	_, err := e.a.VerificationKey(e.ctx, short.ID, expired.KeyID())
-	wantKeyError(e, "K13", "VerificationKey of a key that was deleted before a crash", err, renew.ErrKeyNotFound)
+	e.wantError("VerificationKey of a key that was deleted before a crash", err, renew.ErrKeyNotFound)
 }
 
 func publishesBeforeUse(e *keyEnv) {
@@ -1266,7 +1192,7 @@ func deletesExpiredKeys(e *keyEnv) {
 	})
 	for id, t := range expired {
 		_, err := e.a.VerificationKey(e.ctx, t.app.ID, id)
-		wantKeyError(e, "K15", "VerificationKey of a key that DeleteExpiredKeys has deleted", err, renew.ErrKeyNotFound)
+		e.wantError("VerificationKey of a key that DeleteExpiredKeys has deleted", err, renew.ErrKeyNotFound)
 	}
 	if n, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil || n != 0 {
 		e.failf("expected DeleteExpiredKeys to find nothing more\nthe store returned %d and the error %v", n, err)

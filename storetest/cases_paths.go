@@ -3,7 +3,6 @@ package storetest
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -71,27 +70,20 @@ func anySessions(e *tokenEnv) {
 	}
 }
 
-// raceOf returns a case that makes two calls at the same moment, of which one is
+// raceOfSessions returns a case that makes two calls at the same moment, of which one is
 // of this method: each pair, on one session and on neighbors of one subject, at
 // generation 0 and later, with every value.
-func raceOf(methods ...string) func(e *tokenEnv) {
-	return func(e *tokenEnv) {
-		about := func(op tokenOp) bool { return slices.Contains(methods, op.name) }
+func raceOfSessions(method string) func(e *tokenEnv) {
+	return raceOf(3, func(e *tokenEnv) (ops []tokenOp, race func(pass, i, j int)) {
 		random := e.random()
 		list := e.values()
-		first := newScene(e, 0, func(*renew.Session) {}).ops(e)
-		end := time.Now().Add(3 * e.budget)
-		for pass := 0; pass < 1 || pass < 100 && time.Now().Before(end); pass++ {
-			for i := range first {
-				for j := i; j < len(first); j++ {
-					if !about(first[i]) && !about(first[j]) || !oneStep(first[i], first[j]) || random.Float64() > e.effort {
-						continue
-					}
-					raceTwo(e, list[random.IntN(len(list))], pass%2*2, i, j)
-				}
+		ops = newScene(e, 0, plainValue.change).ops(e)
+		return ops, func(pass, i, j int) {
+			if oneStep(ops[i], ops[j]) {
+				raceTwo(e, list[random.IntN(len(list))], pass%2*2, i, j)
 			}
 		}
-	}
+	}, method)
 }
 
 // oneStep reports whether two calls must do what they do one after the other.
@@ -110,95 +102,29 @@ func oneStep(a, b tokenOp) bool {
 }
 
 func raceTwo(e *tokenEnv, v value, generations, i, j int) {
-	const together = 3
-	var scenes [together]*scene
-	var ops [together][2]tokenOp
-	var results [together][2]string
-	var errs [together][2]error
-	for n := range scenes {
-		scenes[n] = newScene(e, generations, v.change)
-		all := scenes[n].ops(e)
-		ops[n] = [2]tokenOp{all[i], all[j]}
+	duels := make([]duel[*tokens, world], 3)
+	for n := range duels {
+		c := newScene(e, generations, v.change)
+		all := c.ops(e)
+		duels[n].before, duels[n].ops = c.world, [2]tokenOp{all[i], all[j]}
 	}
-	m := newMeeting(2)
-	e.race(2, func(who int) {
-		for n := range scenes {
-			m.meet()
-			results[n][who], errs[n][who] = ops[n][who].call(e.ctx, e.handle(who+n))
-		}
-	})
-	for n, c := range scenes {
-		explainsTwo(e, c, v, ops[n], results[n], errs[n])
-	}
-}
-
-// explainsTwo checks that two calls at the same moment did what they do one after the
-// other.
-func explainsTwo(e *tokenEnv, c *scene, v value, ops [2]tokenOp, results [2]string, errs [2]error) {
-	diff := fitsNoOrder(e, c, ops, results, errs)
-	if diff == "" {
-		return
-	}
-	hint := e.lagHint(func() string { return fitsNoOrder(e, c, ops, results, errs) })
-	plainly(e, v)
-	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s%s",
-		ops[0].name, ops[1].name, outcome(results[0], errs[0]), outcome(results[1], errs[1]), diff, hint)
-}
-
-// fitsNoOrder says why no order of two calls explains their results and what is stored
-// now; it is empty if one does.
-func fitsNoOrder(e *tokenEnv, c *scene, ops [2]tokenOp, results [2]string, errs [2]error) (diff string) {
-	diff = "no order allows these results"
-	for _, order := range [][2]int{{0, 1}, {1, 0}} {
-		for skipped := range 4 { // calls with an unclear error that did not happen
-			after := maps.Clone(c.world)
-			fits := true
-			for _, who := range order {
-				isUnclear := errs[who] != nil && !isNamed(errs[who])
-				if skipped&(1<<who) != 0 {
-					fits = fits && isUnclear
-					continue
-				}
-				want, wantErr := ops[who].apply(after)
-				fits = fits && (isUnclear || matches(errs[who], wantErr) && (errs[who] != nil || results[who] == want))
-			}
-			if !fits {
-				continue
-			}
-			_, a := after.differs(e, e.a)
-			_, b := after.differs(e, e.b)
-			if a+b == "" {
-				return ""
-			}
-			diff = a + b
+	fight(e, duels)
+	for _, d := range duels {
+		if diff := d.fitsNoOrder(e); diff != "" {
+			hint := e.lagHint(func() string { return d.fitsNoOrder(e) })
+			plainly(e, v)
+			d.reports(e, diff+hint)
 		}
 	}
-	return diff
 }
 
 // interrupted makes each call with contexts that end while it is under way.
 func interrupted(e *tokenEnv) {
 	plainly(e, plainValue)
-	n := len(newScene(e, 0, plainValue.change).ops(e))
-	for i := range n {
+	for i := range newScene(e, 0, plainValue.change).ops(e) {
 		for _, interruption := range e.interruptions() {
-			c := newScene(e, i%2, func(*renew.Session) {})
-			op := c.ops(e)[i]
-			ctx, cancel := interruption(e.ctx)
-			got, err := op.call(ctx, e.handle(i))
-			cancel()
-			after := maps.Clone(c.world)
-			want, wantErr := op.apply(after)
-			_, undone := c.differs(e, e.a)
-			_, done := after.differs(e, e.b)
-			switch {
-			case err == nil && (wantErr != nil || got != want || done != ""):
-				e.failf("expected the whole effect of %s, which returned %s although its context ended during the call\nthe store has it otherwise: %s", op.name, outcome(got, err), done)
-			case err != nil && isNamed(err) && !matches(err, wantErr):
-				e.failf("expected %s or the context's error of %s when its context ends during the call\nthe store returned %q", outcome(want, wantErr), op.name, err)
-			case undone != "" && done != "" && op.name != "RevokeSubject":
-				e.failf("expected all of %s or nothing, whose context ended during the call and which returned %s\nthe store has neither: %s", op.name, outcome(got, err), undone)
-			}
+			c := newScene(e, i%2, plainValue.change)
+			c.ops(e)[i].interrupts(e, interruption, e.handle(i), c.world)
 		}
 	}
 	if e.a.hasSubjects() {
@@ -406,7 +332,7 @@ func createMany(e *tokenEnv, n int, session func(i int) renew.Session) []renew.S
 	e.race(16, func(who int) {
 		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 			all[i] = session(i)
-			if _, err := createSessionOp(all[i]).settle(e, e.handle(who), world{keyOf(all[i]): all[i]}); err != nil {
+			if err := store(e, e.handle(who), all[i]); err != nil {
 				e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
 			}
 		}

@@ -183,8 +183,8 @@ func purgeLeavesNoTrace(e *tokenEnv) {
 	if !gone(e, s) {
 		e.fatalf("expected DeleteExpired to delete a session that ended some minutes before\nthe store still has it")
 	}
-	wantError(e, "RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon(e)), renew.ErrSessionNotFound)
-	wantError(e, "Rotate of a session that DeleteExpired has deleted", e.a.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrSessionNotFound, renew.ErrConflict)
+	e.wantError("RevokeSession of a session that DeleteExpired has deleted", e.a.RevokeSession(e.ctx, s.AppID, s.ID, horizon(e)), renew.ErrSessionNotFound)
+	e.wantError("Rotate of a session that DeleteExpired has deleted", e.a.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrSessionNotFound, renew.ErrConflict)
 	if e.b.hasSubjects() {
 		if n, err := e.b.RevokeSubject(e.ctx, s.AppID, s.Subject, horizon(e)); n != 0 || err != nil {
 			e.failf("expected RevokeSubject to find nothing of a session that DeleteExpired has deleted\nthe store returned %d and the error %v", n, err)

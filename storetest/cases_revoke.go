@@ -18,7 +18,7 @@ var revokeCases = []testCase[*tokens]{
 	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace},
 	{name: "against-rotations", run: revokeAgainstRotations},
 	{name: "stampede", run: revokeStampede},
-	{name: "concurrent", run: raceOf("RevokeSession")},
+	{name: "concurrent", run: raceOfSessions("RevokeSession")},
 }
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)
@@ -62,7 +62,7 @@ func revokedNeverRotates(e *tokenEnv) {
 	s := created(e)
 	revoke(e, e.a, s, revokedAt)
 	for _, h := range []*tokens{e.b, e.a} {
-		wantError(e, "Rotate of a revoked session", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
+		e.wantError("Rotate of a revoked session", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
 		if got := read(e, e.a, s); got.TokenID != s.TokenID {
 			e.failf("expected a revoked session to stay at its token ID, %q\nthe store has it at %q", s.TokenID, got.TokenID)
 		}

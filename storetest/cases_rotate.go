@@ -65,7 +65,7 @@ func fromAnotherToken(e *tokenEnv) {
 			unchanged(e, s, "Rotate from "+what)
 			continue
 		}
-		wantError(e, "Rotate from "+what, err, renew.ErrConflict)
+		e.wantError("Rotate from "+what, err, renew.ErrConflict)
 		unchanged(e, s, "Rotate from "+what)
 	}
 }
@@ -74,7 +74,7 @@ func rotatesMissing(e *tokenEnv) {
 	s := created(e)
 	missing := newSession(e)
 	err := e.a.Rotate(e.ctx, missing.TokenID, successor(missing))
-	wantError(e, "Rotate of a session that was never stored", err, renew.ErrSessionNotFound, renew.ErrConflict)
+	e.wantError("Rotate of a session that was never stored", err, renew.ErrSessionNotFound, renew.ErrConflict)
 	if got, err := e.b.Session(e.ctx, missing.AppID, missing.ID); err == nil {
 		e.failf("expected Rotate of an unknown session to store nothing\nthe store has a session of that ID now: %s", describe(got))
 	}
@@ -86,7 +86,7 @@ func rotatesOtherApp(e *tokenEnv) {
 	next := successor(s)
 	next.AppID = e.app + "-other"
 	err := e.a.Rotate(e.ctx, s.TokenID, next)
-	wantError(e, "Rotate with the ID and the token ID of another app's session", err, renew.ErrSessionNotFound, renew.ErrConflict)
+	e.wantError("Rotate with the ID and the token ID of another app's session", err, renew.ErrSessionNotFound, renew.ErrConflict)
 	unchanged(e, s, "Rotate with its ID and another app")
 	if _, err := e.b.Session(e.ctx, next.AppID, next.ID); err == nil {
 		e.failf("expected Rotate with another app's session to store nothing\nthe store has a session of that app and ID now")
@@ -127,7 +127,7 @@ var winnerCases = []testCase[*tokens]{
 	{name: "stampede", run: rotateStampede},
 	{name: "one-winner-a-generation", run: oneWinnerAGeneration},
 	{name: "linearizable", run: winnersLinearizable},
-	{name: "concurrent", run: raceOf("Rotate")},
+	{name: "concurrent", run: raceOfSessions("Rotate")},
 }
 
 func secondIsRejected(e *tokenEnv) {
@@ -135,8 +135,8 @@ func secondIsRejected(e *tokenEnv) {
 	next := successor(s)
 	rotate(e, e.a, s.TokenID, next)
 	for _, h := range []*tokens{e.b, e.a} {
-		wantError(e, "a second Rotate, with the same from and the same next", h.Rotate(e.ctx, s.TokenID, next), renew.ErrConflict)
-		wantError(e, "a second Rotate, with the same from and another next", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
+		e.wantError("a second Rotate, with the same from and the same next", h.Rotate(e.ctx, s.TokenID, next), renew.ErrConflict)
+		e.wantError("a second Rotate, with the same from and another next", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
 	}
 	if got := read(e, e.b, s); got.TokenID != next.TokenID {
 		e.failf("expected the session at the token ID of the first Rotate, %q\nthe store has it at %q", next.TokenID, got.TokenID)

@@ -20,7 +20,7 @@ var listCases = []testCase[*tokens]{
 	{name: "many", run: listsMany},
 	{name: "as-sessions-change", run: listsAsSessionsChange},
 	{name: "concurrent-logins", run: concurrentLogins},
-	{name: "concurrent", run: raceOf("SubjectSessions")},
+	{name: "concurrent", run: raceOfSessions("SubjectSessions")},
 }
 
 // revokeSubjectCases test law S2.
@@ -32,7 +32,7 @@ var revokeSubjectCases = []testCase[*tokens]{
 	{name: "against-rotations", run: revokeSubjectAgainstRotations},
 	{name: "many", run: revokesMany},
 	{name: "counts-once", run: countsOnce},
-	{name: "concurrent", run: raceOf("RevokeSubject")},
+	{name: "concurrent", run: raceOfSessions("RevokeSubject")},
 }
 
 // list returns the IDs of the subject's sessions at a time, and checks that the
@@ -205,8 +205,8 @@ func listsAsSessionsChange(e *tokenEnv) {
 
 	rejected, taken := successor(later), otherThan(later)
 	rejected.Subject, taken.Subject = "another subject", "another subject"
-	wantError(e, "Rotate from another token ID", e.a.Rotate(e.ctx, newID(), rejected), renew.ErrConflict)
-	wantError(e, "CreateSession with a taken ID", e.b.CreateSession(e.ctx, taken), renew.ErrSessionExists)
+	e.wantError("Rotate from another token ID", e.a.Rotate(e.ctx, newID(), rejected), renew.ErrConflict)
+	e.wantError("CreateSession with a taken ID", e.b.CreateSession(e.ctx, taken), renew.ErrSessionExists)
 	lists(e, "one, for a rejected Rotate and a rejected CreateSession move nothing", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
 	lists(e, "none of the subject of a rejected call", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "another subject")
 

@@ -20,7 +20,7 @@ var visibleCases = []testCase[*tokens]{
 	{name: "rotation-from-what-another-wrote", run: rotatesWhatAnotherWrote},
 	{name: "linearizable", run: allLinearizable},
 	{name: "torn-reads", run: noTornReads},
-	{name: "concurrent", run: raceOf("Session")},
+	{name: "concurrent", run: raceOfSessions("Session")},
 }
 
 func rotationShows(e *tokenEnv) {

@@ -175,11 +175,6 @@ func keyIDs(list []*renew.VerificationKey) (ids []string) {
 	return ids
 }
 
-// admin makes a call of the store's KeyAdmin.
-func (h *keys) admin(ctx context.Context, method string, args string, call func(renew.KeyAdmin) error) error {
-	return did(ctx, h.plain(), method, func() string { return args }, func() error { return call(h.store.(renew.KeyAdmin)) })
-}
-
 // administers reports whether the store implements renew.KeyAdmin.
 func (h *keys) administers() bool {
 	_, ok := h.store.(renew.KeyAdmin)
@@ -193,117 +188,69 @@ func needsAdmin(e *keyEnv) {
 	}
 }
 
-// keyOp is a call of KeyAdmin, and what it must do: apply changes the app as the
-// laws say, or returns the error that the call must return.
-type keyOp struct {
-	name  string
-	call  func(ctx context.Context, h *keys) error
-	apply func(t *tenant) error
-}
+type keyOp = op[*keys, *tenant]
 
 // errInvalid stands for any error that the laws do not name.
 var errInvalid = errors.New("an error that the laws do not name")
 
+// adminOp returns a call of KeyAdmin.
+func adminOp(name, args string, call func(ctx context.Context, a renew.KeyAdmin) error, apply func(t *tenant) error) keyOp {
+	return keyOp{name: name, call: func(ctx context.Context, h *keys) (string, error) {
+		return "", did(ctx, h.plain(), name, func() string { return args }, func() error { return call(ctx, h.store.(renew.KeyAdmin)) })
+	}, apply: func(t *tenant) (string, error) { return "", apply(t) }}
+}
+
 func createOp(app renew.App) keyOp {
-	return keyOp{"CreateApp", func(ctx context.Context, h *keys) error {
-		err := h.admin(ctx, "CreateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.CreateApp(ctx, app) })
+	op := adminOp("CreateApp", named("app", app.ID), func(ctx context.Context, a renew.KeyAdmin) error { return a.CreateApp(ctx, app) },
+		func(*tenant) error { return renew.ErrAppExists })
+	create := op.call
+	op.call = func(ctx context.Context, h *keys) (string, error) {
+		_, err := create(ctx, h)
 		if err == nil {
 			h.log.created(app.ID)
 		}
-		return err
-	}, func(*tenant) error { return renew.ErrAppExists }}
+		return "", err
+	}
+	return op
 }
 
 func updateOp(app renew.App) keyOp {
-	return keyOp{"UpdateApp", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "UpdateApp", named("app", app.ID), func(a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) })
-	}, func(t *tenant) error { return t.update(app) }}
+	return adminOp("UpdateApp", named("app", app.ID), func(ctx context.Context, a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) },
+		func(t *tenant) error { return t.update(app) })
 }
 
 func addOp(appID string, hash renew.AppKeyHash) keyOp {
-	return keyOp{"AddAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "AddAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) })
-	}, func(t *tenant) error { return t.addAppKey(hash) }}
+	return adminOp("AddAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.AddAppKey(ctx, appID, hash) },
+		func(t *tenant) error { return t.addAppKey(hash) })
 }
 
 func removeOp(appID string, hash renew.AppKeyHash) keyOp {
-	return keyOp{"RemoveAppKey", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "RemoveAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash), func(a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) })
-	}, func(t *tenant) error { return t.removeAppKey(hash) }}
+	return adminOp("RemoveAppKey", fmt.Sprintf("app %q, hash %.15s…", appID, hash),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.RemoveAppKey(ctx, appID, hash) },
+		func(t *tenant) error { return t.removeAppKey(hash) })
 }
 
 func publishOp(appID string, key *renew.SigningKey) keyOp {
-	return keyOp{"PublishSigningKey", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "PublishSigningKey", fmt.Sprintf("app %q, key %s", appID, key.KeyID()), func(a renew.KeyAdmin) error { return a.PublishSigningKey(ctx, appID, key) })
-	}, func(t *tenant) error { return t.publish(key) }}
+	return adminOp("PublishSigningKey", fmt.Sprintf("app %q, key %s", appID, key.KeyID()),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.PublishSigningKey(ctx, appID, key) },
+		func(t *tenant) error { return t.publish(key) })
 }
 
 func rotateOp(appID string, key *renew.SigningKey, now time.Time) keyOp {
-	return keyOp{"RotateSigningKey", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "RotateSigningKey", fmt.Sprintf("app %q, key %s, at %s", appID, key.KeyID(), clock(now)), func(a renew.KeyAdmin) error { return a.RotateSigningKey(ctx, appID, key, now) })
-	}, func(t *tenant) error { return t.rotate(key, now) }}
+	return adminOp("RotateSigningKey", fmt.Sprintf("app %q, key %s, at %s", appID, key.KeyID(), clock(now)),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.RotateSigningKey(ctx, appID, key, now) },
+		func(t *tenant) error { return t.rotate(key, now) })
 }
 
 func revokeOp(appID, keyID string, at time.Time) keyOp {
-	return keyOp{"RevokeKey", func(ctx context.Context, h *keys) error {
-		return h.admin(ctx, "RevokeKey", fmt.Sprintf("app %q, key %q, at %s", appID, keyID, clock(at)), func(a renew.KeyAdmin) error { return a.RevokeKey(ctx, appID, keyID, at) })
-	}, func(t *tenant) error { return t.revoke(keyID, at) }}
+	return adminOp("RevokeKey", fmt.Sprintf("app %q, key %q, at %s", appID, keyID, clock(at)),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.RevokeKey(ctx, appID, keyID, at) },
+		func(t *tenant) error { return t.revoke(keyID, at) })
 }
 
 func (h *keys) deleteExpiredKeys(ctx context.Context, before time.Time) (int, error) {
 	return called(ctx, h.caller, "DeleteExpiredKeys", func() string { return "before " + clock(before) },
 		func() (int, error) { return h.store.(renew.KeyAdmin).DeleteExpiredKeys(ctx, before) },
 		func(n int) string { return fmt.Sprint(n) })
-}
-
-// settle makes a call, and again after an error that does not tell its outcome,
-// until the store is as it must be after the call, or returns a named error.
-func (op keyOp) settle(e *keyEnv, h *keys, after *tenant) (err error) {
-	for range patience {
-		if err = op.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
-			break
-		}
-		if after == nil {
-			continue
-		}
-		if _, diff := after.differs(e, h); diff == "" {
-			e.wasUnclear(op.name, err)
-			return nil
-		}
-	}
-	e.wasClear(op.name)
-	return err
-}
-
-// matches reports whether a store may return err where the laws ask for want.
-func matches(err, want error) bool {
-	switch {
-	case want == nil:
-		return err == nil
-	case errors.Is(want, errInvalid):
-		return err != nil && !isNamed(err)
-	}
-	return errors.Is(err, want)
-}
-
-func wanted(want error) string {
-	switch {
-	case want == nil:
-		return "nil"
-	case errors.Is(want, errInvalid):
-		return "an error that says what is invalid"
-	}
-	return errorName(want)
-}
-
-// wantKeyError checks that a call returned one of these errors.
-func wantKeyError(e *keyEnv, law, what string, got error, want ...error) {
-	names := make([]string, len(want))
-	for i, w := range want {
-		if matches(got, w) {
-			return
-		}
-		names[i] = wanted(w)
-	}
-	e.breaks(law, "expected %s of %s\nthe store returned %v", strings.Join(names, " or "), what, got)
 }

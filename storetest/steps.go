@@ -27,11 +27,6 @@ type namedCall struct {
 	call   func(ctx context.Context) error
 }
 
-// patience is how often a call is made that returns an error which does not tell
-// its outcome, where nothing else is under way. The Renewer repeats a call once;
-// a store may ask for that at every tenth call.
-const patience = 10
-
 // isNamed reports whether the laws name this error.
 func isNamed(err error) bool {
 	for _, named := range []error{
@@ -95,9 +90,11 @@ func (f *fuse) Done() <-chan struct{} {
 	return f.Context.Done()
 }
 
-// interruptions are ways to end a context while a call is under way: at each look
-// that a store may take at it, and at some times.
-func (e *env[H]) interruptions() (list []func(context.Context) (context.Context, context.CancelFunc)) {
+// interruption is a way to end a context while a call is under way.
+type interruption = func(context.Context) (context.Context, context.CancelFunc)
+
+// interruptions end it at each look that a store may take at it, and at some times.
+func (e *env[H]) interruptions() (list []interruption) {
 	for n := 2; n <= 6; n++ {
 		list = append(list, func(parent context.Context) (context.Context, context.CancelFunc) { return newFuse(parent, n) })
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -246,9 +245,15 @@ func successor(s renew.Session) renew.Session {
 	return next
 }
 
+// store stores a session.
+func store(e *tokenEnv, h *tokens, s renew.Session) error {
+	_, err := createSessionOp(s).settle(e, h, world{keyOf(s): s})
+	return err
+}
+
 // create stores a session through the first handle.
 func create(e *tokenEnv, s renew.Session) {
-	if _, err := createSessionOp(s).settle(e, e.a, world{keyOf(s): s}); err != nil {
+	if err := store(e, e.a, s); err != nil {
 		e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
 	}
 	const enough = 20
@@ -309,24 +314,6 @@ func stored(e *tokenEnv, want renew.Session, after string) {
 			e.failf("expected Session to return times in UTC, after %s\nthe store returned others: %s", after, zoned)
 		}
 	}
-}
-
-// wantError checks that a call returned one of these errors, and returns whether
-// it did.
-func wantError(e *tokenEnv, what string, got error, want ...error) bool {
-	names := make([]string, len(want))
-	for i, w := range want {
-		if errors.Is(got, w) {
-			return true
-		}
-		names[i] = errorName(w)
-	}
-	if got == nil {
-		e.failf("expected %s of %s\nthe store returned nil", strings.Join(names, " or "), what)
-	} else {
-		e.failf("expected %s of %s\nthe store returned another error: %q", strings.Join(names, " or "), what, got)
-	}
-	return false
 }
 
 // errorNames are the errors that the laws name.

@@ -21,16 +21,11 @@ type rowKey struct{ app, id string }
 
 func keyOf(s renew.Session) rowKey { return rowKey{s.AppID, s.ID} }
 
+func (w world) clone() world { return maps.Clone(w) }
+
 func (w world) has(key rowKey) bool { return w[key].ID != "" }
 
-// tokenOp is a call of a store, and what it must do: apply changes the world as
-// the laws say. Both return what the call returns in addition to its error.
-type tokenOp struct {
-	name  string
-	moves bool // the session to another subject
-	call  func(ctx context.Context, h *tokens) (string, error)
-	apply func(w world) (string, error)
-}
+type tokenOp = op[*tokens, world]
 
 func createSessionOp(s renew.Session) tokenOp {
 	return tokenOp{name: "CreateSession", call: func(ctx context.Context, h *tokens) (string, error) {
@@ -141,13 +136,13 @@ func (w world) list(app, subject string, at time.Time) (list []renew.Session) {
 // list of a subject's sessions when all are live, and at the moments when one
 // ends. It returns the law that is broken, empty for that of the case, and how.
 func (w world) differs(e *tokenEnv, h *tokens) (law, diff string) {
-	if law, diff := w.sessionsDiffer(e, h); diff != "" {
+	if law, diff := w.rowsDiffer(e, h); diff != "" {
 		return law, diff
 	}
 	return w.listsDiffer(e, h)
 }
 
-func (w world) sessionsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
+func (w world) rowsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
 	for _, key := range slices.SortedFunc(maps.Keys(w), func(a, b rowKey) int { return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.id, b.id)) }) {
 		got, err := h.Session(e.ctx, key.app, key.id)
 		switch want := w[key]; {
@@ -239,37 +234,9 @@ func (w world) isAs(e *tokenEnv, blamed, after string) bool {
 	return true
 }
 
-// settle makes a call, and again after an error that does not tell its outcome,
-// until the store is as it must be after the call, or returns a named error.
-func (op tokenOp) settle(e *tokenEnv, h *tokens, after world) (result string, err error) {
-	for range patience {
-		if result, err = op.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
-			break
-		}
-		if after == nil {
-			continue
-		}
-		if _, diff := after.sessionsDiffer(e, h); diff == "" {
-			e.wasUnclear(op.name, err)
-			return unclear, nil
-		}
-	}
-	e.wasClear(op.name)
-	return result, err
-}
-
-// unclear is the result of a call that was done, and whose result was lost.
-const unclear = "unclear"
-
 // do makes a call and checks its result; the store is to be as the world is then.
 func (w world) do(e *tokenEnv, h *tokens, op tokenOp) bool {
-	after := maps.Clone(w)
-	want, wantErr := op.apply(after)
-	expected := after
-	if wantErr != nil {
-		expected = nil
-	}
-	got, err := op.settle(e, h, expected)
+	after, want, wantErr, got, err := op.do(e, h, w)
 	if op.name == "Rotate" && errors.Is(wantErr, renew.ErrSessionNotFound) && errors.Is(err, renew.ErrConflict) {
 		err = wantErr
 	}
@@ -330,8 +297,10 @@ var plainValue = value{"every field set", func(*renew.Session) {}}
 
 func outcome(result string, err error) string {
 	switch {
-	case err != nil && isNamed(err):
+	case isNamed(err):
 		return errorName(err)
+	case errors.Is(err, errInvalid):
+		return "an error that says what is invalid"
 	case err != nil:
 		return fmt.Sprintf("the error %q", err)
 	}
@@ -367,12 +336,7 @@ func newScene(e *tokenEnv, generations int, change func(*renew.Session)) *scene 
 
 // step makes a call that must succeed.
 func (c *scene) step(e *tokenEnv, op tokenOp) {
-	after := maps.Clone(c.world)
-	_, _ = op.apply(after)
-	if _, err := op.settle(e, e.a, after); err != nil {
-		e.fatalf("expected nil of %s\nthe store returned the error %q", op.name, err)
-	}
-	c.world = after
+	c.world = op.step(e, e.a, c.world)
 }
 
 // clockBehind is by how much the clock is behind of a server that rotates to earlier
@@ -420,17 +384,12 @@ func twinOf(e *tokenEnv, s renew.Session) renew.Session {
 	twin := s.Clone()
 	twin.AppID, twin.RevokedAt = e.app+"-twin", time.Time{}
 	twin.RefreshExpiresAt, twin.EndsAt = base.Add(48*time.Hour), time.Time{}
-	if err := createTwin(e, twin); err != nil {
+	if err := store(e, e.b, twin); err != nil {
 		twin.TokenID, twin.PreviousTokenID = newID(), newID()
-		if err := createTwin(e, twin); err != nil {
+		if err := store(e, e.b, twin); err != nil {
 			e.breaks("T2", "expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
 			panic(stop{})
 		}
 	}
 	return twin
-}
-
-func createTwin(e *tokenEnv, twin renew.Session) error {
-	_, err := createSessionOp(twin).settle(e, e.b, world{keyOf(twin): twin})
-	return err
 }

@@ -1,0 +1,243 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// model is what a store must hold, after all that was done: a world of sessions, or a
+// tenant.
+type model[H, M any] interface {
+	clone() M
+	// differs compares all of it with what a handle shows, and returns the law that is
+	// broken, empty for that of the case, and how.
+	differs(e *env[H], h H) (law, diff string)
+	// rowsDiffer does so without what is derived, such as lists.
+	rowsDiffer(e *env[H], h H) (law, diff string)
+}
+
+// op is a call of a store, and what it must do: apply changes the model as the laws say,
+// or returns the error that the call must return, and then changes nothing. Both return
+// what the call returns in addition to its error.
+type op[H any, M model[H, M]] struct {
+	name  string
+	moves bool // the session to another subject
+	call  func(ctx context.Context, h H) (string, error)
+	apply func(m M) (string, error)
+}
+
+// patience is how often a call is made that returns an error which does not tell
+// its outcome, where nothing else is under way. The Renewer repeats a call once;
+// a store may ask for that at every tenth call.
+const patience = 10
+
+// unclear is the result of a call that was done, and whose result was lost.
+const unclear = "unclear"
+
+// settle makes a call, and again after an error that does not tell its outcome,
+// until the store is as it must be after the call, or returns a named error.
+func (o op[H, M]) settle(e *env[H], h H, after M) (result string, err error) {
+	return o.repeat(e, h, func() bool { _, diff := after.rowsDiffer(e, h); return diff == "" })
+}
+
+// fails makes a call that must not succeed, and again after an error that does not tell
+// its outcome.
+func (o op[H, M]) fails(e *env[H], h H) error {
+	_, err := o.repeat(e, h, func() bool { return false })
+	return err
+}
+
+func (o op[H, M]) repeat(e *env[H], h H, done func() bool) (result string, err error) {
+	for range patience {
+		if result, err = o.call(e.ctx, h); err == nil || isNamed(err) || e.ctx.Err() != nil {
+			break
+		}
+		if done() {
+			e.wasUnclear(o.name, err)
+			return unclear, nil
+		}
+	}
+	e.wasClear(o.name)
+	return result, err
+}
+
+// do makes a call with what must be stored before it, and returns what must be after it,
+// the result and the error that the laws ask for, and those of the store.
+func (o op[H, M]) do(e *env[H], h H, before M) (after M, want string, wantErr error, got string, err error) {
+	after = before.clone()
+	if want, wantErr = o.apply(after); wantErr != nil {
+		return before, want, wantErr, "", o.fails(e, h)
+	}
+	got, err = o.settle(e, h, after)
+	return after, want, nil, got, err
+}
+
+// step makes a call that must succeed, and returns what must be stored after it.
+func (o op[H, M]) step(e *env[H], h H, before M) M {
+	after, _, wantErr, _, err := o.do(e, h, before)
+	if wantErr != nil {
+		panic(wantErr) // a mistake of the case
+	}
+	if err != nil {
+		e.fatalf("expected nil of %s\nthe store returned the error %q", o.name, err)
+	}
+	return after
+}
+
+// raceOf returns a case that makes two calls at the same moment, of which one is of these
+// methods: each pair of the calls that prepare returns, by a function that races them.
+// It does so again for some of the budgets of a race.
+func raceOf[H any, M model[H, M]](budgets time.Duration, prepare func(e *env[H]) (ops []op[H, M], race func(pass, i, j int)), methods ...string) func(e *env[H]) {
+	return func(e *env[H]) {
+		ops, race := prepare(e)
+		about := func(o op[H, M]) bool { return slices.Contains(methods, o.name) }
+		random := e.random()
+		end := time.Now().Add(budgets * e.budget)
+		for pass := 0; pass < 1 || pass < 100 && time.Now().Before(end); pass++ {
+			for i := range ops {
+				for j := i; j < len(ops); j++ {
+					if (about(ops[i]) || about(ops[j])) && random.Float64() < e.effort {
+						race(pass, i, j)
+					}
+				}
+			}
+		}
+	}
+}
+
+// duel is two calls at the same moment.
+type duel[H any, M model[H, M]] struct {
+	before  M
+	ops     [2]op[H, M]
+	results [2]string
+	errs    [2]error
+}
+
+// fight makes the calls of each duel, one duel after the other.
+func fight[H any, M model[H, M]](e *env[H], duels []duel[H, M]) {
+	m := newMeeting(2)
+	e.race(2, func(who int) {
+		for n := range duels {
+			m.meet()
+			d := &duels[n]
+			d.results[who], d.errs[who] = d.ops[who].call(e.ctx, e.handle(who+n))
+		}
+	})
+}
+
+// fitsNoOrder says why no order of the two calls explains their results and what is
+// stored now; it is empty if one does. An error that the laws do not name may hide a
+// success.
+func (d *duel[H, M]) fitsNoOrder(e *env[H]) (diff string) {
+	diff = "no order allows these results"
+	for _, order := range [][2]int{{0, 1}, {1, 0}} {
+		for skipped := range 4 { // calls with an unclear error that did not happen
+			after := d.before.clone()
+			fits := true
+			for _, who := range order {
+				err := d.errs[who]
+				isUnclear := err != nil && !isNamed(err)
+				if skipped&(1<<who) != 0 {
+					fits = fits && isUnclear
+					continue
+				}
+				want, wantErr := d.ops[who].apply(after)
+				fits = fits && (isUnclear || matches(err, wantErr) && (err != nil || d.results[who] == want))
+			}
+			if !fits {
+				continue
+			}
+			_, a := after.differs(e, e.a)
+			_, b := after.differs(e, e.b)
+			if a+b == "" {
+				return ""
+			}
+			diff = a + b
+		}
+	}
+	return diff
+}
+
+// reports says that the calls did not do what they do one after the other.
+func (d *duel[H, M]) reports(e *env[H], diff string) {
+	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s",
+		d.ops[0].name, d.ops[1].name, outcome(d.results[0], d.errs[0]), outcome(d.results[1], d.errs[1]), diff)
+}
+
+// interrupts makes a call with a context that ends while it is under way.
+func (o op[H, M]) interrupts(e *env[H], interruption interruption, h H, before M) {
+	ctx, cancel := interruption(e.ctx)
+	got, err := o.call(ctx, h)
+	cancel()
+	after := before.clone()
+	want, wantErr := o.apply(after)
+	_, undone := before.differs(e, e.a)
+	_, done := after.differs(e, e.b)
+	switch {
+	case err == nil && (wantErr != nil || got != want || done != ""):
+		e.failf("expected the whole effect of %s, which returned %s although its context ended during the call\nthe store has it otherwise: %s", o.name, outcome(got, err), done)
+	case err != nil && isNamed(err) && !matches(err, wantErr):
+		e.failf("expected %s or the context's error of %s when its context ends during the call\nthe store returned %q", outcome(want, wantErr), o.name, err)
+	case undone != "" && done != "" && o.name != "RevokeSubject":
+		e.failf("expected all of %s or nothing, whose context ended during the call and which returned %s\nthe store has neither: %s", o.name, outcome(got, err), undone)
+	}
+}
+
+// isWhole checks after an outage that the store has all of a call which met it, or
+// nothing.
+func (o op[H, M]) isWhole(e *env[H], a, b H, before M) {
+	after := before.clone()
+	_, _ = o.apply(after)
+	_, undone := before.differs(e, a)
+	if _, done := after.differs(e, b); undone != "" && done != "" {
+		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", o.name, undone)
+	}
+}
+
+// losesReply makes a call without one of its replies, another one each time, until it
+// meets no loss. Afterwards the store has all that the call does, or nothing of it.
+func losesReply[H any, M model[H, M]](e *env[H], i int, prepare func() (M, op[H, M])) {
+	e.loseEach(func() (call func() error, judge func(error)) {
+		before, o := prepare()
+		after := before.clone()
+		_, want := o.apply(after)
+		return func() error { _, err := o.call(e.ctx, e.handle(i)); return err }, func(err error) {
+			clear := e.judgeLost(o.name, err, want)
+			_, undone := before.differs(e, e.handle(i))
+			if _, done := after.differs(e, e.handle(i+1)); done != "" && (clear || undone != "") {
+				e.fatalf("expected all of %s, or nothing of it after an error that does not tell the outcome, when a reply of the server is lost\nthe store returned %v, and differs from what it must have: %s", o.name, err, done)
+			}
+		}
+	})
+}
+
+// matches reports whether a store may return err where the laws ask for want.
+func matches(err, want error) bool {
+	switch {
+	case want == nil:
+		return err == nil
+	case errors.Is(want, errInvalid):
+		return err != nil && !isNamed(err)
+	}
+	return errors.Is(err, want)
+}
+
+// wantError checks that a call returned one of these errors.
+func (e *env[H]) wantError(what string, got error, want ...error) {
+	e.wantErrorOf(e.law, what, got, want...)
+}
+
+// wantErrorOf does too, and blames another law than that of the case.
+func (e *env[H]) wantErrorOf(law, what string, got error, want ...error) {
+	names := make([]string, len(want))
+	for i, w := range want {
+		if matches(got, w) {
+			return
+		}
+		names[i] = outcome("", w)
+	}
+	e.breaks(law, "expected %s of %s\nthe store returned %s", strings.Join(names, " or "), what, outcome("", got))
+}
