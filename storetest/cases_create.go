@@ -10,31 +10,28 @@ import (
 
 // takenCases test law T2.
 var takenCases = []testCase[*tokens]{
-	{name: "taken", run: rejectsTaken},
-	{name: "taken-by-a-revoked-one", run: rejectsTakenByRevoked},
-	{name: "taken-by-an-expired-one", run: rejectsTakenByExpired},
-	{name: "free-in-another-app", run: takesIDOfOtherApp},
+	{name: "taken", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{takes(s, "another session"), createSessionOp(s).as("with an ID that is taken by the very same session")}
+	})},
+	{name: "taken-by-a-revoked-one", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{revokeSessionOp(keyOf(s), base.Add(time.Hour)), takes(s, "a revoked session")}
+	})},
+	{name: "taken-by-an-expired-one", run: sequence((*config).justEnded, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{takes(s, "an expired session")}
+	})},
+	{name: "free-in-another-app", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		other := otherThan(s)
+		other.AppID += "-other"
+		return []tokenOp{createSessionOp(other).as("with an ID that only another app has")}
+	})},
 	{name: "one-creator", run: oneCreator},
 	{name: "stampede", run: createStampede},
 	{name: "concurrent", run: raceOfSessions("CreateSession")},
 }
 
-// unknownCases test law T3.
-var unknownCases = []testCase[*tokens]{
-	{name: "unknown-session", run: unknownSession},
-	{name: "session-of-another-app", run: sessionOfOtherApp},
-	{name: "revoke-unknown", run: revokeUnknown},
-	{name: "revoke-in-another-app", run: revokeInOtherApp},
-}
-
-// rejects checks that CreateSession of s is rejected, through both handles, and
-// changes nothing.
-func rejects(e *tokenEnv, what string, s renew.Session) {
-	was := read(e, e.a, s)
-	for _, h := range []*tokens{e.b, e.a} {
-		e.wantError("CreateSession with an ID that is taken by "+what, h.CreateSession(e.ctx, s), renew.ErrSessionExists)
-		unchanged(e, was, "CreateSession with an ID that is taken by "+what)
-	}
+// takes is a CreateSession of another session with the ID of s.
+func takes(s renew.Session, what string) tokenOp {
+	return createSessionOp(otherThan(s)).as("with an ID that is taken by " + what)
 }
 
 // otherThan returns a session of the same app and ID and nothing else in common.
@@ -45,39 +42,27 @@ func otherThan(s renew.Session) renew.Session {
 	return other
 }
 
-func rejectsTaken(e *tokenEnv) {
-	s := created(e)
-	rejects(e, "another session", otherThan(s))
-	rejects(e, "the very same session", s)
-}
-
-func rejectsTakenByRevoked(e *tokenEnv) {
-	s := created(e)
-	revoke(e, e.a, s, base.Add(time.Hour))
-	rejects(e, "a revoked session", otherThan(s))
-}
-
-func rejectsTakenByExpired(e *tokenEnv) {
-	s := newSession(e)
-	e.justEnded(&s)
-	create(e, s)
-	rejects(e, "an expired session", otherThan(s))
-}
-
-func takesIDOfOtherApp(e *tokenEnv) {
-	s := newSession(e)
-	create(e, s)
-	other := otherThan(s)
-	other.AppID = e.app + "-other"
-	if err := store(e, e.a, other); err != nil {
-		e.fatalf("expected CreateSession to store a session whose ID only another app has\nthe store returned the error %q", err)
-	}
-	if got := read(e, e.b, s); got.TokenID != s.TokenID {
-		e.failf("expected the session of the first app, %s\nthe store returned the other app's, %s", describe(s), describe(got))
-	}
-	if got := read(e, e.b, other); got.TokenID != other.TokenID {
-		e.failf("expected the session of the second app, %s\nthe store returned the other app's, %s", describe(other), describe(got))
-	}
+// unknownCases test law T3.
+var unknownCases = []testCase[*tokens]{
+	{name: "unknown-session", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{
+			readOp(rowKey{s.AppID, newID()}).as("with an ID that was never stored"),
+			readOp(rowKey{s.AppID + "-unknown", newID()}).as("in an app that has no session"),
+		}
+	})},
+	{name: "session-of-another-app", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{readOp(rowKey{s.AppID + "-other", s.ID}).as("with an ID that only another app has")}
+	})},
+	{name: "revoke-unknown", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		unknown := rowKey{s.AppID, newID()}
+		return []tokenOp{
+			revokeSessionOp(unknown, base).as("with an ID that was never stored"),
+			readOp(unknown).as("after RevokeSession of the unknown session"),
+		}
+	})},
+	{name: "revoke-in-another-app", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{revokeSessionOp(rowKey{s.AppID + "-other", s.ID}, base).as("with an ID that only another app has")}
+	})},
 }
 
 func oneCreator(e *tokenEnv) {
@@ -92,38 +77,4 @@ func oneCreator(e *tokenEnv) {
 		e.race(clients, func(i int) { errs[i] = e.handle(i).CreateSession(e.ctx, contenders[i]) })
 		oneWinner(e, fmt.Sprintf("%d CreateSessions with one ID (round %d)", clients, round), contenders, errs, "")
 	}
-}
-
-func unknownSession(e *tokenEnv) {
-	created(e)
-	_, err := e.a.Session(e.ctx, e.app, newID())
-	e.wantError("Session with an ID that was never stored", err, renew.ErrSessionNotFound)
-	_, err = e.b.Session(e.ctx, e.app+"-unknown", newID())
-	e.wantError("Session in an app that has no session", err, renew.ErrSessionNotFound)
-}
-
-func sessionOfOtherApp(e *tokenEnv) {
-	s := created(e)
-	for _, h := range []*tokens{e.a, e.b} {
-		_, err := h.Session(e.ctx, e.app+"-other", s.ID)
-		e.wantError("Session with an ID that only another app has", err, renew.ErrSessionNotFound)
-	}
-}
-
-func revokeUnknown(e *tokenEnv) {
-	s := created(e)
-	unknown := newID()
-	err := e.a.RevokeSession(e.ctx, e.app, unknown, base)
-	e.wantError("RevokeSession with an ID that was never stored", err, renew.ErrSessionNotFound)
-	if _, err := e.b.Session(e.ctx, e.app, unknown); err == nil {
-		e.failf("expected RevokeSession of an unknown session to store nothing\nthe store has a session of that ID now")
-	}
-	unchanged(e, s, "RevokeSession of another session, an unknown one")
-}
-
-func revokeInOtherApp(e *tokenEnv) {
-	s := created(e)
-	err := e.a.RevokeSession(e.ctx, e.app+"-other", s.ID, base)
-	e.wantError("RevokeSession with an ID that only another app has", err, renew.ErrSessionNotFound)
-	unchanged(e, s, "RevokeSession with its ID and another app")
 }

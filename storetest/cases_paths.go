@@ -90,7 +90,6 @@ func raceOfSessions(method string) func(e *tokenEnv) {
 // Reads alone need not; and a call that is about several sessions may take a step
 // for each, and may find them before they move to another subject.
 func oneStep(a, b tokenOp) bool {
-	reads := func(op tokenOp) bool { return op.name == "Session" || op.name == "SubjectSessions" }
 	several := func(op tokenOp) bool { return op.name == "RevokeSubject" || op.name == "SubjectSessions" }
 	switch {
 	case reads(a) && reads(b), several(a) && several(b):

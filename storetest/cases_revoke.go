@@ -12,9 +12,22 @@ var revokeCases = []testCase[*tokens]{
 	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesValue) }},
 	{name: "sets-the-time", run: revokeSetsTime},
 	{name: "whatever-the-token", run: revokesAnyState},
-	{name: "never-rotated", run: revokedNeverRotates},
-	{name: "never-revived", run: revokedNeverRevived},
-	{name: "keeps-the-first-time", run: keepsFirstTime},
+	{name: "never-rotated", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{revokeSessionOp(keyOf(s), revokedAt), rotateSessionOp(s.TokenID, successor(s)).as("of a revoked session")}
+	})},
+	{name: "never-revived", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{
+			revokeSessionOp(keyOf(s), revokedAt),
+			rotateSessionOp(s.PreviousTokenID, successor(s)).as("of a revoked session, from its previous token ID"),
+			rotateSessionOp(newID(), successor(s)).as("of a revoked session, from another token ID"),
+		}
+	})},
+	{name: "keeps-the-first-time", run: sequence(nil, func(_ *tokenEnv, s renew.Session) (ops []tokenOp) {
+		for _, after := range []time.Duration{0, time.Hour, -time.Hour, 0} {
+			ops = append(ops, revokeSessionOp(keyOf(s), revokedAt.Add(after)).as("at "+clock(revokedAt.Add(after))))
+		}
+		return ops
+	})},
 	{name: "keeps-the-first-time-in-a-race", run: keepsFirstTimeInRace},
 	{name: "against-rotations", run: revokeAgainstRotations},
 	{name: "stampede", run: revokeStampede},
@@ -24,78 +37,22 @@ var revokeCases = []testCase[*tokens]{
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)
 
 func revokeSetsTime(e *tokenEnv) {
-	s := created(e)
-	revoke(e, e.a, s, revokedAt)
-	s.RevokedAt = revokedAt
-	for _, h := range []*tokens{e.a, e.b} {
-		if diff := difference(s, read(e, h, s)); diff != "" {
-			e.failf("expected RevokeSession to set RevokedAt and nothing else\nthe store has: %s", diff)
-		}
-	}
-	for _, zone := range zones {
-		s := created(e)
-		revoke(e, e.a, s, revokedAt.In(zone))
-		if got := read(e, e.b, s).RevokedAt; !got.Equal(revokedAt) {
-			e.failf("expected RevokedAt to be the instant that was given, in whatever zone: %s\nthe store has %s", clock(revokedAt.In(zone)), clock(got))
-		}
+	for _, zone := range append(zones, time.UTC) {
+		s := newSession(e)
+		create(e, s)
+		world{keyOf(s): s}.sequence(e, revokeSessionOp(keyOf(s), revokedAt.In(zone)).as("at "+clock(revokedAt.In(zone))))
 	}
 }
 
 func revokesAnyState(e *tokenEnv) {
-	s := created(e)
-	next := successor(s)
-	rotate(e, e.a, s.TokenID, next)
-	revoke(e, e.b, s, revokedAt)
-	if read(e, e.a, s).RevokedAt.IsZero() {
-		e.failf("expected RevokeSession to revoke a rotated session\nthe store has it live")
-	}
-	expired := newSession(e)
+	s, expired := newSession(e), newSession(e)
 	e.justEnded(&expired)
+	create(e, s)
 	create(e, expired)
-	revoke(e, e.a, expired, revokedAt)
-	if read(e, e.b, expired).RevokedAt.IsZero() {
-		e.failf("expected RevokeSession to revoke an expired session\nthe store has it as not revoked")
-	}
-}
-
-func revokedNeverRotates(e *tokenEnv) {
-	s := created(e)
-	revoke(e, e.a, s, revokedAt)
-	for _, h := range []*tokens{e.b, e.a} {
-		e.wantError("Rotate of a revoked session", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
-		if got := read(e, e.a, s); got.TokenID != s.TokenID {
-			e.failf("expected a revoked session to stay at its token ID, %q\nthe store has it at %q", s.TokenID, got.TokenID)
-		}
-	}
-}
-
-func revokedNeverRevived(e *tokenEnv) {
-	s := created(e)
-	revoke(e, e.a, s, revokedAt)
-	was := read(e, e.a, s)
-	for _, from := range []string{s.TokenID, s.PreviousTokenID, newID()} {
-		_ = e.b.Rotate(e.ctx, from, successor(s)) // never-rotated judges the result
-		got := read(e, e.a, s)
-		if !got.RevokedAt.Equal(was.RevokedAt) {
-			e.failf("expected a revoked session to stay revoked after Rotate\nthe store has changed RevokedAt from %s to %s", clock(was.RevokedAt), clock(got.RevokedAt))
-		}
-	}
-}
-
-func keepsFirstTime(e *tokenEnv) {
-	s := created(e)
-	revoke(e, e.a, s, revokedAt)
-	first := read(e, e.a, s)
-	for _, at := range []time.Time{revokedAt.Add(time.Hour), revokedAt.Add(-time.Hour), revokedAt} {
-		for _, h := range []*tokens{e.b, e.a} {
-			if err := h.RevokeSession(e.ctx, s.AppID, s.ID, at); err != nil {
-				e.failf("expected nil of RevokeSession of a revoked session\nthe store returned the error %q", err)
-			}
-			if got := read(e, e.b, s).RevokedAt; !got.Equal(first.RevokedAt) {
-				e.failf("expected RevokedAt to stay at the first time, %s, after RevokeSession at %s\nthe store has changed it to %s", clock(first.RevokedAt), clock(at), clock(got))
-			}
-		}
-	}
+	world{keyOf(s): s, keyOf(expired): expired}.sequence(e,
+		rotateSessionOp(s.TokenID, successor(s)),
+		revokeSessionOp(keyOf(s), revokedAt).as("of a rotated session"),
+		revokeSessionOp(keyOf(expired), revokedAt).as("of an expired session"))
 }
 
 func keepsFirstTimeInRace(e *tokenEnv) {

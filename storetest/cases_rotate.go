@@ -14,36 +14,45 @@ import (
 
 // rotateCases test law T4.
 var rotateCases = []testCase[*tokens]{
-	{name: "replaces-every-field", run: replacesEveryField},
-	{name: "empties-fields", run: emptiesFields},
+	{name: "replaces-every-field", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		next := otherThan(s)
+		return []tokenOp{
+			rotateSessionOp(s.TokenID, next).as("to a session with every field changed"),
+			rotateSessionOp(next.TokenID, successor(next)).as("for the second time"),
+		}
+	})},
+	{name: "empties-fields", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		next := successor(s)
+		next.Audience, next.Claims, next.IdempotencyKeyHash, next.EndsAt = nil, nil, nil, time.Time{}
+		next.IP, next.UserAgent = "", ""
+		return []tokenOp{rotateSessionOp(s.TokenID, next).as("to a session with its optional fields empty")}
+	})},
 	{name: "from-another-token", run: fromAnotherToken},
-	{name: "missing-session", run: rotatesMissing},
-	{name: "session-of-another-app", run: rotatesOtherApp},
-	{name: "touches-no-other-session", run: touchesNoOther},
-	{name: "expired-session", run: rotatesExpired},
+	{name: "missing-session", run: sequence(nil, func(e *tokenEnv, _ renew.Session) []tokenOp {
+		missing := newSession(e)
+		return []tokenOp{
+			rotateSessionOp(missing.TokenID, successor(missing)).as("of a session that was never stored"),
+			readOp(keyOf(missing)).as("after Rotate of the unknown session"),
+		}
+	})},
+	{name: "session-of-another-app", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		next := successor(s)
+		next.AppID += "-other"
+		return []tokenOp{
+			rotateSessionOp(s.TokenID, next).as("with the ID and the token ID of another app's session"),
+			readOp(keyOf(next)).as("after Rotate with another app's session"),
+		}
+	})},
+	{name: "touches-no-other-session", run: sequence(nil, func(e *tokenEnv, s renew.Session) []tokenOp {
+		twin := s.Clone()                                   // in another app, with the same IDs
+		twin.AppID, twin.TokenID = e.app+"-second", newID() // the same token ID has twinOf
+		return []tokenOp{createSessionOp(twin), createSessionOp(other(e, s)), rotateSessionOp(s.TokenID, successor(s))}
+	})},
+	{name: "expired-session", run: sequence((*config).justEnded, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{rotateSessionOp(s.TokenID, successor(s)).as("of a session that has ended")}
+	})},
 	{name: "values", run: func(e *tokenEnv) { everyValue(e, rotatesValue) }},
 	{name: "any-order", run: anySessions},
-}
-
-func replacesEveryField(e *tokenEnv) {
-	s := newSession(e)
-	create(e, s)
-	next := otherThan(s)
-	rotate(e, e.b, s.TokenID, next)
-	stored(e, next, "Rotate to a session with every field changed")
-	again := successor(next)
-	rotate(e, e.a, next.TokenID, again)
-	stored(e, again, "a second Rotate")
-}
-
-func emptiesFields(e *tokenEnv) {
-	s := newSession(e)
-	create(e, s)
-	next := successor(s)
-	next.Audience, next.Claims, next.IdempotencyKeyHash, next.EndsAt = nil, nil, nil, time.Time{}
-	next.IP, next.UserAgent = "", ""
-	rotate(e, e.b, s.TokenID, next)
-	stored(e, next, "Rotate to a session with its optional fields empty")
 }
 
 // wrongFroms are values of from that are near to the current token ID and not
@@ -70,77 +79,21 @@ func fromAnotherToken(e *tokenEnv) {
 	}
 }
 
-func rotatesMissing(e *tokenEnv) {
-	s := created(e)
-	missing := newSession(e)
-	err := e.a.Rotate(e.ctx, missing.TokenID, successor(missing))
-	e.wantError("Rotate of a session that was never stored", err, renew.ErrSessionNotFound, renew.ErrConflict)
-	if got, err := e.b.Session(e.ctx, missing.AppID, missing.ID); err == nil {
-		e.failf("expected Rotate of an unknown session to store nothing\nthe store has a session of that ID now: %s", describe(got))
-	}
-	unchanged(e, s, "Rotate of another session, an unknown one")
-}
-
-func rotatesOtherApp(e *tokenEnv) {
-	s := created(e)
-	next := successor(s)
-	next.AppID = e.app + "-other"
-	err := e.a.Rotate(e.ctx, s.TokenID, next)
-	e.wantError("Rotate with the ID and the token ID of another app's session", err, renew.ErrSessionNotFound, renew.ErrConflict)
-	unchanged(e, s, "Rotate with its ID and another app")
-	if _, err := e.b.Session(e.ctx, next.AppID, next.ID); err == nil {
-		e.failf("expected Rotate with another app's session to store nothing\nthe store has a session of that app and ID now")
-	}
-}
-
-func touchesNoOther(e *tokenEnv) {
-	s := created(e)
-	twin := s.Clone()                                   // in another app, with the same IDs
-	twin.AppID, twin.TokenID = e.app+"-second", newID() // the same token ID has twinOf
-	create(e, twin)
-	sibling := newSession(e) // of the same subject
-	sibling.Subject = s.Subject
-	create(e, sibling)
-	rotate(e, e.a, s.TokenID, successor(s))
-	for _, other := range []renew.Session{twin, sibling} {
-		if got := read(e, e.b, other); got.TokenID != other.TokenID {
-			e.failf("expected Rotate to change one session and no other\nthe store has also changed %s: it is at %s", describe(other), named("token", got.TokenID))
-		}
-	}
-}
-
-func rotatesExpired(e *tokenEnv) {
-	s := newSession(e)
-	e.justEnded(&s)
-	create(e, s)
-	next := successor(s)
-	rotate(e, e.b, s.TokenID, next)
-	if got := read(e, e.a, next); got.TokenID != next.TokenID {
-		e.failf("expected Rotate to replace a session whatever its times\nthe store still has it at %s", named("token", got.TokenID))
-	}
-}
-
 // winnerCases test law T5.
 var winnerCases = []testCase[*tokens]{
-	{name: "second-is-rejected", run: secondIsRejected},
+	{name: "second-is-rejected", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		next := successor(s)
+		return []tokenOp{
+			rotateSessionOp(s.TokenID, next),
+			rotateSessionOp(s.TokenID, next).as("for the second time, with the same from and the same next"),
+			rotateSessionOp(s.TokenID, successor(s)).as("for the second time, with the same from and another next"),
+		}
+	})},
 	{name: "exactly-one-winner", run: exactlyOneWinner},
 	{name: "stampede", run: rotateStampede},
 	{name: "one-winner-a-generation", run: oneWinnerAGeneration},
 	{name: "linearizable", run: winnersLinearizable},
 	{name: "concurrent", run: raceOfSessions("Rotate")},
-}
-
-func secondIsRejected(e *tokenEnv) {
-	s := created(e)
-	next := successor(s)
-	rotate(e, e.a, s.TokenID, next)
-	for _, h := range []*tokens{e.b, e.a} {
-		e.wantError("a second Rotate, with the same from and the same next", h.Rotate(e.ctx, s.TokenID, next), renew.ErrConflict)
-		e.wantError("a second Rotate, with the same from and another next", h.Rotate(e.ctx, s.TokenID, successor(s)), renew.ErrConflict)
-	}
-	if got := read(e, e.b, s); got.TokenID != next.TokenID {
-		e.failf("expected the session at the token ID of the first Rotate, %q\nthe store has it at %q", next.TokenID, got.TokenID)
-	}
 }
 
 // oneWinner judges a race when all calls have returned: at most one contender was

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -12,13 +11,20 @@ import (
 
 // listCases test law S1.
 var listCases = []testCase[*tokens]{
-	{name: "whole-sessions", run: listsWholeSessions},
-	{name: "unknown-subject", run: listsUnknown},
-	{name: "only-the-subject", run: listsOnlySubject},
+	{name: "whole-sessions", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{listOp(s.AppID, s.Subject, s.RefreshNotBefore)}
+	})},
+	{name: "unknown-subject", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{
+			listOp(s.AppID, s.Subject+"-unknown", s.RefreshNotBefore).as("of an unknown subject"),
+			listOp(s.AppID+"-unknown", s.Subject, s.RefreshNotBefore).as("in an unknown app"),
+		}
+	})},
+	{name: "only-the-subject", run: sequence(nil, listsOnlySubject)},
 	{name: "only-live-ones", run: listsOnlyLive},
 	{name: "newest-first", run: listsNewestFirst},
 	{name: "many", run: listsMany},
-	{name: "as-sessions-change", run: listsAsSessionsChange},
+	{name: "as-sessions-change", run: sequence(nil, listsAsSessionsChange)},
 	{name: "concurrent-logins", run: concurrentLogins},
 	{name: "concurrent", run: raceOfSessions("SubjectSessions")},
 }
@@ -27,28 +33,20 @@ var listCases = []testCase[*tokens]{
 var revokeSubjectCases = []testCase[*tokens]{
 	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesSubjectOfValue) }},
 	{name: "all-and-only", run: revokesAllAndOnly},
-	{name: "keeps-the-first-time", run: revokeSubjectKeepsTime},
-	{name: "unknown-subject", run: revokesUnknown},
+	{name: "keeps-the-first-time", run: sequence(nil, func(e *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{
+			createSessionOp(other(e, s)), revokeSessionOp(keyOf(s), revokedAt),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(time.Hour)).as("of a subject with one session that is revoked, and one that is not"),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(2*time.Hour)).as("of a subject whose sessions are all revoked"),
+		}
+	})},
+	{name: "unknown-subject", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
+		return []tokenOp{revokeSubjectOp(s.AppID, s.Subject+"-unknown", revokedAt).as("of an unknown subject")}
+	})},
 	{name: "against-rotations", run: revokeSubjectAgainstRotations},
 	{name: "many", run: revokesMany},
 	{name: "counts-once", run: countsOnce},
 	{name: "concurrent", run: raceOfSessions("RevokeSubject")},
-}
-
-// list returns the IDs of the subject's sessions at a time, and checks that the
-// other handle returns the same.
-func list(e *tokenEnv, app, subject string, at time.Time) []renew.Session {
-	var lists [2][]renew.Session
-	for i := range lists {
-		var err error
-		if lists[i], err = e.handle(i).SubjectSessions(e.ctx, app, subject, at); err != nil {
-			e.fatalf("expected SubjectSessions to return a list\nthe store returned the error %q", err)
-		}
-	}
-	if a, b := ids(lists[0]), ids(lists[1]); !slices.Equal(a, b) {
-		e.failf("expected SubjectSessions to return the same from both handles\nthe store returned %q from one, %q from the other", a, b)
-	}
-	return lists[0]
 }
 
 func ids(sessions []renew.Session) []string {
@@ -59,20 +57,6 @@ func ids(sessions []renew.Session) []string {
 	return list
 }
 
-// lists checks that SubjectSessions returns these sessions in this order.
-func lists(e *tokenEnv, what string, at time.Time, app, subject string, want ...renew.Session) {
-	if got := ids(list(e, app, subject, at)); !slices.Equal(got, ids(want)) {
-		hint := e.lagHint(func() string {
-			now, err := e.b.SubjectSessions(e.ctx, app, subject, at)
-			if err != nil || !slices.Equal(ids(now), ids(want)) {
-				return "another list"
-			}
-			return ""
-		})
-		e.failf("expected SubjectSessions to return %d sessions, %s: %q\nthe store returned %d: %q%s", len(want), what, ids(want), len(got), got, hint)
-	}
-}
-
 // of returns a new session of the subject that is created at base plus after.
 func of(e *tokenEnv, subject string, after time.Duration) renew.Session {
 	s := newSession(e)
@@ -81,90 +65,54 @@ func of(e *tokenEnv, subject string, after time.Duration) renew.Session {
 	return s
 }
 
-func listsWholeSessions(e *tokenEnv) {
-	s := newSession(e)
-	create(e, s)
-	got := list(e, s.AppID, s.Subject, s.RefreshNotBefore)
-	if len(got) != 1 {
-		e.fatalf("expected the one session of the subject\nthe store returned %d", len(got))
-	}
-	if diff := difference(read(e, e.a, s), got[0]); diff != "" {
-		e.failf("expected the session as Session returns it\nthe store returned something else: %s", diff)
-	}
-	if zoned := notUTC(got[0]); zoned != "" {
-		e.failf("expected times in UTC\nthe store returned others: %s", zoned)
-	}
-}
-
-func listsUnknown(e *tokenEnv) {
-	s := created(e)
-	lists(e, "none of an unknown subject", s.RefreshNotBefore, s.AppID, s.Subject+"-unknown")
-	lists(e, "none in an unknown app", s.RefreshNotBefore, s.AppID+"-unknown", s.Subject)
-}
-
-func listsOnlySubject(e *tokenEnv) {
-	s := created(e)
-	for _, other := range []func(o *renew.Session){
+func listsOnlySubject(e *tokenEnv, s renew.Session) (ops []tokenOp) {
+	for _, change := range []func(o *renew.Session){
 		func(o *renew.Session) { o.AppID += "-other" },
 		func(o *renew.Session) { o.Subject += "-other" },
 		func(o *renew.Session) { o.Subject = o.Subject[:len(o.Subject)-1] },
 	} {
-		o := of(e, s.Subject, 0)
-		other(&o)
-		create(e, o)
+		o := other(e, s)
+		change(&o)
+		ops = append(ops, createSessionOp(o))
 	}
-	lists(e, "not those of another app or subject", s.RefreshNotBefore, s.AppID, s.Subject, s)
-	lists(e, "not those of another app", s.RefreshNotBefore, s.AppID+"-other", s.Subject, list(e, s.AppID+"-other", s.Subject, s.RefreshNotBefore)...)
-	if n := len(list(e, s.AppID+"-other", s.Subject, s.RefreshNotBefore)); n != 1 {
-		e.failf("expected the one session of the subject in the other app\nthe store returned %d", n)
-	}
+	return append(ops,
+		listOp(s.AppID, s.Subject, s.RefreshNotBefore).as("beside sessions of another app and of other subjects"),
+		listOp(s.AppID+"-other", s.Subject, s.RefreshNotBefore).as("of the subject in another app"))
 }
 
 func listsOnlyLive(e *tokenEnv) {
 	const ms = time.Millisecond
-	s := of(e, "subject", 0)
+	s, capped, endless, revoked := of(e, "subject", 0), of(e, "subject", -time.Minute), of(e, "subject", -time.Hour), of(e, "subject", -2*time.Hour)
 	s.RefreshExpiresAt, s.EndsAt = base.Add(2*time.Hour), base.Add(4*time.Hour)
-	create(e, s)
-	capped := of(e, "subject", -time.Minute)
 	capped.RefreshExpiresAt, capped.EndsAt = base.Add(4*time.Hour), base.Add(time.Hour)
-	create(e, capped)
-	endless := of(e, "subject", -time.Hour)
 	endless.RefreshExpiresAt, endless.EndsAt = base.Add(3*time.Hour), time.Time{}
-	create(e, endless)
-	revoked := of(e, "subject", -2*time.Hour)
-	create(e, revoked)
-	revoke(e, e.a, revoked, base.Add(24*time.Hour)) // revoked, whatever the time
-	for _, c := range []struct {
-		what string
-		at   time.Time
-		want []renew.Session
-	}{
-		{"all that are not revoked", base, []renew.Session{s, capped, endless}},
-		{"one of which ends 1 ms later", base.Add(time.Hour - ms), []renew.Session{s, capped, endless}},
-		{"without the one that ends at that time", base.Add(time.Hour), []renew.Session{s, endless}},
-		{"one of which expires 1 ms later", base.Add(2*time.Hour - ms), []renew.Session{s, endless}},
-		{"without the one that expires at that time", base.Add(2 * time.Hour), []renew.Session{endless}},
-		{"when all have ended", base.Add(3 * time.Hour), nil},
-	} {
-		lists(e, c.what, c.at, e.app, "subject", c.want...)
-		lists(e, c.what+", of a time in another zone", c.at.In(zones[0]), e.app, "subject", c.want...)
+	ops := []tokenOp{
+		createSessionOp(s), createSessionOp(capped), createSessionOp(endless), createSessionOp(revoked),
+		revokeSessionOp(keyOf(revoked), base.Add(24*time.Hour)), // revoked, whatever the time
 	}
+	for _, c := range []struct {
+		what  string
+		after time.Duration
+	}{
+		{"when three of four sessions are not revoked", 0},
+		{"1 ms before the end of one session", time.Hour - ms},
+		{"at the end of one session", time.Hour},
+		{"1 ms before one session expires", 2*time.Hour - ms},
+		{"when one session expires", 2 * time.Hour},
+		{"when all sessions have ended", 3 * time.Hour},
+	} {
+		at := base.Add(c.after)
+		ops = append(ops, listOp(e.app, "subject", at).as(c.what), listOp(e.app, "subject", at.In(zones[0])).as(c.what+", of a time in another zone"))
+	}
+	world{}.sequence(e, ops...)
 }
 
 func listsNewestFirst(e *tokenEnv) {
-	var want []renew.Session
+	var ops []tokenOp
 	for _, after := range []time.Duration{0, 1, 1, 1, -3, 7, 2, 0} {
-		s := of(e, "subject", after*time.Millisecond)
-		create(e, s)
-		want = append(want, s)
+		ops = append(ops, createSessionOp(of(e, "subject", after*time.Millisecond)))
 	}
-	slices.SortFunc(want, func(a, b renew.Session) int {
-		if c := b.CreatedAt.Compare(a.CreatedAt); c != 0 {
-			return c
-		}
-		return strings.Compare(b.ID, a.ID)
-	})
-	lists(e, "newest first, of equal ones the greater ID first", base, e.app, "subject", want...)
+	world{}.sequence(e, append(ops, listOp(e.app, "subject", base).as("of which some have one CreatedAt: the greater ID comes first"))...)
 }
 
 func listsMany(e *tokenEnv) {
@@ -178,106 +126,61 @@ func listsMany(e *tokenEnv) {
 	if e.listLimit > 0 {
 		want = want[:e.listLimit]
 	}
-	got := list(e, e.app, "subject", base)
-	if diff := listDifference(want, got); len(got) != len(want) {
-		e.failf("expected SubjectSessions to return %d sessions of %d\nthe store returned %d; a store that bounds the list says so with WithListLimit", len(want), many, len(got))
-	} else if diff != "" {
-		e.failf("expected SubjectSessions to return %d sessions, newest first, each as it is stored\nthe store returned another list: %s", len(want), excerpt([]byte(diff)))
+	for _, h := range []*tokens{e.a, e.b} {
+		got, err := h.SubjectSessions(e.ctx, e.app, "subject", base)
+		switch diff := listDifference(want, got); {
+		case err != nil:
+			e.failf("expected SubjectSessions to return a list\nthe store returned the error %q", err)
+		case len(got) != len(want):
+			e.failf("expected SubjectSessions to return %d sessions of %d\nthe store returned %d; a store that bounds the list says so with WithListLimit", len(want), many, len(got))
+		case diff != "":
+			e.failf("expected SubjectSessions to return %d sessions, newest first, each as it is stored\nthe store returned another list: %s", len(want), excerpt([]byte(diff)))
+		}
 	}
 }
 
-func listsAsSessionsChange(e *tokenEnv) {
-	s := of(e, "subject", 0)
-	create(e, s)
+func listsAsSessionsChange(_ *tokenEnv, s renew.Session) (ops []tokenOp) {
 	for range 20 {
 		next := successor(s)
-		rotate(e, e.a, s.TokenID, next)
+		ops = append(ops, rotateSessionOp(s.TokenID, next))
 		s = next
 	}
-	lists(e, "one, however often it was renewed", s.RefreshNotBefore, e.app, "subject", s)
-	if got := list(e, e.app, "subject", s.RefreshNotBefore); len(got) == 1 && got[0].TokenID != s.TokenID {
-		e.failf("expected the session as it was renewed last, at %s\nthe store returned it at %s", named("token", s.TokenID), named("token", got[0].TokenID))
-	}
+	list := func(subject string, at time.Time, what string) tokenOp { return listOp(s.AppID, subject, at).as(what) }
+	ops = append(ops, list(s.Subject, s.RefreshNotBefore, "of one session that was renewed often"))
+
 	later := successor(s)
 	later.RefreshExpiresAt, later.EndsAt = s.RefreshExpiresAt.Add(1000*time.Hour), time.Time{}
-	rotate(e, e.b, s.TokenID, later)
-	lists(e, "one that was renewed to end later", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
+	late := s.RefreshExpiresAt.Add(999 * time.Hour)
+	ops = append(ops, rotateSessionOp(s.TokenID, later), list(s.Subject, late, "of a session that was renewed to end later"))
 
 	rejected, taken := successor(later), otherThan(later)
 	rejected.Subject, taken.Subject = "another subject", "another subject"
-	e.wantError("Rotate from another token ID", e.a.Rotate(e.ctx, newID(), rejected), renew.ErrConflict)
-	e.wantError("CreateSession with a taken ID", e.b.CreateSession(e.ctx, taken), renew.ErrSessionExists)
-	lists(e, "one, for a rejected Rotate and a rejected CreateSession move nothing", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "subject", later)
-	lists(e, "none of the subject of a rejected call", s.RefreshExpiresAt.Add(999*time.Hour), e.app, "another subject")
+	ops = append(ops, rotateSessionOp(newID(), rejected), createSessionOp(taken),
+		list(s.Subject, late, "after a rejected Rotate and a rejected CreateSession, which move nothing"),
+		list("another subject", late, "of the subject of a rejected call"))
 
 	moved := successor(later)
 	moved.Subject = "another subject"
-	rotate(e, e.a, later.TokenID, moved)
-	lists(e, "none: its one session was rotated to another subject", moved.RefreshNotBefore, e.app, "subject")
-	lists(e, "the one that was rotated to this subject", moved.RefreshNotBefore, e.app, "another subject", moved)
-	revoke(e, e.b, moved, revokedAt)
-	lists(e, "none: its one session was revoked", moved.RefreshNotBefore, e.app, "another subject")
-}
-
-func revokeSubject(e *tokenEnv, h *tokens, app, subject string, at time.Time) int {
-	n, err := h.RevokeSubject(e.ctx, app, subject, at)
-	if err != nil {
-		e.fatalf("expected RevokeSubject to revoke\nthe store returned the error %q", err)
-	}
-	return n
+	return append(ops, rotateSessionOp(later.TokenID, moved),
+		list(s.Subject, moved.RefreshNotBefore, "of a subject whose one session was rotated to another subject"),
+		list(moved.Subject, moved.RefreshNotBefore, "of the subject that a session was rotated to"),
+		revokeSessionOp(keyOf(moved), revokedAt), list(moved.Subject, moved.RefreshNotBefore, "of a subject whose one session was revoked"))
 }
 
 func revokesAllAndOnly(e *tokenEnv) {
-	mine := []renew.Session{of(e, "subject", 0), of(e, "subject", time.Second), of(e, "subject", time.Minute)}
-	e.justEnded(&mine[1])
-	mine[2].EndsAt = time.Time{}
-	others := []renew.Session{of(e, "subject-other", 0), of(e, "subjec", 0), of(e, "subject", 0)}
-	others[2].AppID += "-other"
-	for _, s := range slices.Concat(mine, others) {
+	all := []renew.Session{
+		of(e, "subject", 0), of(e, "subject", time.Second), of(e, "subject", time.Minute),
+		of(e, "subject-other", 0), of(e, "subjec", 0), of(e, "subject", 0),
+	}
+	e.justEnded(&all[1])
+	all[2].EndsAt = time.Time{}
+	all[5].AppID += "-other"
+	w := world{}
+	for _, s := range all {
 		create(e, s)
+		w[keyOf(s)] = s
 	}
-	for i := range mine {
-		mine[i] = read(e, e.a, mine[i])
-	}
-	if n := revokeSubject(e, e.a, e.app, "subject", revokedAt); n != len(mine) {
-		e.failf("expected RevokeSubject to return %d, the number of the subject's sessions, one of them expired\nthe store returned %d", len(mine), n)
-	}
-	for i, s := range mine {
-		want := s
-		want.RevokedAt = revokedAt
-		if diff := difference(want, read(e, e.b, s)); diff != "" {
-			e.failf("expected RevokeSubject to set RevokedAt of every session of the subject, and nothing else\nthe store has session %d otherwise: %s", i, diff)
-		}
-	}
-	for _, s := range others {
-		if !read(e, e.b, s).RevokedAt.IsZero() {
-			e.failf("expected RevokeSubject to revoke no other's sessions\nthe store has revoked %s of %s", describe(s), named("subject", s.Subject))
-		}
-	}
-}
-
-func revokeSubjectKeepsTime(e *tokenEnv) {
-	first, second := of(e, "subject", 0), of(e, "subject", time.Second)
-	create(e, first)
-	create(e, second)
-	revoke(e, e.a, first, revokedAt)
-	if n := revokeSubject(e, e.b, e.app, "subject", revokedAt.Add(time.Hour)); n != 1 {
-		e.failf("expected RevokeSubject to count the one session that was not revoked yet\nthe store returned %d", n)
-	}
-	if got := read(e, e.a, first).RevokedAt; !got.Equal(revokedAt) {
-		e.failf("expected RevokedAt to stay at the first time, %s\nthe store has changed it to %s", clock(revokedAt), clock(got))
-	}
-	if n := revokeSubject(e, e.a, e.app, "subject", revokedAt.Add(2*time.Hour)); n != 0 {
-		e.failf("expected RevokeSubject to return 0 when all sessions are revoked\nthe store returned %d", n)
-	}
-}
-
-func revokesUnknown(e *tokenEnv) {
-	s := created(e)
-	if n := revokeSubject(e, e.a, e.app, s.Subject+"-unknown", revokedAt); n != 0 {
-		e.failf("expected RevokeSubject of an unknown subject to return 0\nthe store returned %d", n)
-	}
-	unchanged(e, s, "RevokeSubject of another subject")
+	w.sequence(e, revokeSubjectOp(e.app, "subject", revokedAt).as("of three sessions, one of them expired, beside those of other subjects and another app"))
 }
 
 func revokeSubjectAgainstRotations(e *tokenEnv) {

@@ -24,9 +24,16 @@ type model[H, M any] interface {
 // what the call returns in addition to its error.
 type op[H any, M model[H, M]] struct {
 	name  string
-	moves bool // the session to another subject
+	what  string // in what way it is called, for a failure
+	moves bool   // the session to another subject
 	call  func(ctx context.Context, h H) (string, error)
 	apply func(m M) (string, error)
+}
+
+// as says in what way the call is made.
+func (o op[H, M]) as(what string) op[H, M] {
+	o.what = " " + what
+	return o
 }
 
 // patience is how often a call is made that returns an error which does not tell

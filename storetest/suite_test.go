@@ -109,7 +109,7 @@ func TestAFailureSaysAll(t *testing.T) {
 		"law T3: an unknown ID, or another app's, is ErrSessionNotFound",
 		"expected renew.ErrSessionNotFound of RevokeSession with an ID that was never stored",
 		"the store returned nil",
-		`handle 1: RevokeSession(app "storetest-`)
+		`handle 2: RevokeSession(app "storetest-`)
 	if got := again("TestLaws/T3/revoke-unknown", 42); got != "run it again with RENEW_STORETEST_SEED=42 go test -run 'TestLaws/T3/revoke-unknown'" {
 		t.Errorf("how to run it again reads %q", got)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -236,37 +237,80 @@ func (w world) isAs(e *tokenEnv, blamed, after string) bool {
 
 // do makes a call and checks its result; the store is to be as the world is then.
 func (w world) do(e *tokenEnv, h *tokens, op tokenOp) bool {
+	blamed := lawsOf[op.name]
+	return w.makes(e, h, op, blamed) && w.isAs(e, blamed.effect, op.name)
+}
+
+// makes makes a call and checks its result. These laws are to blame.
+func (w world) makes(e *tokenEnv, h *tokens, op tokenOp, blamed callLaws) bool {
 	after, want, wantErr, got, err := op.do(e, h, w)
 	if op.name == "Rotate" && errors.Is(wantErr, renew.ErrSessionNotFound) && errors.Is(err, renew.ErrConflict) {
 		err = wantErr
 	}
 	if !matches(err, wantErr) || err == nil && got != want && got != unclear {
-		law := lawsOf[op.name].result
+		law := blamed.result
 		if wantErr == nil && err != nil && !isNamed(err) {
-			law = lawsOf[op.name].effect
+			law = blamed.effect
 		}
-		hint := ""
-		if op.name == "RevokeSubject" && err == nil && wantErr == nil {
-			hint = e.lagHint(func() string { return revokesNoMore(e, h, op) })
-		}
-		e.breaks(e.blames(law), "expected %s of %s\nthe store returned %s%s", outcome(want, wantErr), op.name, outcome(got, err), hint)
+		e.breaks(e.blames(law), "expected %s of %s%s\nthe store returned %s%s", outcome(want, wantErr), op.name, op.what, outcome(got, err), indexHint(e, h, op, want, err))
 		return false
 	}
 	maps.Copy(w, after)
-	return w.isAs(e, lawsOf[op.name].effect, op.name)
+	return true
 }
 
-// revokesNoMore makes a RevokeSubject again, and is empty if it finds more sessions than
-// there should be left.
-func revokesNoMore(e *tokenEnv, h *tokens, op tokenOp) string {
-	if got, err := op.call(e.ctx, h); err == nil && got != "0 revoked" {
+// indexHint makes a call again that asks the index of a subject and has returned a wrong
+// result, and returns advice if it lags: a list comes right, and RevokeSubject finds more
+// sessions than there should be left.
+func indexHint(e *tokenEnv, h *tokens, op tokenOp, want string, err error) string {
+	if err != nil || op.name != "RevokeSubject" && op.name != "SubjectSessions" {
 		return ""
 	}
-	return "no more sessions"
+	return e.lagHint(func() string {
+		got, err := op.call(e.ctx, h)
+		if err == nil && (got == want || op.name == "RevokeSubject" && got != "0 revoked") {
+			return ""
+		}
+		return "the same"
+	})
 }
 
-// lawsOf are the laws about the result and the effect of a call alone.
-var lawsOf = map[string]struct{ result, effect string }{
+// sequence returns a case that stores a session and makes calls then, one after another,
+// each through the other handle than the one before; what changes nothing is called
+// through both. It checks the result of each call, and what is stored after each write.
+// prepare changes the session first; nil: it stays as newSession makes it.
+func sequence(prepare func(c *config, s *renew.Session), calls func(e *tokenEnv, s renew.Session) []tokenOp) func(e *tokenEnv) {
+	return func(e *tokenEnv) {
+		s := newSession(e)
+		if prepare != nil {
+			prepare(&e.config, &s)
+		}
+		create(e, s)
+		world{keyOf(s): s}.sequence(e, calls(e, s)...)
+	}
+}
+
+// sequence makes calls. A failure is of the law of the case.
+func (w world) sequence(e *tokenEnv, calls ...tokenOp) {
+	for i, op := range calls {
+		before := w.clone()
+		makes := func(h *tokens) bool {
+			return w.makes(e, h, op, callLaws{e.law, e.law}) && (reads(op) && i < len(calls)-1 || w.is(e, op.name+op.what))
+		}
+		if !makes(e.handle(i+1)) || reflect.DeepEqual(w, before) && !makes(e.handle(i)) {
+			return
+		}
+	}
+}
+
+// reads reports whether a call only reads.
+func reads(op tokenOp) bool { return op.name == "Session" || op.name == "SubjectSessions" }
+
+// callLaws are the laws about the result and the effect of a call.
+type callLaws struct{ result, effect string }
+
+// lawsOf are those of a call alone.
+var lawsOf = map[string]callLaws{
 	"CreateSession":   {"T2", "T1"},
 	"Session":         {"T6", "T6"},
 	"Rotate":          {"T4", "T4"},
