@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,18 @@ func (l *callLog) begin(handle int, method string, args func() string) *call {
 	}
 	l.calls = append(l.calls, c)
 	return c
+}
+
+// keep returns what takes the calls that are made until then off the list.
+func (l *callLog) keep() (restore func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	calls := slices.Clone(l.calls)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.calls = calls
+	}
 }
 
 // end records the result of a call that returned no error, or the error.

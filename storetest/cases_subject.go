@@ -24,7 +24,7 @@ var listCases = []testCase[*tokens]{
 	{name: "only-live-ones", run: listsOnlyLive},
 	{name: "newest-first", run: listsNewestFirst},
 	{name: "many", run: listsMany},
-	{name: "as-sessions-change", run: sequence(nil, listsAsSessionsChange)},
+	{name: "as-sessions-change", run: sequence(func(_ *config, s *renew.Session) { s.Subject = "subject" }, listsAsSessionsChange)},
 	{name: "concurrent-logins", run: concurrentLogins},
 	{name: "concurrent", run: raceOfSessions("SubjectSessions")},
 }

@@ -400,6 +400,7 @@ func (e *env[H]) blames(law string) string {
 // lagHint looks again, for a while, at what differs, and returns advice if it comes
 // right without a call that changes it.
 func (e *env[H]) lagHint(differs func() string) string {
+	defer e.log.keep()()
 	for begun := time.Now(); time.Since(begun) < e.scaled(e.lag) && e.ctx.Err() == nil; {
 		time.Sleep(5 * time.Millisecond)
 		if differs() == "" {

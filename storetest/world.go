@@ -108,11 +108,11 @@ func readOp(key rowKey) tokenOp {
 
 func listOp(app, subject string, at time.Time) tokenOp {
 	state := func(list []renew.Session) string {
-		var b strings.Builder
+		texts := []string{fmt.Sprintf("%d sessions", len(list))}
 		for _, s := range list {
-			fmt.Fprintf(&b, "%s at %s, ", s.ID, s.TokenID)
+			texts = append(texts, s.ID+" at "+s.TokenID)
 		}
-		return b.String()
+		return strings.Join(texts, ", ")
 	}
 	return tokenOp{name: "SubjectSessions", call: func(ctx context.Context, h *tokens) (string, error) {
 		list, err := h.SubjectSessions(ctx, app, subject, at)
