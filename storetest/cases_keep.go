@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -28,9 +27,6 @@ type value struct {
 func sessionTimes(s *renew.Session) []*time.Time {
 	return []*time.Time{&s.CreatedAt, &s.EndsAt, &s.RevokedAt, &s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt}
 }
-
-// timeNames are their names.
-var timeNames = []string{"CreatedAt", "EndsAt", "RevokedAt", "IssuedAt", "RefreshNotBefore", "RefreshExpiresAt"}
 
 // zones are east and west of Greenwich, one by half an hour, and one on the
 // other side of midnight. Their names are those of no zone.
@@ -171,20 +167,7 @@ func (c *config) values() []value {
 // everyValue runs f for each value, several at a time.
 func everyValue(e *tokenEnv, f func(e *tokenEnv, i int, v value)) {
 	list := e.values()
-	next := make(chan int)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for i := range next {
-				e.guard(func() { f(e, i, list[i]) })
-			}
-		})
-	}
-	for i := range list {
-		next <- i
-	}
-	close(next)
-	all.Wait()
+	e.spread(len(list), func(i int) { f(e, i, list[i]) })
 }
 
 // sessionWith returns a new session with this value.

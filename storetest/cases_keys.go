@@ -2,8 +2,6 @@ package storetest
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"math"
@@ -232,9 +230,14 @@ func unknownApp(e *keyEnv) {
 	p.is(e, "calls for an app that was never stored")
 	p.twinIs(e, "calls for an app that was never stored")
 	p.do(e, e.b, createOp(p.app))
+	rejectsInvalid(e)
+}
+
+// rejectsInvalid checks that CreateApp of an invalid app stores nothing.
+func rejectsInvalid(e *keyEnv) {
 	invalid := newApp(e)
 	invalid.Issuer = ""
-	e.wantError("CreateApp of an invalid app", createOp(invalid).fails(e, e.a), errInvalid)
+	e.wantErrorOf("K2", "CreateApp of an invalid app", createOp(invalid).fails(e, e.a), errInvalid)
 	if _, err := e.b.App(e.ctx, invalid.ID); !errors.Is(err, renew.ErrAppNotFound) {
 		e.failf("expected CreateApp of an invalid app to store nothing\nthe store returned %v for it", err)
 	}
@@ -334,25 +337,8 @@ func takenKeyIDs(e *keyEnv) {
 	only.do(e, e.a, publishOp(only.app.ID, namesake(e, first)))
 }
 
-var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-
 // algorithms are some of every kind of key.
 var algorithms = []renew.Algorithm{renew.ES256, renew.ES384, renew.ES512, renew.EdDSA, renew.RS256, renew.PS512}
-
-// newKeyFor returns a key for an algorithm; RSA keys differ in their IDs alone.
-func newKeyFor(e *keyEnv, alg renew.Algorithm) (key *renew.SigningKey) {
-	private, err := rsaKey()
-	switch {
-	case alg != renew.RS256 && alg != renew.PS512:
-		key, err = renew.GenerateSigningKey(alg)
-	case err == nil:
-		key, err = renew.NewSigningKey(newID(), alg, private)
-	}
-	if err != nil {
-		e.fatalf("expected a signing key of package renew: %v", err)
-	}
-	return key
-}
 
 // wantSigner checks that what got signs verifies with want. NewSigningKey signs, and
 // verifies what was signed.
@@ -368,7 +354,7 @@ func wantSigner(e *keyEnv, method string, got, want *renew.SigningKey) {
 func everyAlgorithm(e *keyEnv) {
 	t := createTenant(e, e.a, newApp(e))
 	for i, alg := range algorithms {
-		key := newKeyFor(e, alg)
+		key := newKeyFor(e, "", alg)
 		t.do(e, e.handle(i), rotateOp(t.app.ID, key, e.now.Add(time.Duration(i)*time.Second)))
 		for _, h := range []*keys{e.a, e.b} {
 			got, err := h.SigningKey(e.ctx, t.app.ID)
@@ -393,7 +379,7 @@ func returnsPublishedKeys(e *keyEnv) {
 	needsPublished(e)
 	t := createTenant(e, e.a, newApp(e))
 	for i, alg := range algorithms {
-		key := newKeyFor(e, alg)
+		key := newKeyFor(e, "", alg)
 		t.do(e, e.handle(i), publishOp(t.app.ID, key))
 		got, err := e.handle(i+1).PublishedKey(e.ctx, t.app.ID, key.KeyID())
 		if err != nil {
@@ -451,20 +437,14 @@ func listsManyApps(e *keyEnv) {
 	for i := range 1001 - len(names) {
 		names = append(names, fmt.Sprintf("%s app %d", e.app, i))
 	}
-	const clients, few = 16, 3
+	const few = 3
 	for i := range few { // each handle reads the list before and after
 		auditKeys(e)
 		createTenant(e, e.handle(i), renew.App{ID: names[i], Issuer: "i"})
 	}
 	auditKeys(e)
-	e.race(clients, func(who int) {
-		for i := few + who; i < len(names); i += clients {
-			createTenant(e, e.handle(who), renew.App{ID: names[i], Issuer: "i"})
-		}
-	})
-	invalid := newApp(e)
-	invalid.Issuer = ""
-	e.wantErrorOf("K2", "CreateApp of an invalid app", createOp(invalid).fails(e, e.a), errInvalid)
+	e.spread(len(names)-few, func(i int) { createTenant(e, e.handle(i), renew.App{ID: names[few+i], Issuer: "i"}) })
+	rejectsInvalid(e)
 }
 
 // raceOfKeys returns a case that makes two calls at the same moment, of which one is of
@@ -762,7 +742,7 @@ func noTornApps(e *keyEnv) {
 // settings are changed first, then the app key is added, then the one before removed.
 func wantWholeApp(e *keyEnv, app, got renew.App, numbers map[string]int) {
 	n := got.MaxSessions - 1
-	if diff := appDifference(taggedApp(app, n), got); diff != "" {
+	if diff := fieldsDiffer(taggedApp(app, n), got); diff != "" {
 		e.fatalf("expected App to return settings of one UpdateApp\nthe store returned settings of two: of number %d, %s", n, diff)
 	}
 	var held []int
@@ -909,14 +889,14 @@ func sharesNoSlices(e *keyEnv) {
 	}
 	t := &tenant{app: app, keys: map[string]keyState{}, seen: true}
 	if e.a.administers() {
-		given := cloneApp(app)
+		given := app.Clone()
 		t = createTenant(e, e.a, given)
-		t.app = cloneApp(app)
+		t.app = app.Clone()
 		spoil(given)
 		t.isAs(e, "K10", "a change to the slices that CreateApp was given")
-		given = cloneApp(app)
+		given = app.Clone()
 		t.do(e, e.b, updateOp(given))
-		t.app = cloneApp(app)
+		t.app = app.Clone()
 		spoil(given)
 		t.isAs(e, "K10", "a change to the slices that UpdateApp was given")
 	}
@@ -924,7 +904,7 @@ func sharesNoSlices(e *keyEnv) {
 	if err != nil {
 		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
 	}
-	want := cloneApp(got)
+	want := got.Clone()
 	spoil(got)
 	now, err := e.a.App(e.ctx, app.ID)
 	if err != nil {
@@ -933,13 +913,6 @@ func sharesNoSlices(e *keyEnv) {
 	if !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
 		e.failf("expected App to return what it did before a change to the slices that it had returned\nthe store returned KeyHashes %s and FormerIssuers %q", now.KeyHashes, now.FormerIssuers)
 	}
-}
-
-// cloneApp returns an app that shares no memory with app.
-func cloneApp(app renew.App) renew.App {
-	app.KeyHashes = slices.Clone(app.KeyHashes)
-	app.FormerIssuers = slices.Clone(app.FormerIssuers)
-	return app
 }
 
 func spoil(app renew.App) {
@@ -979,11 +952,7 @@ func keysOutage(e *keyEnv) {
 	})
 	e.recovers(func(ctx context.Context, h *keys) error { _, err := h.App(ctx, t.app.ID); return err })
 	t.is(e, "an outage, from the handles that have met it")
-	e.race(keyWorkers, func(who int) {
-		for i := who; i < len(scenes); i += keyWorkers {
-			scenes[i].op.isWhole(e, e.handle(i), e.handle(i+1), scenes[i].t)
-		}
-	})
+	e.spread(len(scenes), func(i int) { scenes[i].op.isWhole(e, e.handle(i), e.handle(i+1), scenes[i].t) })
 	if changes {
 		worksAgain(e)
 	}
@@ -998,19 +967,14 @@ type keyScene struct {
 	op keyOp
 }
 
-// keyWorkers is how many goroutines make and check the scenes.
-const keyWorkers = 8
-
 // newKeyScenes returns one for each call.
 func newKeyScenes(e *keyEnv) []keyScene {
 	c := newCast(e)
 	p := &pair{cast: c, spare: newSpares(e, c), tenant: &tenant{app: newApp(e)}}
 	scenes := make([]keyScene, len(p.ops(e)))
-	e.race(keyWorkers, func(who int) {
-		for i := who; i < len(scenes); i += keyWorkers {
-			t := threeKeys(e, p, i)
-			scenes[i] = keyScene{t, (&pair{cast: c, spare: p.spare, tenant: t}).ops(e)[i]}
-		}
+	e.spread(len(scenes), func(i int) {
+		t := threeKeys(e, p, i)
+		scenes[i] = keyScene{t, (&pair{cast: c, spare: p.spare, tenant: t}).ops(e)[i]}
 	})
 	return scenes
 }
@@ -1081,19 +1045,18 @@ func keysCrash(e *keyEnv) {
 	}
 	p.step(e, e.a, revokeOp(id, p.active, e.now))
 	survives("RevokeKey of the active key")
-	short := newApp(e) // whose keys expire a few seconds after their replacement
-	short.AuthTTL, short.AuthNotBefore, short.RefreshTTL, short.RefreshNotBefore, short.SessionTTL = 1e9, 0, 2e9, 0, 0
-	t, expired := createTenant(e, e.a, short), newKey(e)
-	t.step(e, e.a, rotateOp(short.ID, expired, e.now.Add(-2*time.Hour)))
-	t.step(e, e.b, rotateOp(short.ID, newKey(e), e.now.Add(-time.Hour)))
-	if _, err := e.b.deleteExpiredKeys(e.ctx, e.now.Add(-10*time.Minute)); err != nil {
+	before := e.now.Add(-10 * time.Minute)
+	t := shortLived(e, before.Add(-time.Hour), 1)
+	if _, err := e.b.deleteExpiredKeys(e.ctx, before); err != nil {
 		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
 	}
-	delete(t.keys, expired.KeyID())
+	expired := t.dropExpired(before)
 	e.crashNow()
 	t.isAs(e, "K13", "DeleteExpiredKeys, which had returned nil, and a crash")
-	_, err := e.a.VerificationKey(e.ctx, short.ID, expired.KeyID())
-	e.wantError("VerificationKey of a key that was deleted before a crash", err, renew.ErrKeyNotFound)
+	for _, id := range expired {
+		_, err := e.a.VerificationKey(e.ctx, t.app.ID, id)
+		e.wantError("VerificationKey of a key that was deleted before a crash", err, renew.ErrKeyNotFound)
+	}
 }
 
 func publishesBeforeUse(e *keyEnv) {
@@ -1112,23 +1075,35 @@ func publishesBeforeUse(e *keyEnv) {
 		p.do(e, e.handle(i+1), rotateOp(id, other, e.now)) // ErrKeyExists: it is revoked
 		p.do(e, e.handle(i+1), publishOp(id, other))
 	}
-	published, other := rsaNamesakes(e)
+	published := newKeyFor(e, "", renew.RS256)
 	p.do(e, e.a, publishOp(id, published))
-	p.do(e, e.b, rotateOp(id, other, e.now)) // ErrKeyExists: it signs with another algorithm
+	p.do(e, e.b, rotateOp(id, newKeyFor(e, published.KeyID(), renew.PS256), e.now)) // ErrKeyExists: it signs with another algorithm
 	p.do(e, e.a, revokeOp(id, published.KeyID(), e.now))
 	p.twinIs(e, "PublishSigningKey")
 }
 
-// shortLived adds an app with three keys that expired some minutes after start, and an
-// active one.
-func shortLived(e *keyEnv, start time.Time) *tenant {
+// shortLived adds an app of which keys were replaced each minute from start on, and expired
+// 200 s later.
+func shortLived(e *keyEnv, start time.Time, replaced int) *tenant {
 	app := newApp(e)
 	app.AuthTTL, app.AuthNotBefore, app.RefreshTTL, app.RefreshNotBefore = 1e9, 0, 100e9, 0
 	t := createTenant(e, e.a, app)
-	for n := range 4 {
+	for n := range replaced + 1 {
 		t.step(e, e.handle(n), rotateOp(app.ID, newKey(e), start.Add(time.Duration(n)*time.Minute)))
 	}
 	return t
+}
+
+// dropExpired removes the keys from the model that DeleteExpiredKeys must delete, and
+// returns their IDs.
+func (t *tenant) dropExpired(before time.Time) (ids []string) {
+	for id, k := range t.keys {
+		if !k.expires.IsZero() && k.expires.Before(before) {
+			delete(t.keys, id)
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // deletesExpiredKeys needs lifetimes of seconds and keys of some minutes ago: no
@@ -1141,59 +1116,35 @@ func deletesExpiredKeys(e *keyEnv) {
 	if _, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil {
 		e.fatalf("expected DeleteExpiredKeys to delete\nthe store returned the error %q", err)
 	}
-	var all []*tenant
-	expired := map[string]*tenant{}
-	for i := range 5 {
-		app := newApp(e)
-		app.AuthTTL, app.AuthNotBefore, app.RefreshTTL, app.RefreshNotBefore = 1e9, 0, 100e9, 0
-		t := createTenant(e, e.a, app)
-		for n := range 3 { // replaced at 0 s, 60 s, …: expired 200 s later
-			t.step(e, e.handle(n), rotateOp(app.ID, newKey(e), start.Add(time.Duration(n)*time.Minute)))
-		}
-		t.step(e, e.a, publishOp(app.ID, newKey(e)))
-		recent := newKey(e) // replaced so late that it has not expired
-		t.step(e, e.b, rotateOp(app.ID, recent, start.Add(5*time.Minute)))
-		t.step(e, e.a, rotateOp(app.ID, newKey(e), before.Add(-100*time.Second)))
+	all := make([]*tenant, 35) // so that more keys have expired than a page has
+	e.spread(len(all), func(i int) { all[i] = shortLived(e, start, 3) })
+	for i, t := range all[:5] { // of some, keys of other states
+		id := t.app.ID
+		t.step(e, e.a, publishOp(id, newKey(e)))
+		t.step(e, e.b, rotateOp(id, newKey(e), start.Add(5*time.Minute))) // replaced so late that it has not expired:
+		t.step(e, e.a, rotateOp(id, newKey(e), before.Add(-100*time.Second)))
 		if i == 4 {
-			t.step(e, e.a, revokeOp(app.ID, t.active, before))
+			t.step(e, e.a, revokeOp(id, t.active, before))
 		}
 		t.is(e, "the calls that give it keys")
-		for id, k := range t.keys {
-			if !k.expires.IsZero() && k.expires.Before(before) {
-				delete(t.keys, id)
-				expired[id] = t
-			}
-		}
-		all = append(all, t)
 	}
-	more := make([]*tenant, 30) // so that more keys have expired than a page has
-	e.race(keyWorkers, func(who int) {
-		for i := who; i < len(more); i += keyWorkers {
-			more[i] = shortLived(e, start)
-		}
-	})
-	for _, t := range more {
-		for id := range t.keys {
-			if id != t.active {
-				delete(t.keys, id)
-				expired[id] = t
-			}
-		}
+	expired := make([][]string, len(all))
+	count := 0
+	for i, t := range all {
+		expired[i] = t.dropExpired(before)
+		count += len(expired[i])
 	}
-	all = append(all, more...)
 	n, err := e.b.deleteExpiredKeys(e.ctx, before)
-	if err != nil || n != len(expired) {
-		e.failf("expected DeleteExpiredKeys to delete and return the %d keys that expired, by SigningPeriod.Close\nthe store returned %d and the error %v", len(expired), n, err)
+	if err != nil || n != count {
+		e.failf("expected DeleteExpiredKeys to delete and return the %d keys that expired, by SigningPeriod.Close\nthe store returned %d and the error %v", count, n, err)
 	}
-	e.race(keyWorkers, func(who int) {
-		for i := who; i < len(all); i += keyWorkers {
-			all[i].isAs(e, "K15", "DeleteExpiredKeys")
+	e.spread(len(all), func(i int) {
+		all[i].isAs(e, "K15", "DeleteExpiredKeys")
+		for _, id := range expired[i] {
+			_, err := e.a.VerificationKey(e.ctx, all[i].app.ID, id)
+			e.wantError("VerificationKey of a key that DeleteExpiredKeys has deleted", err, renew.ErrKeyNotFound)
 		}
 	})
-	for id, t := range expired {
-		_, err := e.a.VerificationKey(e.ctx, t.app.ID, id)
-		e.wantError("VerificationKey of a key that DeleteExpiredKeys has deleted", err, renew.ErrKeyNotFound)
-	}
 	if n, err := e.a.deleteExpiredKeys(e.ctx, before); err != nil || n != 0 {
 		e.failf("expected DeleteExpiredKeys to find nothing more\nthe store returned %d and the error %v", n, err)
 	}

@@ -327,13 +327,10 @@ const many = 1005
 // createMany stores sessions of one subject, several at a time.
 func createMany(e *tokenEnv, n int, session func(i int) renew.Session) []renew.Session {
 	all := make([]renew.Session, n)
-	var next atomic.Int32
-	e.race(16, func(who int) {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			all[i] = session(i)
-			if err := store(e, e.handle(who), all[i]); err != nil {
-				e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
-			}
+	e.spread(n, func(i int) {
+		all[i] = session(i)
+		if err := store(e, e.handle(i), all[i]); err != nil {
+			e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
 		}
 	})
 	return all
@@ -350,15 +347,13 @@ func revokesMany(e *tokenEnv) {
 	if err != nil || n != many-2 {
 		e.failf("expected RevokeSubject to revoke and return %d of %d sessions, all but two to keep\nthe store returned %d and the error %v", many-2, many, n, err)
 	}
-	e.race(16, func(who int) {
-		for i := who; i < many; i += 16 {
-			s := all[i]
-			if s.RevokedAt = revokedAt; slices.Contains(keep, s.ID) {
-				s.RevokedAt = time.Time{}
-			}
-			if diff := difference(s, read(e, e.handle(i), s)); diff != "" {
-				e.fatalf("expected RevokeSubject to revoke all %d sessions of a subject but those to keep\nthe store has one otherwise: %s", many, diff)
-			}
+	e.spread(many, func(i int) {
+		s := all[i]
+		if s.RevokedAt = revokedAt; slices.Contains(keep, s.ID) {
+			s.RevokedAt = time.Time{}
+		}
+		if diff := difference(s, read(e, e.handle(i), s)); diff != "" {
+			e.fatalf("expected RevokeSubject to revoke all %d sessions of a subject but those to keep\nthe store has one otherwise: %s", many, diff)
 		}
 	})
 }

@@ -80,7 +80,7 @@ func newSoundKeys() soundKeys { return soundKeys{newKeyBacking(), &sync.Map{}} }
 
 func (s soundKeys) App(ctx context.Context, appID string) (app renew.App, err error) {
 	err = s.on(ctx, appID, func(t *tenant) error {
-		app = cloneApp(t.app)
+		app = t.app.Clone()
 		return nil
 	})
 	return app, err
@@ -174,7 +174,7 @@ func (s soundKeys) CreateApp(ctx context.Context, app renew.App) error {
 	if err := app.Validate(); err != nil {
 		return err
 	}
-	app = cloneApp(app)
+	app = app.Clone()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.apps[app.ID] != nil {

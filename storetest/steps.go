@@ -12,12 +12,12 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jwtrenew/renew"
 	"github.com/oklog/ulid/v2"
 )
 
@@ -29,15 +29,7 @@ type namedCall struct {
 
 // isNamed reports whether the laws name this error.
 func isNamed(err error) bool {
-	for _, named := range []error{
-		renew.ErrSessionNotFound, renew.ErrSessionExists, renew.ErrConflict,
-		renew.ErrAppNotFound, renew.ErrAppExists, renew.ErrKeyNotFound, renew.ErrKeyExists, renew.ErrKeyRevoked,
-	} {
-		if errors.Is(err, named) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(lawErrors, func(named namedError) bool { return errors.Is(err, named.err) })
 }
 
 // doneContexts are a canceled context and one whose deadline has passed.

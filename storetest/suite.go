@@ -535,6 +535,18 @@ func (e *env[H]) race(n int, f func(i int)) {
 	}
 }
 
+// spread calls f with each number below n, several at a time. If one call has failed, the
+// case ends.
+func (e *env[H]) spread(n int, f func(i int)) {
+	const workers = 16
+	var next atomic.Int64
+	e.race(workers, func(int) {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			f(i)
+		}
+	})
+}
+
 // handle returns one of the two handles, by turns.
 func (e *env[H]) handle(i int) H {
 	if i%2 == 0 {

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -39,7 +40,7 @@ type keyState struct {
 func (t *tenant) clone() *tenant {
 	c := *t
 	c.keys = maps.Clone(t.keys)
-	c.app = cloneApp(t.app)
+	c.app = t.app.Clone()
 	return &c
 }
 
@@ -47,7 +48,7 @@ func (t *tenant) update(app renew.App) error {
 	if app.Validate() != nil {
 		return errInvalid
 	}
-	updated := cloneApp(app)
+	updated := app.Clone()
 	updated.KeyHashes = t.app.KeyHashes
 	t.app = updated
 	if t.active != "" {
@@ -128,7 +129,7 @@ func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
 	if err != nil {
 		return "K1", fmt.Sprintf("App returns the error %q", err)
 	}
-	if diff := appDifference(t.app, app); diff != "" {
+	if diff := fieldsDiffer(t.app, app); diff != "" {
 		return "K1", diff
 	}
 	if !sameHashes(t.app.KeyHashes, app.KeyHashes) {
@@ -279,20 +280,6 @@ func samePublic(a, b *renew.VerificationKey) bool {
 	return ok && key.Equal(b.Public()) && a.Algorithm() == b.Algorithm()
 }
 
-func appDifference(want, got renew.App) string {
-	var d differences
-	d.text("ID", want.ID, got.ID)
-	d.text("Issuer", want.Issuer, got.Issuer)
-	d.check("AuthTTL", want.AuthTTL == got.AuthTTL, want.AuthTTL.String(), got.AuthTTL.String())
-	d.check("AuthNotBefore", want.AuthNotBefore == got.AuthNotBefore, want.AuthNotBefore.String(), got.AuthNotBefore.String())
-	d.check("RefreshTTL", want.RefreshTTL == got.RefreshTTL, want.RefreshTTL.String(), got.RefreshTTL.String())
-	d.check("RefreshNotBefore", want.RefreshNotBefore == got.RefreshNotBefore, want.RefreshNotBefore.String(), got.RefreshNotBefore.String())
-	d.check("SessionTTL", want.SessionTTL == got.SessionTTL, want.SessionTTL.String(), got.SessionTTL.String())
-	d.check("MaxSessions", want.MaxSessions == got.MaxSessions, fmt.Sprint(want.MaxSessions), fmt.Sprint(got.MaxSessions))
-	d.check("FormerIssuers", slices.Equal(want.FormerIssuers, got.FormerIssuers), fmt.Sprintf("%q", want.FormerIssuers), fmt.Sprintf("%q", got.FormerIssuers))
-	return strings.Join(d, "; ")
-}
-
 // sameHashes compares without the order, which means nothing.
 func sameHashes(a, b []renew.AppKeyHash) bool {
 	compare := func(x, y renew.AppKeyHash) int { return strings.Compare(x.String(), y.String()) }
@@ -352,41 +339,40 @@ func newKeyHash() renew.AppKeyHash {
 	return hash
 }
 
-func newKey(e *keyEnv) *renew.SigningKey {
-	key, err := renew.GenerateSigningKey(renew.ES256)
+// oneRSAKey is one for all: it takes long to make.
+var oneRSAKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+// makeKey makes a key of an algorithm; an empty ID is for a new one. Keys of RSA differ in
+// their IDs and algorithms alone.
+func makeKey(id string, alg renew.Algorithm) (*renew.SigningKey, error) {
+	switch alg {
+	case renew.RS256, renew.PS256, renew.PS512:
+		private, err := oneRSAKey()
+		if err != nil {
+			return nil, err
+		}
+		return renew.NewSigningKey(cmp.Or(id, newID()), alg, private)
+	}
+	key, err := renew.GenerateSigningKey(alg)
+	if err != nil || id == "" {
+		return key, err
+	}
+	return renew.NewSigningKey(id, alg, key.Signer())
+}
+
+func newKeyFor(e *keyEnv, id string, alg renew.Algorithm) *renew.SigningKey {
+	key, err := makeKey(id, alg)
 	if err != nil {
 		e.fatalf("expected a signing key of package renew: %v", err)
 	}
 	return key
 }
 
+func newKey(e *keyEnv) *renew.SigningKey { return newKeyFor(e, "", renew.ES256) }
+
 // namesake returns another key of the same ID.
 func namesake(e *keyEnv, key *renew.SigningKey) *renew.SigningKey {
-	other, err := renew.NewSigningKey(key.KeyID(), renew.ES256, newKey(e).Signer())
-	if err != nil {
-		e.fatalf("expected a signing key of package renew: %v", err)
-	}
-	return other
-}
-
-// oneRSAKey is one for all: it takes long to make.
-var oneRSAKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-
-// rsaNamesakes returns one RSA key as two signing keys of one new ID: of RS256 and
-// of PS256.
-func rsaNamesakes(e *keyEnv) (rs256, ps256 *renew.SigningKey) {
-	id := newKey(e).KeyID()
-	key, err := oneRSAKey()
-	if err == nil {
-		rs256, err = renew.NewSigningKey(id, renew.RS256, key)
-	}
-	if err == nil {
-		ps256, err = renew.NewSigningKey(id, renew.PS256, key)
-	}
-	if err != nil {
-		e.fatalf("expected two signing keys of package renew: %v", err)
-	}
-	return rs256, ps256
+	return newKeyFor(e, key.KeyID(), renew.ES256)
 }
 
 // createTenant adds an app without keys.

@@ -302,35 +302,26 @@ func unchanged(e *tokenEnv, was renew.Session, after string) {
 	}
 }
 
-// stored reads the session through both handles and compares it with what it
-// must be.
-func stored(e *tokenEnv, want renew.Session, after string) {
-	for _, h := range []*tokens{e.a, e.b} {
-		got := read(e, h, want)
-		if diff := difference(want, got); diff != "" {
-			e.failf("expected Session to return what was stored, after %s\nthe store returned something else: %s", after, diff)
-		}
-		if zoned := notUTC(got); zoned != "" {
-			e.failf("expected Session to return times in UTC, after %s\nthe store returned others: %s", after, zoned)
-		}
+// lawErrors are the errors that the laws name; errorNames has those of contexts too.
+var (
+	lawErrors = []namedError{
+		{renew.ErrSessionNotFound, "renew.ErrSessionNotFound"},
+		{renew.ErrSessionExists, "renew.ErrSessionExists"},
+		{renew.ErrConflict, "renew.ErrConflict"},
+		{renew.ErrAppNotFound, "renew.ErrAppNotFound"},
+		{renew.ErrAppExists, "renew.ErrAppExists"},
+		{renew.ErrKeyNotFound, "renew.ErrKeyNotFound"},
+		{renew.ErrKeyExists, "renew.ErrKeyExists"},
+		{renew.ErrKeyRevoked, "renew.ErrKeyRevoked"},
 	}
-}
+	errorNames = append(slices.Clone(lawErrors),
+		namedError{context.Canceled, "context.Canceled"},
+		namedError{context.DeadlineExceeded, "context.DeadlineExceeded"})
+)
 
-// errorNames are the errors that the laws name.
-var errorNames = []struct {
+type namedError struct {
 	err  error
 	name string
-}{
-	{renew.ErrSessionNotFound, "renew.ErrSessionNotFound"},
-	{renew.ErrSessionExists, "renew.ErrSessionExists"},
-	{renew.ErrConflict, "renew.ErrConflict"},
-	{renew.ErrAppNotFound, "renew.ErrAppNotFound"},
-	{renew.ErrAppExists, "renew.ErrAppExists"},
-	{renew.ErrKeyNotFound, "renew.ErrKeyNotFound"},
-	{renew.ErrKeyExists, "renew.ErrKeyExists"},
-	{renew.ErrKeyRevoked, "renew.ErrKeyRevoked"},
-	{context.Canceled, "context.Canceled"},
-	{context.DeadlineExceeded, "context.DeadlineExceeded"},
 }
 
 func errorName(err error) string {
