@@ -25,34 +25,36 @@ var exactCases = []testCase[*tokens]{
 // is found by its own name only, and is the only one that a rotation and a
 // revocation change. with returns a session under a name.
 func allExact(e *tokenEnv, with func(name string) renew.Session) {
-	for _, group := range confusable {
-		var sessions []renew.Session
-		for _, name := range group {
-			s := with(name)
-			if _, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
-				e.failf("expected ErrSessionNotFound for %s, when only %s were stored\nthe store returned a session", named("name", name), nameAll(group[:len(sessions)]))
-			}
-			if err := store(e, e.a, s); err != nil {
-				e.fatalf("expected CreateSession to store a session for %s, after %s\nthe store returned the error %q", named("name", name), nameAll(group[:len(sessions)]), err)
-			}
-			sessions = append(sessions, s)
+	e.spread(len(confusable), func(i int) { groupExact(e, confusable[i], with) })
+}
+
+func groupExact(e *tokenEnv, group []string, with func(name string) renew.Session) {
+	var sessions []renew.Session
+	for _, name := range group {
+		s := with(name)
+		if _, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
+			e.failf("expected ErrSessionNotFound for %s, when only %s were stored\nthe store returned a session", named("name", name), nameAll(group[:len(sessions)]))
 		}
-		for i, s := range sessions {
-			next := successor(s)
-			rotate(e, e.a, s.TokenID, next)
-			sessions[i] = next
-			for j, other := range sessions {
-				got := read(e, e.handle(j), other)
-				if got.TokenID != other.TokenID || got.AppID != other.AppID || got.ID != other.ID {
-					e.fatalf("expected %s after Rotate of %s\nthe store returned %s", describe(other), describe(next), describe(got))
-				}
+		if err := store(e, e.a, s); err != nil {
+			e.fatalf("expected CreateSession to store a session for %s, after %s\nthe store returned the error %q", named("name", name), nameAll(group[:len(sessions)]), err)
+		}
+		sessions = append(sessions, s)
+	}
+	for i, s := range sessions {
+		next := successor(s)
+		rotate(e, e.a, s.TokenID, next)
+		sessions[i] = next
+		for j, other := range sessions {
+			got := read(e, e.handle(j), other)
+			if got.TokenID != other.TokenID || got.AppID != other.AppID || got.ID != other.ID {
+				e.fatalf("expected %s after Rotate of %s\nthe store returned %s", describe(other), describe(next), describe(got))
 			}
 		}
-		revoke(e, e.a, sessions[0], revokedAt)
-		for j, other := range sessions[1:] {
-			if !read(e, e.handle(j), other).RevokedAt.IsZero() {
-				e.fatalf("expected RevokeSession of %s to revoke no other\nthe store has revoked %s too", describe(sessions[0]), describe(other))
-			}
+	}
+	revoke(e, e.a, sessions[0], revokedAt)
+	for j, other := range sessions[1:] {
+		if !read(e, e.handle(j), other).RevokedAt.IsZero() {
+			e.fatalf("expected RevokeSession of %s to revoke no other\nthe store has revoked %s too", describe(sessions[0]), describe(other))
 		}
 	}
 }
@@ -194,22 +196,24 @@ func exactTokenIDs(e *tokenEnv) {
 	if demandsULIDs(e, func(s *renew.Session, id string) { s.TokenID = id }) {
 		e.skip("the store takes ULIDs only")
 	}
+	e.spread(len(confusable), func(i int) { tokenIDsExact(e, confusable[i]) })
+}
+
+func tokenIDsExact(e *tokenEnv, group []string) {
 	own := newID()[16:] // a store may demand that token IDs are unique
-	for _, group := range confusable {
-		for i, name := range group {
-			s := newSession(e)
-			s.TokenID = uniqueName(own, name)
-			create(e, s)
-			for _, other := range slices.Concat(group[:i], group[i+1:]) {
-				e.wantError(fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
-					e.b.Rotate(e.ctx, uniqueName(own, other), successor(s)), renew.ErrConflict)
-			}
-			next := successor(s)
-			rotate(e, e.a, s.TokenID, next)
-			if got := read(e, e.b, s); got.TokenID != next.TokenID || got.PreviousTokenID != s.TokenID {
-				e.fatalf("expected the session at %s, and %s before\nthe store has it at %s, and %s before",
-					named("token", next.TokenID), named("token", s.TokenID), named("token", got.TokenID), named("token", got.PreviousTokenID))
-			}
+	for i, name := range group {
+		s := newSession(e)
+		s.TokenID = uniqueName(own, name)
+		create(e, s)
+		for _, other := range slices.Concat(group[:i], group[i+1:]) {
+			e.wantError(fmt.Sprintf("Rotate from %s of a session at %s", named("token", other), named("token", name)),
+				e.b.Rotate(e.ctx, uniqueName(own, other), successor(s)), renew.ErrConflict)
+		}
+		next := successor(s)
+		rotate(e, e.a, s.TokenID, next)
+		if got := read(e, e.b, s); got.TokenID != next.TokenID || got.PreviousTokenID != s.TokenID {
+			e.fatalf("expected the session at %s, and %s before\nthe store has it at %s, and %s before",
+				named("token", next.TokenID), named("token", s.TokenID), named("token", got.TokenID), named("token", got.PreviousTokenID))
 		}
 	}
 }

@@ -473,11 +473,11 @@ func raceOfKeys(methods ...string) func(e *keyEnv) {
 
 func raceKeys(e *keyEnv, p *pair, i, j int) {
 	duels := make([]duel[*keys, *tenant], 4)
-	for n := range duels {
+	e.spread(len(duels), func(n int) {
 		t := threeKeys(e, p, n)
 		ops := (&pair{cast: p.cast, spare: p.spare, tenant: t}).ops(e)
 		duels[n].before, duels[n].ops = t, [2]keyOp{ops[i], ops[j]}
-	}
+	})
 	fight(e, duels)
 	for _, d := range duels {
 		if diff := d.fitsNoOrder(e); diff != "" {

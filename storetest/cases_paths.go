@@ -102,11 +102,11 @@ func oneStep(a, b tokenOp) bool {
 
 func raceTwo(e *tokenEnv, v value, generations, i, j int) {
 	duels := make([]duel[*tokens, world], 3)
-	for n := range duels {
+	e.spread(len(duels), func(n int) {
 		c := newScene(e, generations, v.change)
 		all := c.ops(e)
 		duels[n].before, duels[n].ops = c.world, [2]tokenOp{all[i], all[j]}
-	}
+	})
 	fight(e, duels)
 	for _, d := range duels {
 		if diff := d.fitsNoOrder(e); diff != "" {

@@ -19,6 +19,45 @@ type model[H, M any] interface {
 	rowsDiffer(e *env[H], h H) (law, diff string)
 }
 
+// check reads something from the store, and returns the law that is broken, empty for
+// that of the case, and how; nothing if it is as it must be.
+type check func() (law, diff string)
+
+// finding is what a check has found.
+type finding struct{ law, diff string }
+
+// together makes checks at the same time.
+func (e *env[H]) together(checks ...check) []finding {
+	found := make([]finding, len(checks))
+	if !e.each(len(checks), func(i int) { found[i].law, found[i].diff = checks[i]() }) {
+		panic(stop{}) // the store has panicked
+	}
+	return found
+}
+
+// first makes checks, a few at the same time, for a store that is far away, until one
+// finds something, and returns what the first one has found.
+func (e *env[H]) first(checks []check) (law, diff string) {
+	const few = 4
+	for some := range slices.Chunk(checks, few) {
+		for _, f := range e.together(some...) {
+			if f.diff != "" {
+				return f.law, f.diff
+			}
+		}
+	}
+	return "", ""
+}
+
+// differs returns what differs from the first model on one handle, and from the second on
+// another.
+func differs[H any, M model[H, M]](e *env[H], first M, on H, second M, onOther H) (one, other finding) {
+	found := e.together(
+		func() (law, diff string) { return first.differs(e, on) },
+		func() (law, diff string) { return second.differs(e, onOther) })
+	return found[0], found[1]
+}
+
 // op is a call of a store, and what it must do: apply changes the model as the laws say,
 // or returns the error that the call must return, and then changes nothing. Both return
 // what the call returns in addition to its error.
@@ -157,12 +196,10 @@ func (d *duel[H, M]) fitsNoOrder(e *env[H]) (diff string) {
 			if !fits {
 				continue
 			}
-			_, a := after.differs(e, e.a)
-			_, b := after.differs(e, e.b)
-			if a+b == "" {
+			a, b := differs(e, after, e.a, after, e.b)
+			if diff = a.diff + b.diff; diff == "" {
 				return ""
 			}
-			diff = a + b
 		}
 	}
 	return diff
@@ -181,8 +218,8 @@ func (o op[H, M]) interrupts(e *env[H], interruption interruption, h H, before M
 	cancel()
 	after := before.clone()
 	want, wantErr := o.apply(after)
-	_, undone := before.differs(e, e.a)
-	_, done := after.differs(e, e.b)
+	unchanged, changed := differs(e, before, e.a, after, e.b)
+	undone, done := unchanged.diff, changed.diff
 	switch {
 	case err == nil && (wantErr != nil || got != want || done != ""):
 		e.failf("expected the whole effect of %s, which returned %s although its context ended during the call\nthe store has it otherwise: %s", o.name, outcome(got, err), done)
@@ -198,9 +235,8 @@ func (o op[H, M]) interrupts(e *env[H], interruption interruption, h H, before M
 func (o op[H, M]) isWhole(e *env[H], a, b H, before M) {
 	after := before.clone()
 	_, _ = o.apply(after)
-	_, undone := before.differs(e, a)
-	if _, done := after.differs(e, b); undone != "" && done != "" {
-		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", o.name, undone)
+	if undone, done := differs(e, before, a, after, b); undone.diff != "" && done.diff != "" {
+		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", o.name, undone.diff)
 	}
 }
 
@@ -213,9 +249,9 @@ func losesReply[H any, M model[H, M]](e *env[H], i int, prepare func() (M, op[H,
 		_, want := o.apply(after)
 		return func() error { _, err := o.call(e.ctx, e.handle(i)); return err }, func(err error) {
 			clear := e.judgeLost(o.name, err, want)
-			_, undone := before.differs(e, e.handle(i))
-			if _, done := after.differs(e, e.handle(i+1)); done != "" && (clear || undone != "") {
-				e.fatalf("expected all of %s, or nothing of it after an error that does not tell the outcome, when a reply of the server is lost\nthe store returned %v, and differs from what it must have: %s", o.name, err, done)
+			undone, done := differs(e, before, e.handle(i), after, e.handle(i+1))
+			if done.diff != "" && (clear || undone.diff != "") {
+				e.fatalf("expected all of %s, or nothing of it after an error that does not tell the outcome, when a reply of the server is lost\nthe store returned %v, and differs from what it must have: %s", o.name, err, done.diff)
 			}
 		}
 	})

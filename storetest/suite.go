@@ -29,8 +29,8 @@ const seedVariable = "RENEW_STORETEST_SEED"
 const (
 	callLimit     = 10 * time.Second
 	recoveryLimit = 8 * time.Second
-	contextLimit  = 30 * time.Second
-	watchdogLimit = 45 * time.Second
+	contextLimit  = 60 * time.Second
+	watchdogLimit = 90 * time.Second
 	lagLimit      = time.Second
 )
 
@@ -62,7 +62,7 @@ type config struct {
 }
 
 // WithSlowness multiplies all time limits by factor, for a backend that is slow
-// or far away. Default: 1, with which a case may take 30 seconds.
+// or far away. Default: 1, with which a case may take a minute.
 func WithSlowness(factor float64) Option {
 	return func(c *config) { c.slowness = factor }
 }
@@ -535,16 +535,32 @@ func (e *env[H]) race(n int, f func(i int)) {
 	}
 }
 
-// spread calls f with each number below n, several at a time. If one call has failed, the
-// case ends.
-func (e *env[H]) spread(n int, f func(i int)) {
+// each calls f with each number below n, several at a time, and reports whether all calls
+// have returned; one that ended the case has not.
+func (e *env[H]) each(n int, f func(i int)) bool {
 	const workers = 16
-	var next atomic.Int64
-	e.race(workers, func(int) {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			f(i)
-		}
-	})
+	var next, returned atomic.Int64
+	var all sync.WaitGroup
+	for range min(workers, n) {
+		all.Go(func() {
+			e.guard(func() {
+				for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+					f(i)
+					returned.Add(1)
+				}
+			})
+		})
+	}
+	all.Wait()
+	return int(returned.Load()) == n
+}
+
+// spread does too. If the case has failed, it ends.
+func (e *env[H]) spread(n int, f func(i int)) {
+	e.each(n, f)
+	if e.failed() {
+		panic(stop{})
+	}
 }
 
 // handle returns one of the two handles, by turns.

@@ -125,6 +125,22 @@ func (t *tenant) revoke(id string, at time.Time) error {
 // differs compares the app with what a handle shows, and returns the law that is
 // broken and how; nothing if all is as it must be.
 func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
+	checks := []check{
+		func() (law, diff string) { return t.appDiffers(e, h) },
+		func() (law, diff string) { return t.signingDiffers(e, h) },
+	}
+	ids := slices.Sorted(maps.Keys(t.keys))
+	for _, id := range ids {
+		checks = append(checks, func() (law, diff string) { return t.keyDiffers(e, h, id) })
+	}
+	checks = append(checks, func() (law, diff string) { return t.listDiffers(e, h) })
+	for _, id := range ids {
+		checks = append(checks, func() (law, diff string) { return t.publishedDiffers(e, h, id) })
+	}
+	return e.first(checks)
+}
+
+func (t *tenant) appDiffers(e *keyEnv, h *keys) (law, diff string) {
 	app, err := h.App(e.ctx, t.app.ID)
 	if err != nil {
 		return "K1", fmt.Sprintf("App returns the error %q", err)
@@ -135,43 +151,27 @@ func (t *tenant) differs(e *keyEnv, h *keys) (law, diff string) {
 	if !sameHashes(t.app.KeyHashes, app.KeyHashes) {
 		return "K7", fmt.Sprintf("KeyHashes is %s, expected %s", app.KeyHashes, t.app.KeyHashes)
 	}
-	if law, diff := t.signingDiffers(e, h); diff != "" {
-		return law, diff
-	}
-	for _, id := range slices.Sorted(maps.Keys(t.keys)) {
-		if law, diff := t.keyDiffers(e, h, id); diff != "" {
-			return law, diff
-		}
-	}
-	if law, diff := t.listDiffers(e, h); diff != "" {
-		return law, diff
-	}
-	return t.publishedDiffers(e, h)
+	return "", ""
 }
 
 func (t *tenant) rowsDiffer(e *keyEnv, h *keys) (law, diff string) { return t.differs(e, h) }
 
-// publishedDiffers asks for the published keys, and on one handle for the others too.
-func (t *tenant) publishedDiffers(e *keyEnv, h *keys) (law, diff string) {
-	if !h.returnsPublished() || t.seen {
+// publishedDiffers asks for a published key, and on one handle for another one too.
+func (t *tenant) publishedDiffers(e *keyEnv, h *keys, id string) (law, diff string) {
+	published := t.isPublished(id)
+	if !h.returnsPublished() || t.seen || !published && h.number%2 == 0 {
 		return "", ""
 	}
-	for _, id := range slices.Sorted(maps.Keys(t.keys)) {
-		published := t.isPublished(id)
-		if !published && h.number%2 == 0 {
-			continue
-		}
-		key, err := h.PublishedKey(e.ctx, t.app.ID, id)
-		switch {
-		case published && err != nil:
-			return "K17", fmt.Sprintf("PublishedKey returns the error %q for a published key, %s", err, id)
-		case published && (key.KeyID() != id || !samePublic(key.VerificationKey(), t.keys[id].key)):
-			return "K17", "PublishedKey returns another key, or another algorithm, for " + id
-		case !published && err == nil:
-			return "K17", "PublishedKey returns a key that is active, replaced or revoked, " + id
-		case !published && !errors.Is(err, renew.ErrKeyNotFound):
-			return "K17", fmt.Sprintf("PublishedKey returns the error %q for a key that is active, replaced or revoked, expected renew.ErrKeyNotFound", err)
-		}
+	key, err := h.PublishedKey(e.ctx, t.app.ID, id)
+	switch {
+	case published && err != nil:
+		return "K17", fmt.Sprintf("PublishedKey returns the error %q for a published key, %s", err, id)
+	case published && (key.KeyID() != id || !samePublic(key.VerificationKey(), t.keys[id].key)):
+		return "K17", "PublishedKey returns another key, or another algorithm, for " + id
+	case !published && err == nil:
+		return "K17", "PublishedKey returns a key that is active, replaced or revoked, " + id
+	case !published && !errors.Is(err, renew.ErrKeyNotFound):
+		return "K17", fmt.Sprintf("PublishedKey returns the error %q for a key that is active, replaced or revoked, expected renew.ErrKeyNotFound", err)
 	}
 	return "", ""
 }
@@ -293,12 +293,10 @@ func (t *tenant) is(e *keyEnv, after string) {
 
 // isAs does too, and blames a law if it is not empty.
 func (t *tenant) isAs(e *keyEnv, blamed, after string) {
-	for _, h := range []*keys{e.a, e.b} {
-		if law, diff := t.differs(e, h); diff != "" {
-			if blamed != "" {
-				law = blamed
-			}
-			e.breaks(law, "expected %s, from handle %d, as it must be after %s\nthe store has it otherwise: %s", named("app", t.app.ID), h.number, after, diff)
+	a, b := differs(e, t, e.a, t, e.b)
+	for i, found := range []finding{a, b} {
+		if found.diff != "" {
+			e.breaks(cmp.Or(blamed, found.law), "expected %s, from handle %d, as it must be after %s\nthe store has it otherwise: %s", named("app", t.app.ID), e.handle(i).number, after, found.diff)
 			panic(stop{})
 		}
 	}

@@ -256,10 +256,20 @@ func create(e *tokenEnv, s renew.Session) {
 	if err := store(e, e.a, s); err != nil {
 		e.fatalf("expected CreateSession to store a new session\nthe store returned the error %q", err)
 	}
-	const enough = 20
-	if s.AppID == e.app && len(e.twins) < enough && e.law != "T11" {
-		e.twins = append(e.twins, twinOf(e, s))
+	if s.AppID == e.app && e.law != "T11" && e.wantsTwin() {
+		twin := twinOf(e, s)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.twins = append(e.twins, twin)
 	}
+}
+
+// wantsTwin reports whether the case has few twins yet.
+func (e *env[H]) wantsTwin() bool {
+	const enough = 20
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.twins) < enough
 }
 
 // created stores a new session and returns it as the store does.

@@ -137,38 +137,51 @@ func (w world) list(app, subject string, at time.Time) (list []renew.Session) {
 // list of a subject's sessions when all are live, and at the moments when one
 // ends. It returns the law that is broken, empty for that of the case, and how.
 func (w world) differs(e *tokenEnv, h *tokens) (law, diff string) {
-	if law, diff := w.rowsDiffer(e, h); diff != "" {
-		return law, diff
-	}
-	return w.listsDiffer(e, h)
+	return e.first(append(w.rowChecks(e, h), w.listChecks(e, h)...))
 }
 
 func (w world) rowsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
+	return e.first(w.rowChecks(e, h))
+}
+
+func (w world) rowChecks(e *tokenEnv, h *tokens) (checks []check) {
 	for _, key := range slices.SortedFunc(maps.Keys(w), func(a, b rowKey) int { return cmp.Or(strings.Compare(a.app, b.app), strings.Compare(a.id, b.id)) }) {
-		got, err := h.Session(e.ctx, key.app, key.id)
-		switch want := w[key]; {
-		case !w.has(key) && errors.Is(err, renew.ErrSessionNotFound):
-		case !w.has(key) && err == nil:
-			return "", fmt.Sprintf("there is a session %q of app %q, which must not be there", key.id, key.app)
-		case !w.has(key):
-			return "T3", fmt.Sprintf("Session returns the error %q for a session that is not there", err)
-		case err != nil:
-			return "", fmt.Sprintf("Session returns the error %q for %s", err, describe(want))
-		default:
-			if diff := difference(want, got); diff != "" {
-				return "", describe(want) + ": " + diff
-			}
-			if zoned := notUTC(got); zoned != "" {
-				return "T1", zoned
-			}
+		checks = append(checks, func() (law, diff string) {
+			got, err := h.Session(e.ctx, key.app, key.id)
+			return w.rowDiffers(key, got, err)
+		})
+	}
+	return checks
+}
+
+// rowDiffers says how what Session has returned is not as it must be.
+func (w world) rowDiffers(key rowKey, got renew.Session, err error) (law, diff string) {
+	switch want := w[key]; {
+	case !w.has(key) && errors.Is(err, renew.ErrSessionNotFound):
+	case !w.has(key) && err == nil:
+		return "", fmt.Sprintf("there is a session %q of app %q, which must not be there", key.id, key.app)
+	case !w.has(key):
+		return "T3", fmt.Sprintf("Session returns the error %q for a session that is not there", err)
+	case err != nil:
+		return "", fmt.Sprintf("Session returns the error %q for %s", err, describe(want))
+	default:
+		if diff := difference(want, got); diff != "" {
+			return "", describe(want) + ": " + diff
+		}
+		if zoned := notUTC(got); zoned != "" {
+			return "T1", zoned
 		}
 	}
 	return "", ""
 }
 
 func (w world) listsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
+	return e.first(w.listChecks(e, h))
+}
+
+func (w world) listChecks(e *tokenEnv, h *tokens) (checks []check) {
 	if !h.hasSubjects() || e.listLimit > 0 && len(w) > e.listLimit {
-		return "", ""
+		return nil
 	}
 	asked := map[string]bool{}
 	for key, s := range w {
@@ -186,16 +199,19 @@ func (w world) listsDiffer(e *tokenEnv, h *tokens) (law, diff string) {
 				continue
 			}
 			asked[id] = true
-			got, err := h.SubjectSessions(e.ctx, s.AppID, s.Subject, at)
-			if err != nil {
-				return "S1", fmt.Sprintf("SubjectSessions returns the error %q", err)
-			}
-			if diff := listDifference(w.list(s.AppID, s.Subject, at), got); diff != "" {
-				return "S1", fmt.Sprintf("SubjectSessions at %s: %s", clock(at), diff)
-			}
+			checks = append(checks, func() (law, diff string) {
+				got, err := h.SubjectSessions(e.ctx, s.AppID, s.Subject, at)
+				if err != nil {
+					return "S1", fmt.Sprintf("SubjectSessions returns the error %q", err)
+				}
+				if diff := listDifference(w.list(s.AppID, s.Subject, at), got); diff != "" {
+					return "S1", fmt.Sprintf("SubjectSessions at %s: %s", clock(at), diff)
+				}
+				return "", ""
+			})
 		}
 	}
-	return "", ""
+	return checks
 }
 
 func listDifference(want, got []renew.Session) string {
@@ -219,20 +235,23 @@ func (w world) is(e *tokenEnv, after string) bool { return w.isAs(e, e.law, afte
 // isAs does too, and blames this law unless another is about what differs. T11
 // and T13 are about all that follows from a deletion, or from a write.
 func (w world) isAs(e *tokenEnv, blamed, after string) bool {
-	for _, h := range []*tokens{e.a, e.b} {
-		if law, diff := w.differs(e, h); diff != "" {
-			hint := ""
-			if law == "S1" {
-				hint = e.lagHint(func() string { _, diff := w.listsDiffer(e, h); return diff })
-			}
-			if blamed == "T11" || blamed == "T13" {
-				law = blamed
-			}
-			e.breaks(e.blames(cmp.Or(law, blamed)), "expected handle %d to show what must be stored after %s\nthe store has it otherwise: %s%s", h.number, after, diff, hint)
-			return false
-		}
+	h := e.a
+	found, onOther := differs(e, w, e.a, w, e.b)
+	if found.diff == "" {
+		h, found = e.b, onOther
 	}
-	return true
+	if found.diff == "" {
+		return true
+	}
+	law, hint := found.law, ""
+	if law == "S1" {
+		hint = e.lagHint(func() string { _, diff := w.listsDiffer(e, h); return diff })
+	}
+	if blamed == "T11" || blamed == "T13" {
+		law = blamed
+	}
+	e.breaks(e.blames(cmp.Or(law, blamed)), "expected handle %d to show what must be stored after %s\nthe store has it otherwise: %s%s", h.number, after, found.diff, hint)
+	return false
 }
 
 // do makes a call and checks its result; the store is to be as the world is then.
