@@ -13,7 +13,7 @@ import (
 
 // keepCases test law T1.
 var keepCases = []testCase[*tokens]{
-	{name: "values", run: func(e *tokenEnv) { everyValue(e, createsValue) }},
+	{name: "values", run: everyValue(createsValue)},
 	{name: "by-its-own-clock", run: keepsPastTheEnd},
 }
 
@@ -164,10 +164,16 @@ func (c *config) values() []value {
 	return list
 }
 
-// everyValue runs f for each value, several at a time.
-func everyValue(e *tokenEnv, f func(e *tokenEnv, i int, v value)) {
-	list := e.values()
-	e.spread(len(list), func(i int) { f(e, i, list[i]) })
+// everyValue runs f for each value, several at a time. f reports whether all was well.
+func everyValue(f func(e *tokenEnv, i int, v value) (ok bool)) func(e *tokenEnv) {
+	return func(e *tokenEnv) {
+		list := e.values()
+		e.spread(len(list), func(i int) {
+			if !f(e, i, list[i]) {
+				e.note(list[i])
+			}
+		})
+	}
 }
 
 // sessionWith returns a new session with this value.
@@ -177,20 +183,17 @@ func sessionWith(e *tokenEnv, v value) renew.Session {
 	return s
 }
 
-func createsValue(e *tokenEnv, i int, v value) {
-	s := sessionWith(e, v)
+func createsValue(e *tokenEnv, i int, v value) bool {
+	s, revoked := sessionWith(e, v), sessionWith(e, v)
+	revoked.RevokedAt = base.Add(90*time.Minute + 5*time.Millisecond)
 	w := world{}
 	ok := w.do(e, e.handle(i), createSessionOp(s))
-	revoked := sessionWith(e, v)
-	revoked.RevokedAt = base.Add(90*time.Minute + 5*time.Millisecond)
-	if ok = w.do(e, e.handle(i), createSessionOp(revoked)) && ok; !ok {
-		e.note(v)
-	}
+	return w.do(e, e.handle(i), createSessionOp(revoked)) && ok
 }
 
 // rotatesValue rotates to a value, and from it to the next, and writes each once
 // more as it is. From a token ID that is not the current one it does not.
-func rotatesValue(e *tokenEnv, i int, v value) {
+func rotatesValue(e *tokenEnv, i int, v value) bool {
 	s := newSession(e)
 	w := world{}
 	w.do(e, e.a, createSessionOp(s))
@@ -198,21 +201,25 @@ func rotatesValue(e *tokenEnv, i int, v value) {
 	for n, v := range []value{v, list[(i*7+3)%len(list)], {"every field set", func(*renew.Session) {}}} {
 		next := successor(s)
 		v.change(&next)
-		ok := w.do(e, e.handle(i+n), rotateSessionOp(s.TokenID, next))
 		once := next.Clone()
 		once.UserAgent, once.IdempotencyKeyHash = "written once more", nil
-		ok = ok && w.do(e, e.handle(i+n), rotateSessionOp(next.TokenID, once))
-		ok = ok && w.do(e, e.handle(i+n+1), rotateSessionOp(next.TokenID, next))
-		if ok = ok && w.do(e, e.handle(i+n), rotateSessionOp([]string{s.TokenID, newID()}[i%2], successor(next))); !ok { // a conflict
-			e.note(v)
+		for handle, op := range []tokenOp{
+			rotateSessionOp(s.TokenID, next), rotateSessionOp(next.TokenID, once), rotateSessionOp(next.TokenID, next),
+			rotateSessionOp([]string{s.TokenID, newID()}[i%2], successor(next)), // a conflict
+		} {
+			if !w.do(e, e.handle(i+n+handle/2), op) {
+				e.note(v)
+				return n > 0 // the first value is noted by everyValue
+			}
 		}
 		s = next
 	}
+	return true
 }
 
 // revokesValue revokes a session with a value, once it was renewed, and does not
 // rotate it afterwards.
-func revokesValue(e *tokenEnv, i int, v value) {
+func revokesValue(e *tokenEnv, i int, v value) (ok bool) {
 	w := world{}
 	s := sessionWith(e, v)
 	w.do(e, e.a, createSessionOp(s))
@@ -222,19 +229,22 @@ func revokesValue(e *tokenEnv, i int, v value) {
 	v.change(&next)
 	w.do(e, e.a, rotateSessionOp(renewed.TokenID, next))
 	for n, key := range []rowKey{keyOf(s), keyOf(next)} {
-		ok := w.do(e, e.handle(i+n), revokeSessionOp(key, revokedAt.In(zones[i%len(zones)])))
-		ok = ok && w.do(e, e.handle(i+n+1), revokeSessionOp(key, revokedAt.Add(time.Hour)))
+		if !w.do(e, e.handle(i+n), revokeSessionOp(key, revokedAt.In(zones[i%len(zones)]))) ||
+			!w.do(e, e.handle(i+n+1), revokeSessionOp(key, revokedAt.Add(time.Hour))) {
+			return false
+		}
 		last := successor(w[key])
 		v.change(&last)
 		last.RevokedAt = time.Time{}
-		if ok = ok && w.do(e, e.handle(i+n), rotateSessionOp(w[key].TokenID, last)); !ok { // a conflict
-			e.note(v)
+		if !w.do(e, e.handle(i+n), rotateSessionOp(w[key].TokenID, last)) { // a conflict
+			return false
 		}
 	}
+	return true
 }
 
 // revokesSubjectOfValue revokes sessions with a value by their subject.
-func revokesSubjectOfValue(e *tokenEnv, i int, v value) {
+func revokesSubjectOfValue(e *tokenEnv, i int, v value) bool {
 	w := world{}
 	s := sessionWith(e, v)
 	other := sessionWith(e, v)
@@ -250,10 +260,8 @@ func revokesSubjectOfValue(e *tokenEnv, i int, v value) {
 	v.change(&next)
 	next.Subject = s.Subject
 	w.do(e, e.a, rotateSessionOp(other.TokenID, next))
-	ok := w.do(e, e.handle(i), revokeSubjectOp(e.app, s.Subject, revokedAt.In(zones[i%len(zones)]), kept.ID, newID(), swapCase(next.ID)))
-	if ok = ok && w.do(e, e.handle(i+1), revokeSubjectOp(e.app, s.Subject, revokedAt.Add(time.Hour))); !ok {
-		e.note(v)
-	}
+	return w.do(e, e.handle(i), revokeSubjectOp(e.app, s.Subject, revokedAt.In(zones[i%len(zones)]), kept.ID, newID(), swapCase(next.ID))) &&
+		w.do(e, e.handle(i+1), revokeSubjectOp(e.app, s.Subject, revokedAt.Add(time.Hour)))
 }
 
 // keepsPastTheEnd reads sessions when they have ended by the clock, and some that

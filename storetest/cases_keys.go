@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -200,19 +199,17 @@ func readsNamedApps(e *keyEnv) {
 func unknownApp(e *keyEnv) {
 	id := e.app + "-unknown"
 	for _, h := range []*keys{e.a, e.b} {
-		_, err := h.App(e.ctx, id)
-		e.wantError("App with an ID that was never stored", err, renew.ErrAppNotFound)
-		_, err = h.SigningKey(e.ctx, id)
-		e.wantError("SigningKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
-		_, err = h.VerificationKey(e.ctx, id, newID())
-		e.wantError("VerificationKey of an app that was never stored", err, renew.ErrKeyNotFound, renew.ErrAppNotFound)
-		if h.lists() {
-			_, err = h.VerificationKeys(e.ctx, id)
-			e.wantError("VerificationKeys of an app that was never stored", err, renew.ErrAppNotFound)
-		}
-		if h.returnsPublished() {
-			_, err = h.PublishedKey(e.ctx, id, newID())
-			e.wantErrorOf("K17", "PublishedKey of an app that was never stored", err, renew.ErrAppNotFound)
+		for _, c := range (&tenant{app: renew.App{ID: id}, active: newID()}).reads(h) {
+			law, want := "K2", []error{renew.ErrAppNotFound}
+			switch c.method {
+			case "AppIDs":
+				continue
+			case "SigningKey", "VerificationKey", "VerificationKey of an unknown ID":
+				want = append(want, renew.ErrKeyNotFound)
+			case "PublishedKey":
+				law = "K17"
+			}
+			e.wantErrorOf(law, c.method+" of an app that was never stored", c.call(e.ctx), want...)
 		}
 	}
 	p := newPair(e)
@@ -342,7 +339,10 @@ var algorithms = []renew.Algorithm{renew.ES256, renew.ES384, renew.ES512, renew.
 
 // wantSigner checks that what got signs verifies with want. NewSigningKey signs, and
 // verifies what was signed.
-func wantSigner(e *keyEnv, method string, got, want *renew.SigningKey) {
+func wantSigner(e *keyEnv, method string, got *renew.SigningKey, err error, want *renew.SigningKey) {
+	if err != nil {
+		e.fatalf("expected %s to return the key that was given to the store\nthe store returned the error %q", method, err)
+	}
 	alg := want.VerificationKey().Algorithm()
 	made, err := renew.NewSigningKey(got.KeyID(), alg, got.Signer())
 	if err != nil || got.KeyID() != want.KeyID() || !samePublic(made.VerificationKey(), want.VerificationKey()) || got.VerificationKey().Algorithm() != alg {
@@ -358,10 +358,7 @@ func everyAlgorithm(e *keyEnv) {
 		t.do(e, e.handle(i), rotateOp(t.app.ID, key, e.now.Add(time.Duration(i)*time.Second)))
 		for _, h := range []*keys{e.a, e.b} {
 			got, err := h.SigningKey(e.ctx, t.app.ID)
-			if err != nil {
-				e.fatalf("expected SigningKey to return the active key\nthe store returned the error %q", err)
-			}
-			wantSigner(e, "SigningKey", got, key)
+			wantSigner(e, "SigningKey", got, err, key)
 		}
 	}
 }
@@ -382,16 +379,10 @@ func returnsPublishedKeys(e *keyEnv) {
 		key := newKeyFor(e, "", alg)
 		t.do(e, e.handle(i), publishOp(t.app.ID, key))
 		got, err := e.handle(i+1).PublishedKey(e.ctx, t.app.ID, key.KeyID())
-		if err != nil {
-			e.fatalf("expected PublishedKey to return a published key\nthe store returned the error %q", err)
-		}
-		wantSigner(e, "PublishedKey", got, key)
+		wantSigner(e, "PublishedKey", got, err, key)
 		t.do(e, e.handle(i+1), rotateOp(t.app.ID, got, e.now.Add(time.Duration(i)*time.Second)))
 		active, err := e.handle(i).SigningKey(e.ctx, t.app.ID)
-		if err != nil {
-			e.fatalf("expected SigningKey to return the key that was published and made active\nthe store returned the error %q", err)
-		}
-		wantSigner(e, "SigningKey", active, key)
+		wantSigner(e, "SigningKey", active, err, key)
 	}
 }
 
@@ -508,36 +499,29 @@ func neverNoKey(e *keyEnv) {
 	for round := range e.rounds(8) {
 		t := createTenant(e, e.a, newApp(e))
 		t.step(e, e.a, rotateOp(t.app.ID, newKey(e), e.now))
-		keys := make([]*renew.SigningKey, clients)
-		for i := range keys {
-			keys[i] = newKey(e)
+		ops := make([]keyOp, clients)
+		for i := range ops {
+			ops[i] = rotateOp(t.app.ID, newKey(e), e.now.Add(time.Second))
 		}
-		rotated := make(chan struct{})
-		var rotating sync.WaitGroup
-		rotating.Add(clients)
-		go func() { rotating.Wait(); close(rotated) }()
+		var rotated atomic.Int32
 		e.race(clients+2, func(i int) {
+			h := e.handle(i)
 			if i < clients {
-				defer rotating.Done()
-				_, _ = rotateOp(t.app.ID, keys[i], e.now.Add(time.Second)).call(e.ctx, e.handle(i)) // concurrent judges the result
+				defer rotated.Add(1)
+				_, _ = ops[i].call(e.ctx, h) // concurrent judges the result
 				return
 			}
-			for looks := 0; ; looks++ {
-				k, err := e.handle(i).SigningKey(e.ctx, t.app.ID)
+			for last := false; !last && e.ctx.Err() == nil; {
+				last = rotated.Load() == clients
+				k, err := h.SigningKey(e.ctx, t.app.ID)
 				if errors.Is(err, renew.ErrKeyNotFound) {
 					e.fatalf("expected an active key at every moment of a rotation (round %d)\nthe store returned the error %q", round, err)
 				}
-				if err == nil {
-					if _, err = e.handle(i).VerificationKey(e.ctx, t.app.ID, k.KeyID()); errors.Is(err, renew.ErrKeyNotFound) {
-						e.fatalf("expected a key that signs to verify, at every moment of a rotation (round %d)\nthe store returned the error %q", round, err)
-					}
+				if err != nil {
+					continue
 				}
-				select {
-				case <-rotated:
-					return
-				case <-e.ctx.Done():
-					return
-				default:
+				if _, err = h.VerificationKey(e.ctx, t.app.ID, k.KeyID()); errors.Is(err, renew.ErrKeyNotFound) {
+					e.fatalf("expected a key that signs to verify, at every moment of a rotation (round %d)\nthe store returned the error %q", round, err)
 				}
 			}
 		})
@@ -705,34 +689,24 @@ func noTornApps(e *keyEnv) {
 		numbers[hashes[n].String()], numbers[keys[n].KeyID()] = n, n
 	}
 	t.step(e, e.b, rotateOp(app.ID, keys[0], e.now))
-	m := newMeeting(2)
 	end := time.Now().Add(3 * e.budget)
-	var over atomic.Bool
-	e.race(2, func(who int) {
-		if who == 0 {
-			defer over.Store(true)
-			for n := 1; n < 5 || n < most && time.Now().Before(end); n++ {
-				for _, op := range []keyOp{
-					updateOp(taggedApp(app, n)), addOp(app.ID, hashes[n]), removeOp(app.ID, hashes[n-1]),
-					rotateOp(app.ID, keys[n], e.now.Add(time.Duration(n)*time.Second)),
-				} {
-					m.meet()
-					_ = clearly(op, e, e.a) // what follows from an error, other cases judge
-				}
-			}
-			return
-		}
-		for reads := 0; !over.Load() && e.ctx.Err() == nil; reads++ {
-			if reads%3 == 0 {
+	e.readsBeside(func(m *meeting) {
+		for n := 1; n < 5 || n < most && time.Now().Before(end); n++ {
+			for _, op := range []keyOp{
+				updateOp(taggedApp(app, n)), addOp(app.ID, hashes[n]), removeOp(app.ID, hashes[n-1]),
+				rotateOp(app.ID, keys[n], e.now.Add(time.Duration(n)*time.Second)),
+			} {
 				m.meet()
+				_ = clearly(op, e, e.a) // what follows from an error, other cases judge
 			}
-			if got, err := e.b.App(e.ctx, app.ID); err == nil {
-				wantWholeApp(e, app, got, numbers)
-			}
-			if e.b.lists() {
-				if list, err := e.b.VerificationKeys(e.ctx, app.ID); err == nil {
-					wantWholeList(e, list, numbers)
-				}
+		}
+	}, func(int) {
+		if got, err := e.b.App(e.ctx, app.ID); err == nil {
+			wantWholeApp(e, app, got, numbers)
+		}
+		if e.b.lists() {
+			if list, err := e.b.VerificationKeys(e.ctx, app.ID); err == nil {
+				wantWholeList(e, list, numbers)
 			}
 		}
 	})
@@ -883,34 +857,33 @@ func keysInterrupted(e *keyEnv) {
 }
 
 func sharesNoSlices(e *keyEnv) {
-	app := newApp(e)
+	var t *tenant
 	if !e.a.administers() {
-		app = someApp(e).app
-	}
-	t := &tenant{app: app, keys: map[string]keyState{}, seen: true}
-	if e.a.administers() {
+		t = someApp(e)
+	} else {
+		app := newApp(e)
 		given := app.Clone()
 		t = createTenant(e, e.a, given)
-		t.app = app.Clone()
+		t.app = app
 		spoil(given)
 		t.isAs(e, "K10", "a change to the slices that CreateApp was given")
 		given = app.Clone()
 		t.do(e, e.b, updateOp(given))
-		t.app = app.Clone()
+		t.app = app
 		spoil(given)
 		t.isAs(e, "K10", "a change to the slices that UpdateApp was given")
 	}
-	got, err := e.a.App(e.ctx, app.ID)
-	if err != nil {
-		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
+	read := func() renew.App {
+		got, err := e.a.App(e.ctx, t.app.ID)
+		if err != nil {
+			e.fatalf("expected App to return the app\nthe store returned the error %q", err)
+		}
+		return got
 	}
+	got := read()
 	want := got.Clone()
 	spoil(got)
-	now, err := e.a.App(e.ctx, app.ID)
-	if err != nil {
-		e.fatalf("expected App to return the app\nthe store returned the error %q", err)
-	}
-	if !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
+	if now := read(); !sameHashes(now.KeyHashes, want.KeyHashes) || !slices.Equal(now.FormerIssuers, want.FormerIssuers) {
 		e.failf("expected App to return what it did before a change to the slices that it had returned\nthe store returned KeyHashes %s and FormerIssuers %q", now.KeyHashes, now.FormerIssuers)
 	}
 }
@@ -983,20 +956,15 @@ func newKeyScenes(e *keyEnv) []keyScene {
 func worksAgain(e *keyEnv) {
 	for i := range 2 {
 		h := e.handle(i)
-		t := createTenant(e, h, newApp(e))
-		id, hash, published := t.app.ID, newKeyHash(), newKey(e)
-		changed := t.app
-		changed.Issuer = "changed"
-		for _, op := range []keyOp{
-			updateOp(changed), addOp(id, hash), removeOp(id, hash), publishOp(id, published),
-			rotateOp(id, newKey(e), e.now), rotateOp(id, published, e.now.Add(time.Second)), revokeOp(id, published.KeyID(), e.now.Add(time.Second)),
-		} {
-			t.step(e, h, op)
+		createTenant(e, h, newApp(e)).is(e, "CreateApp after an outage, from a handle that has met it")
+		p := newPair(e)
+		for _, op := range p.changes(e) {
+			p.step(e, h, op)
 		}
 		if _, err := h.deleteExpiredKeys(e.ctx, longAgo(e)); err != nil {
 			e.failf("expected DeleteExpiredKeys to work again when an outage is over\nthe store returned the error %q", err)
 		}
-		t.is(e, "calls after an outage, from handles that have met it")
+		p.is(e, "calls after an outage, from handles that have met it")
 	}
 }
 
@@ -1026,25 +994,16 @@ func keysCrash(e *keyEnv) {
 		return
 	}
 	p := newPair(e)
-	id, c := p.app.ID, p.cast
-	changed := p.app
-	changed.Issuer, changed.RefreshTTL = "changed", 7200e9
 	survives := func(what string) {
 		e.crashNow()
 		p.isAs(e, "K13", what+", which had returned nil, and a crash")
 		p.twin.isAs(e, "K13", "a crash")
 	}
 	survives("CreateApp and the calls that give it keys")
-	for i, op := range []keyOp{
-		updateOp(changed), addOp(id, newKeyHash()), removeOp(id, p.app.KeyHashes[0]), publishOp(id, newKey(e)),
-		rotateOp(id, c.published, e.now.Add(time.Second)), rotateOp(id, newKey(e), e.now.Add(2*time.Second)),
-		revokeOp(id, c.active.KeyID(), e.now), revokeOp(id, c.active.KeyID(), e.now),
-	} {
+	for i, op := range p.changes(e) {
 		p.step(e, e.handle(i), op)
 		survives(op.name)
 	}
-	p.step(e, e.a, revokeOp(id, p.active, e.now))
-	survives("RevokeKey of the active key")
 	before := e.now.Add(-10 * time.Minute)
 	t := shortLived(e, before.Add(-time.Hour), 1)
 	if _, err := e.b.deleteExpiredKeys(e.ctx, before); err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -169,32 +168,19 @@ func noTornReads(e *tokenEnv) {
 	for range e.rounds(2) {
 		s := tagged(newSession(e), 0)
 		create(e, s)
-		m := newMeeting(2)
 		appID, id, subject := s.AppID, s.ID, s.Subject
-		var left atomic.Int32
-		left.Store(1)
 		end := time.Now().Add(3 * e.budget)
-		e.race(2, func(who int) {
-			if who == 0 {
-				defer left.Store(0)
-				for n := int64(1); n < 6 || n < 50_000 && time.Now().Before(end); n++ {
-					m.meet()
-					next := tagged(successor(s), n)
-					if e.a.store.Rotate(e.ctx, s.TokenID, next) == nil {
-						s = next
-					} else if got, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
-						s = got
-					}
+		e.readsBeside(func(m *meeting) {
+			for n := int64(1); n < 6 || n < 50_000 && time.Now().Before(end); n++ {
+				m.meet()
+				next := tagged(successor(s), n)
+				if e.a.store.Rotate(e.ctx, s.TokenID, next) == nil {
+					s = next
+				} else if got, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil {
+					s = got
 				}
-				return
 			}
-			for reads := 0; left.Load() > 0 && e.ctx.Err() == nil; reads++ {
-				if reads%3 == 0 {
-					m.meet()
-				}
-				readsWhole(e, e.b, appID, id, subject, reads)
-			}
-		})
+		}, func(n int) { readsWhole(e, e.b, appID, id, subject, n) })
 	}
 }
 

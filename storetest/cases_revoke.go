@@ -9,7 +9,7 @@ import (
 
 // revokeCases test law T7.
 var revokeCases = []testCase[*tokens]{
-	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesValue) }},
+	{name: "values", run: everyValue(revokesValue)},
 	{name: "sets-the-time", run: revokeSetsTime},
 	{name: "whatever-the-token", run: revokesAnyState},
 	{name: "never-rotated", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {

@@ -51,7 +51,7 @@ var rotateCases = []testCase[*tokens]{
 	{name: "expired-session", run: sequence((*config).justEnded, func(_ *tokenEnv, s renew.Session) []tokenOp {
 		return []tokenOp{rotateSessionOp(s.TokenID, successor(s)).as("of a session that has ended")}
 	})},
-	{name: "values", run: func(e *tokenEnv) { everyValue(e, rotatesValue) }},
+	{name: "values", run: everyValue(rotatesValue)},
 	{name: "any-order", run: anySessions},
 }
 

@@ -31,7 +31,7 @@ var listCases = []testCase[*tokens]{
 
 // revokeSubjectCases test law S2.
 var revokeSubjectCases = []testCase[*tokens]{
-	{name: "values", run: func(e *tokenEnv) { everyValue(e, revokesSubjectOfValue) }},
+	{name: "values", run: everyValue(revokesSubjectOfValue)},
 	{name: "all-and-only", run: revokesAllAndOnly},
 	{name: "keeps-the-first-time", run: sequence(nil, func(e *tokenEnv, s renew.Session) []tokenOp {
 		return []tokenOp{

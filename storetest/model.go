@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -209,6 +210,26 @@ func (d *duel[H, M]) fitsNoOrder(e *env[H]) (diff string) {
 func (d *duel[H, M]) reports(e *env[H], diff string) {
 	e.fatalf("expected %s and %s at the same moment to do what they do one after the other\nthe store returned %s and %s, and what it holds then fits neither order: %s",
 		d.ops[0].name, d.ops[1].name, outcome(d.results[0], d.errs[0]), outcome(d.results[1], d.errs[1]), diff)
+}
+
+// readsBeside reads again and again while write runs. Both meet at each write, and the
+// reads now and then.
+func (e *env[H]) readsBeside(write func(m *meeting), read func(n int)) {
+	m := newMeeting(2)
+	var over atomic.Bool
+	e.race(2, func(who int) {
+		if who == 0 {
+			defer over.Store(true)
+			write(m)
+			return
+		}
+		for n := 0; !over.Load() && e.ctx.Err() == nil; n++ {
+			if n%3 == 0 {
+				m.meet()
+			}
+			read(n)
+		}
+	})
 }
 
 // interrupts makes a call with a context that ends while it is under way.

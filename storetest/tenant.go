@@ -490,6 +490,17 @@ func (p *pair) ops(e *keyEnv) []keyOp {
 	return ops
 }
 
+// changes returns calls of every method that must succeed one after another.
+func (p *pair) changes(e *keyEnv) []keyOp {
+	id, changed, last := p.app.ID, p.app, newKey(e)
+	changed.Issuer, changed.RefreshTTL = "changed", 7200e9
+	return []keyOp{
+		updateOp(changed), addOp(id, newKeyHash()), removeOp(id, p.app.KeyHashes[0]), publishOp(id, newKey(e)),
+		rotateOp(id, p.cast.published, e.now.Add(time.Second)), rotateOp(id, last, e.now.Add(2*time.Second)),
+		revokeOp(id, p.cast.active.KeyID(), e.now), revokeOp(id, p.cast.active.KeyID(), e.now), revokeOp(id, last.KeyID(), e.now),
+	}
+}
+
 // look reads the app that a store holds which the suite cannot fill.
 func look(e *keyEnv, appID string) *tenant {
 	t := &tenant{seen: true, keys: map[string]keyState{}}

@@ -232,8 +232,8 @@ func listDifference(want, got []renew.Session) string {
 // is checks that both handles show the world as it must be.
 func (w world) is(e *tokenEnv, after string) bool { return w.isAs(e, e.law, after) }
 
-// isAs does too, and blames this law unless another is about what differs. T11
-// and T13 are about all that follows from a deletion, or from a write.
+// isAs does too, and blames this law unless another is about what differs. T10, T11
+// and T13 are about all that follows from a name, a deletion, or a write.
 func (w world) isAs(e *tokenEnv, blamed, after string) bool {
 	h := e.a
 	found, onOther := differs(e, w, e.a, w, e.b)
@@ -247,7 +247,7 @@ func (w world) isAs(e *tokenEnv, blamed, after string) bool {
 	if law == "S1" {
 		hint = e.lagHint(func() string { _, diff := w.listsDiffer(e, h); return diff })
 	}
-	if blamed == "T11" || blamed == "T13" {
+	if blamed == "T10" || blamed == "T11" || blamed == "T13" {
 		law = blamed
 	}
 	e.breaks(e.blames(cmp.Or(law, blamed)), "expected handle %d to show what must be stored after %s\nthe store has it otherwise: %s%s", h.number, after, found.diff, hint)
