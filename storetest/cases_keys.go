@@ -16,12 +16,11 @@ import (
 // keyLaws are the laws of a KeyStore, with their cases.
 func keyLaws() []law[*keys] {
 	return []law[*keys]{
-		{"K1", "App returns the app as it was created or changed last, every field; UpdateApp ignores KeyHashes", []testCase[*keys]{
-			{name: "values", run: keepsApps},
+		{"K1", "App returns the app as it was created or changed last, every field; UpdateApp ignores KeyHashes", append(rows("values", awkwardApps, keepsApp), []testCase[*keys]{
 			{name: "any-order", run: anyOrder},
 			{name: "torn-reads", run: noTornApps},
 			{name: "as-named", run: readsNamedApps},
-		}},
+		}...)},
 		{"K2", "an unknown app is ErrAppNotFound; a taken app ID is ErrAppExists, and the app stays as it was", []testCase[*keys]{
 			{name: "unknown-app", run: unknownApp},
 			{name: "one-creator", run: oneCreatorOfApp},
@@ -38,9 +37,7 @@ func keyLaws() []law[*keys] {
 			{name: "never-none", run: neverNoKey},
 			{name: "ensure-app", run: ensuresOneKey},
 		}},
-		{"K5", "a replaced key verifies, unchanged, until the end that SigningPeriod says, and has that end", []testCase[*keys]{
-			{name: "lifetimes", run: replacedKeysEnd},
-		}},
+		{"K5", "a replaced key verifies, unchanged, until the end that SigningPeriod says, and has that end", rows("lifetimes", keyLifetimes, replacedKeysEnd)},
 		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more; revoking again is nil", []testCase[*keys]{
 			{name: "every-state", run: revokesEveryState},
 			{name: "concurrent", run: raceOfKeys("RevokeKey")},
@@ -92,15 +89,12 @@ func keyLaws() []law[*keys] {
 }
 
 // awkwardApps are settings that some store does not keep.
-var awkwardApps = []struct {
-	what   string
-	change func(a *renew.App)
-}{
+var awkwardApps = []row[func(a *renew.App)]{
 	{"every field set", func(*renew.App) {}},
 	{"nothing but names", func(a *renew.App) { *a = renew.App{ID: a.ID, Issuer: "i"} }},
 	{"a day and a second", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = 86401e9, 86402e9 }},
 	{"30 days", func(a *renew.App) { a.AuthTTL, a.RefreshTTL, a.SessionTTL = 30*24*3600e9, 31*24*3600e9, 90*24*3600e9 }},
-	{"2^31 seconds and more", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = (1<<31+1)*time.Second, (1<<31+3)*time.Second }},
+	{"more than 2,147,483,648 seconds", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = (1<<31+1)*time.Second, (1<<31+3)*time.Second }},
 	{"100 years", func(a *renew.App) { a.RefreshTTL, a.SessionTTL = 876_000*time.Hour, 876_001*time.Hour }},
 	{"one second", func(a *renew.App) {
 		a.AuthTTL, a.AuthNotBefore, a.RefreshTTL, a.RefreshNotBefore, a.SessionTTL = 1e9, 0, 2e9, 1e9, 1e9
@@ -132,21 +126,19 @@ var awkwardApps = []struct {
 	{"an issuer with spaces at its ends", func(a *renew.App) { a.Issuer = "  Issuer\u00a0 " }},
 }
 
-func keepsApps(e *keyEnv) {
-	for _, c := range awkwardApps {
-		app := newApp(e)
-		c.change(&app)
-		made := createTenant(e, e.a, app)
-		made.is(e, "CreateApp with "+c.what)
-		updated := createTenant(e, e.b, newApp(e))
-		app.ID = updated.app.ID
-		updated.is(e, "CreateApp")
-		updated.do(e, e.a, updateOp(app))
-		plain, invalid := newApp(e), app
-		plain.ID, invalid.ID, invalid.AuthTTL = made.app.ID, made.app.ID, -time.Second
-		made.do(e, e.b, updateOp(plain))
-		made.do(e, e.a, updateOp(invalid))
-	}
+func keepsApp(e *keyEnv, change func(a *renew.App)) {
+	app := newApp(e)
+	change(&app)
+	made := createTenant(e, e.a, app)
+	made.is(e, "CreateApp")
+	updated := createTenant(e, e.b, newApp(e))
+	app.ID = updated.app.ID
+	updated.is(e, "CreateApp")
+	updated.do(e, e.a, updateOp(app))
+	plain, invalid := newApp(e), app
+	plain.ID, invalid.ID, invalid.AuthTTL = made.app.ID, made.app.ID, -time.Second
+	made.do(e, e.b, updateOp(plain))
+	made.do(e, e.a, updateOp(invalid))
 }
 
 func keyHashes(texts ...string) []renew.AppKeyHash {
@@ -553,44 +545,54 @@ func ensuresOneKey(e *keyEnv) {
 	}
 }
 
+// lifetime is a lifetime of an app, and what is done then.
+type lifetime struct {
+	first time.Duration // RefreshTTL of CreateApp; zero: the default
+	steps []lifetimeStep
+}
+
+type lifetimeStep struct {
+	refresh time.Duration // of UpdateApp; zero: none
+	rotate  time.Duration // after the start; never: none
+	revoke  bool          // the active key
+}
+
+const never = -1
+
+var keyLifetimes = []row[lifetime]{
+	{"the lifetime stays", lifetime{10 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}, {0, 2 * hour, false}}}},
+	{"the default lifetime", lifetime{0, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
+	{"the lifetime was lowered while the key was active", lifetime{10 * hour, []lifetimeStep{{0, 0, false}, {2 * hour, never, false}, {0, hour, false}}}},
+	{"the lifetime was raised while the key was active", lifetime{2 * hour, []lifetimeStep{{0, 0, false}, {20 * hour, never, false}, {0, hour, false}}}},
+	{"the lifetime was raised and lowered", lifetime{2 * hour, []lifetimeStep{
+		{0, 0, false}, {20 * hour, never, false}, {3 * hour, never, false}, {0, hour, false},
+	}}},
+	{"an earlier key has signed for longer", lifetime{100 * hour, []lifetimeStep{
+		{0, 0, false}, {2 * hour, never, false}, {0, hour, false}, {0, 2 * hour, false}, {0, 3 * hour, false},
+	}}},
+	{"an earlier key has signed for longer and was revoked", lifetime{100 * hour, []lifetimeStep{
+		{0, 0, false}, {2 * hour, hour, false}, {0, never, true}, {0, 3 * hour, false}, {0, 4 * hour, false},
+	}}},
+	{"30 days", lifetime{30 * 24 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
+	{"10 years", lifetime{87_600 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
+	{"a clock that is behind", lifetime{10 * hour, []lifetimeStep{{0, hour, false}, {0, 0, false}, {0, -hour / 2, false}, {0, hour, false}}}},
+}
+
 // replacedKeysEnd replaces keys while the lifetimes change; tenant tells the ends.
-func replacedKeysEnd(e *keyEnv) {
-	type step struct {
-		refresh time.Duration // of UpdateApp; zero: none
-		rotate  time.Duration // after the start; negative: none
-		revoke  bool          // the active key
-	}
-	const h = time.Hour
-	for _, c := range []struct {
-		what  string
-		first time.Duration // RefreshTTL of CreateApp; zero: the default
-		steps []step
-	}{
-		{"the lifetime stays", 10 * h, []step{{0, 0, false}, {0, h, false}, {0, 2 * h, false}}},
-		{"the default lifetime", 0, []step{{0, 0, false}, {0, h, false}}},
-		{"the lifetime was lowered while the key was active", 10 * h, []step{{0, 0, false}, {2 * h, -1, false}, {0, h, false}}},
-		{"the lifetime was raised while the key was active", 2 * h, []step{{0, 0, false}, {20 * h, -1, false}, {0, h, false}}},
-		{"the lifetime was raised and lowered", 2 * h, []step{{0, 0, false}, {20 * h, -1, false}, {3 * h, -1, false}, {0, h, false}}},
-		{"an earlier key has signed for longer", 100 * h, []step{{0, 0, false}, {2 * h, -1, false}, {0, h, false}, {0, 2 * h, false}, {0, 3 * h, false}}},
-		{"an earlier key has signed for longer and was revoked", 100 * h, []step{{0, 0, false}, {2 * h, h, false}, {0, -1, true}, {0, 3 * h, false}, {0, 4 * h, false}}},
-		{"30 days", 30 * 24 * h, []step{{0, 0, false}, {0, h, false}}},
-		{"10 years", 87_600 * h, []step{{0, 0, false}, {0, h, false}}},
-		{"by a clock that is behind", 10 * h, []step{{0, h, false}, {0, 0, false}, {0, -h / 2, false}, {0, h, false}}},
-	} {
-		app := newApp(e)
-		app.RefreshTTL, app.AuthTTL = c.first, h
-		t := createTenant(e, e.a, app)
-		for i, s := range c.steps {
-			if s.refresh > 0 {
-				app.RefreshTTL = s.refresh
-				t.do(e, e.handle(i), updateOp(app))
-			}
-			if s.revoke {
-				t.do(e, e.handle(i), revokeOp(app.ID, t.active, e.now.Add(2*h)))
-			}
-			if s.rotate != -1 {
-				t.do(e, e.handle(i+1), rotateOp(app.ID, newKey(e), e.now.Add(s.rotate)))
-			}
+func replacedKeysEnd(e *keyEnv, c lifetime) {
+	app := newApp(e)
+	app.RefreshTTL, app.AuthTTL = c.first, hour
+	t := createTenant(e, e.a, app)
+	for i, s := range c.steps {
+		if s.refresh > 0 {
+			app.RefreshTTL = s.refresh
+			t.do(e, e.handle(i), updateOp(app))
+		}
+		if s.revoke {
+			t.do(e, e.handle(i), revokeOp(app.ID, t.active, e.now.Add(2*hour)))
+		}
+		if s.rotate != never {
+			t.do(e, e.handle(i+1), rotateOp(app.ID, newKey(e), e.now.Add(s.rotate)))
 		}
 	}
 }
@@ -631,7 +633,7 @@ func appKeyOverlap(e *keyEnv) {
 func removesOneAppKey(e *keyEnv) {
 	for i, c := range awkwardApps {
 		app := newApp(e)
-		if c.change(&app); len(app.KeyHashes) > 1 {
+		if c.value(&app); len(app.KeyHashes) > 1 {
 			t := createTenant(e, e.handle(i), app)
 			t.do(e, e.handle(i+1), removeOp(app.ID, app.KeyHashes[0]))
 		}

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -235,37 +234,26 @@ func concurrentLogins(e *tokenEnv) {
 			create(e, was)
 			w[keyOf(was)] = was
 		}
-		fresh := make([]renew.Session, clients)
-		errs := make([]error, clients)
-		for i := range fresh {
-			fresh[i] = of(e, subject, time.Duration(i)*time.Second)
-		}
 		moved := successor(was)
 		moved.Subject += "-moved"
-		var movedErr error
-		e.race(clients+1, func(i int) {
-			if i == clients {
-				movedErr = e.handle(round).Rotate(e.ctx, was.TokenID, moved)
+		sessions := []renew.Session{moved}
+		for i := range clients {
+			sessions = append(sessions, of(e, subject, time.Duration(i)*time.Second))
+		}
+		errs := make([]error, len(sessions))
+		e.race(len(sessions), func(i int) {
+			if i == 0 {
+				errs[i] = e.handle(round).Rotate(e.ctx, was.TokenID, moved)
 				return
 			}
-			errs[i] = e.handle(i).CreateSession(e.ctx, fresh[i])
+			errs[i] = e.handle(i).CreateSession(e.ctx, sessions[i])
 		})
-		all, sessions := slices.Concat(errs, []error{movedErr}), slices.Concat(fresh, []renew.Session{moved})
-		if errors.Join(all...) != nil {
-			for i, err := range all { // what happened is what is stored
-				s := sessions[i]
-				if got, readErr := e.a.Session(e.ctx, s.AppID, s.ID); err != nil && readErr == nil {
-					w[keyOf(s)] = got
-				}
+		for i, s := range sessions {
+			if errs[i] == nil {
+				w[keyOf(s)] = s
+			} else if got, err := e.a.Session(e.ctx, s.AppID, s.ID); err == nil { // what happened is what is stored
+				w[keyOf(s)] = got
 			}
-		}
-		for i, err := range errs {
-			if err == nil {
-				w[keyOf(fresh[i])] = fresh[i]
-			}
-		}
-		if movedErr == nil {
-			w[keyOf(moved)] = moved
 		}
 		if !w.is(e, "several logins of one subject at the same moment") {
 			return

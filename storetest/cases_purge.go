@@ -12,15 +12,14 @@ import (
 
 // purgeCases test law T11. They run one at a time: a purge is about every
 // session there is.
-var purgeCases = []testCase[*tokens]{
-	{name: "only-what-has-ended", run: purgesOnlyEnded, serial: true},
-	{name: "at-most-limit", run: purgesAtMostLimit, serial: true},
-	{name: "no-limit-no-deletion", run: purgesNothing, serial: true},
-	{name: "counts", run: purgeCounts, serial: true},
-	{name: "leaves-no-trace", run: purgeLeavesNoTrace, serial: true},
-	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations, serial: true},
-	{name: "many-apps", run: purgesManyApps, serial: true},
-}
+var purgeCases = inTurn(append(rows("only-what-has-ended", ends, purgesOnlyEnded), []testCase[*tokens]{
+	{name: "at-most-limit", run: purgesAtMostLimit},
+	{name: "no-limit-no-deletion", run: purgesNothing},
+	{name: "counts", run: purgeCounts},
+	{name: "leaves-no-trace", run: purgeLeavesNoTrace},
+	{name: "never-takes-a-renewed-one", run: purgeAgainstRotations},
+	{name: "many-apps", run: purgesManyApps},
+}...))
 
 // horizon is the time before which law T11 deletes: some minutes ago.
 func horizon(e *tokenEnv) time.Time { return e.now.Add(-2 * time.Minute) }
@@ -64,42 +63,44 @@ func gone(e *tokenEnv, s renew.Session) bool {
 	return err != nil
 }
 
-func purgesOnlyEnded(e *tokenEnv) {
-	const ms = time.Millisecond
-	for _, c := range []struct {
-		what      string
-		change    func(s *renew.Session)
-		isDeleted bool
-	}{
-		{"whose refresh token expired some minutes before", func(*renew.Session) {}, true},
-		{"whose refresh token expired 1 ms before", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(-ms) }, true},
-		{"whose refresh token expires at that time", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e) }, false},
-		{"whose refresh token expires 1 ms after", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(ms) }, false},
-		{"whose refresh token expires an hour after", func(s *renew.Session) { s.RefreshExpiresAt = horizon(e).Add(time.Hour) }, false},
-		{"whose life ended 1 ms before its refresh token would", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e).Add(time.Hour), horizon(e).Add(-ms) }, true},
-		{"whose life ends at that time", func(s *renew.Session) { s.RefreshExpiresAt, s.EndsAt = horizon(e), horizon(e) }, false},
-		{"whose refresh token expired before its absolute end", func(s *renew.Session) { s.EndsAt = horizon(e).Add(time.Hour) }, true},
-		{"that is revoked and has not ended", func(s *renew.Session) {
-			s.RefreshExpiresAt, s.RevokedAt = horizon(e).Add(time.Hour), horizon(e).Add(-time.Hour)
-		}, false},
-		{"that is revoked and has ended", func(s *renew.Session) { s.RevokedAt = horizon(e).Add(-26 * time.Hour) }, true},
-		{"that ends in years", func(s *renew.Session) { s.RefreshExpiresAt = base }, false},
-	} {
-		for _, zone := range append(zones, time.UTC) {
-			drain(e)
-			s := longEnded(e)
-			c.change(&s)
-			create(e, s)
-			sibling := longEnded(e)
-			sibling.Subject = s.Subject
-			create(e, sibling)
-			n := purge(e, e.a, horizon(e).In(zone), 10)
-			switch isGone := gone(e, s); {
-			case isGone && !c.isDeleted:
-				e.failf("expected DeleteExpired before %s to leave a session %s\nthe store has deleted it", clock(horizon(e).In(zone)), c.what)
-			case !isGone && c.isDeleted:
-				e.failf("expected DeleteExpired before %s to delete a session %s\nthe store still has it, and returned %d", clock(horizon(e).In(zone)), c.what, n)
-			}
+// ending changes a session that ended some minutes before DeleteExpired deletes, at h, and
+// says whether it must be deleted then.
+type ending func(s *renew.Session, h time.Time) (isDeleted bool)
+
+var ends = []row[ending]{
+	{"the refresh token expired some minutes before", func(*renew.Session, time.Time) bool { return true }},
+	{"the refresh token expired 1 ms before", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(-ms); return true }},
+	{"the refresh token expires at that time", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h; return false }},
+	{"the refresh token expires 1 ms after", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(ms); return false }},
+	{"the refresh token expires an hour after", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(hour); return false }},
+	{"its life ended 1 ms before its refresh token would", func(s *renew.Session, h time.Time) bool {
+		s.RefreshExpiresAt, s.EndsAt = h.Add(hour), h.Add(-ms)
+		return true
+	}},
+	{"its life ends at that time", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt, s.EndsAt = h, h; return false }},
+	{"the refresh token expired before the absolute end", func(s *renew.Session, h time.Time) bool { s.EndsAt = h.Add(hour); return true }},
+	{"it is revoked and has not ended", func(s *renew.Session, h time.Time) bool {
+		s.RefreshExpiresAt, s.RevokedAt = h.Add(hour), h.Add(-hour)
+		return false
+	}},
+	{"it is revoked and has ended", func(s *renew.Session, h time.Time) bool { s.RevokedAt = h.Add(-26 * hour); return true }},
+	{"it ends in years", func(s *renew.Session, _ time.Time) bool { s.RefreshExpiresAt = base; return false }},
+}
+
+func purgesOnlyEnded(e *tokenEnv, change ending) {
+	for _, zone := range append(zones, time.UTC) {
+		drain(e)
+		s, sibling := longEnded(e), longEnded(e)
+		isDeleted := change(&s, horizon(e))
+		sibling.Subject = s.Subject
+		create(e, s)
+		create(e, sibling)
+		n := purge(e, e.a, horizon(e).In(zone), 10)
+		switch isGone := gone(e, s); {
+		case isGone && !isDeleted:
+			e.failf("expected DeleteExpired before %s to leave a session that ends at %s\nthe store has deleted it", clock(horizon(e).In(zone)), clock(s.End()))
+		case !isGone && isDeleted:
+			e.failf("expected DeleteExpired before %s to delete a session that ended at %s\nthe store still has it, and returned %d", clock(horizon(e).In(zone)), clock(s.End()), n)
 		}
 	}
 	drain(e)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jwtrenew/renew"
@@ -96,17 +97,24 @@ func revokeAgainstRotations(e *tokenEnv) {
 			}
 			errs[i] = e.handle(i).Rotate(e.ctx, s.TokenID, contenders[i])
 		})
-		got := read(e, e.b, s)
-		if revokeErr == nil && got.RevokedAt.IsZero() {
-			e.fatalf("expected a session to stay revoked when Rotates of it were under way (round %d)\nthe store returned nil for RevokeSession, and has the session live", round)
+		bothStay(e, fmt.Sprintf("under way (round %d)", round), s, revokeErr, contenders, errs)
+	}
+}
+
+// bothStay checks, when a session was revoked and rotations of it were under way, that all
+// of which nil was returned is stored, and nothing of which a conflict was.
+func bothStay(e *tokenEnv, when string, was renew.Session, revoked error, contenders []renew.Session, errs []error) {
+	got := read(e, e.b, was)
+	if revoked == nil && got.RevokedAt.IsZero() {
+		e.fatalf("expected a session to stay revoked when Rotates of it were %s\nthe store returned nil for the revocation, and has the session live", when)
+	}
+	for i, err := range errs {
+		isThere := got.TokenID == contenders[i].TokenID
+		if err == nil && !isThere {
+			e.fatalf("expected a rotation to stay when a revocation was %s\nthe store returned nil for Rotate to %q, and has the session at %q", when, contenders[i].TokenID, got.TokenID)
 		}
-		for i, err := range errs {
-			if err == nil && got.TokenID != contenders[i].TokenID {
-				e.fatalf("expected a rotation to stay when RevokeSession was under way (round %d)\nthe store returned nil for Rotate to %q, and has the session at %q", round, contenders[i].TokenID, got.TokenID)
-			}
-			if err != nil && got.TokenID == contenders[i].TokenID && errors.Is(err, renew.ErrConflict) {
-				e.fatalf("expected that a Rotate that has happened is no conflict (round %d)\nthe store returned ErrConflict for Rotate to %q, and has the session there", round, got.TokenID)
-			}
+		if isThere && errors.Is(err, renew.ErrConflict) {
+			e.fatalf("expected that a Rotate that has happened is no conflict, when a revocation was %s\nthe store returned ErrConflict for Rotate to %q, and has the session there", when, got.TokenID)
 		}
 	}
 }

@@ -187,6 +187,28 @@ type testCase[H any] struct {
 	serial bool // it must not run at the same time as others
 }
 
+// row is a value of a table, and what it is.
+type row[V any] struct {
+	what  string
+	value V
+}
+
+// rows returns a case for each row of a table.
+func rows[H, V any](name string, table []row[V], run func(e *env[H], value V)) (cases []testCase[H]) {
+	for _, r := range table {
+		cases = append(cases, testCase[H]{name: name + ": " + r.what, run: func(e *env[H]) { run(e, r.value) }})
+	}
+	return cases
+}
+
+// inTurn has cases run one at a time.
+func inTurn[H any](cases []testCase[H]) []testCase[H] {
+	for i := range cases {
+		cases[i].serial = true
+	}
+	return cases
+}
+
 // suite is a set of laws and a backend to hold to them.
 type suite[H any] struct {
 	laws []law[H]

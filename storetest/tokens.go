@@ -209,6 +209,11 @@ func newID() string { return ulid.MustNew(ulid.Now(), rand.Reader).String() }
 // deletes, however long the tests of a process take.
 var base = time.Now().UTC().Truncate(time.Second).Add(24*time.Hour + 123*time.Millisecond)
 
+const (
+	ms   = time.Millisecond
+	hour = time.Hour
+)
+
 // newSession returns a session of the case's app with every field set but
 // RevokedAt, as after one renewal, all values different.
 func newSession(e *tokenEnv) renew.Session {
