@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -33,7 +32,7 @@ func onDoneContext(methods ...string) func(e *tokenEnv) {
 		var calls []namedCall
 		for i, op := range append(c.ops(e), createSessionOp(fresh)) {
 			if slices.Contains(methods, op.name) {
-				calls = append(calls, namedCall{op.name, func(ctx context.Context) error { _, err := op.call(ctx, e.handle(i)); return err }})
+				calls = append(calls, op.on(e.handle(i)))
 			}
 		}
 		done(e, calls)
@@ -45,7 +44,7 @@ func purgeDone(e *tokenEnv) {
 	needsPurger(e)
 	s := longEnded(e)
 	create(e, s)
-	done(e, []namedCall{{"DeleteExpired", func(ctx context.Context) error { _, err := e.a.DeleteExpired(ctx, horizon(e), 1<<20); return err }}})
+	done(e, []namedCall{deletionOn(e, e.a)})
 	unchanged(e, s, "DeleteExpired with a context that is done")
 }
 

@@ -23,9 +23,7 @@ var outageCases = []testCase[*tokens]{
 // sessions. Afterwards the same handles work again, and each session is as it
 // was, or as the whole call leaves it.
 func outage(e *tokenEnv) {
-	if e.outage == nil {
-		e.skip("the test of this store gives no WithOutage")
-	}
+	e.needsOutage()
 	var scenes []*scene
 	var ops []tokenOp
 	for i := range len(newScene(e, 1, plainValue.change).ops(e)) {
@@ -36,13 +34,10 @@ func outage(e *tokenEnv) {
 	unknown := readOp(rowKey{e.app, newID()})
 	e.cut(func() {
 		for i, op := range append(slices.Clone(ops), unknown, rotateSessionOp(newID(), successor(scenes[0].s))) {
-			e.judgeOutage(namedCall{op.name, func(ctx context.Context) error { _, err := op.call(ctx, e.handle(i)); return err }})
+			e.judgeOutage(op.on(e.handle(i)))
 		}
 		if e.a.purges() {
-			e.judgeOutage(namedCall{"DeleteExpired", func(ctx context.Context) error {
-				_, err := e.b.DeleteExpired(ctx, horizon(e), 1)
-				return err
-			}})
+			e.judgeOutage(deletionOn(e, e.b))
 		}
 	})
 	e.recovers(func(ctx context.Context, h *tokens) error { _, err := h.Session(ctx, key.app, key.id); return err })
@@ -66,6 +61,7 @@ func outage(e *tokenEnv) {
 }
 
 func outageNewHandles(e *tokenEnv) {
+	e.needsOutage()
 	s := created(e)
 	next := successor(s)
 	e.cut(func() {

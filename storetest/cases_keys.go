@@ -357,9 +357,7 @@ func everyAlgorithm(e *keyEnv) {
 
 func needsPublished(e *keyEnv) {
 	needsAdmin(e)
-	if !e.a.returnsPublished() {
-		e.skip("the store does not implement renew.PublishedKeyStore")
-	}
+	e.needs(e.a.returnsPublished(), "renew.PublishedKeyStore")
 }
 
 // returnsPublishedKeys has one process publish a key and another make it the active one,
@@ -407,9 +405,7 @@ func manyPublished(e *keyEnv) {
 // listsManyApps creates more apps than a page has, some at the same moment, with names
 // that a database orders otherwise than their bytes; auditKeys looks at the list.
 func listsManyApps(e *keyEnv) {
-	if !e.a.listsApps() {
-		e.skip("the store does not implement renew.AppLister")
-	}
+	e.needs(e.a.listsApps(), "renew.AppLister")
 	needsAdmin(e)
 	var names []string
 	for _, group := range confusable {
@@ -900,9 +896,7 @@ func spoil(app renew.App) {
 }
 
 func keysOutage(e *keyEnv) {
-	if e.outage == nil {
-		e.skip("the test of this store gives no WithOutage")
-	}
+	e.needsOutage()
 	t := someApp(e)
 	changes := e.a.administers()
 	var scenes []keyScene
@@ -917,12 +911,12 @@ func keysOutage(e *keyEnv) {
 				e.judgeOutage(c)
 			}
 			if changes {
-				e.judgeOutage(namedCall{"CreateApp", func(ctx context.Context) error { _, err := createOp(fresh).call(ctx, h); return err }})
-				e.judgeOutage(namedCall{"DeleteExpiredKeys", func(ctx context.Context) error { _, err := h.deleteExpiredKeys(ctx, longAgo(e)); return err }})
+				e.judgeOutage(createOp(fresh).on(h))
+				e.judgeOutage(keyDeletionOn(e, h))
 			}
 		}
 		for i, s := range scenes {
-			e.judgeOutage(namedCall{s.op.name, func(ctx context.Context) error { _, err := s.op.call(ctx, e.handle(i)); return err }})
+			e.judgeOutage(s.op.on(e.handle(i)))
 		}
 	})
 	e.recovers(func(ctx context.Context, h *keys) error { _, err := h.App(ctx, t.app.ID); return err })
@@ -932,9 +926,6 @@ func keysOutage(e *keyEnv) {
 		worksAgain(e)
 	}
 }
-
-// longAgo is when no key of the suite has expired.
-func longAgo(e *keyEnv) time.Time { return e.now.AddDate(-20, 0, 0) }
 
 // keyScene is an app that a call is about which meets an outage.
 type keyScene struct {
@@ -972,9 +963,7 @@ func worksAgain(e *keyEnv) {
 
 func listsManyKeys(e *keyEnv) {
 	p := newPair(e)
-	if !e.a.lists() {
-		e.skip("the store does not implement renew.KeyLister")
-	}
+	e.needs(e.a.lists(), "renew.KeyLister")
 	for i := range 12 {
 		if i%3 == 1 {
 			p.step(e, e.handle(i), publishOp(p.app.ID, newKey(e)))

@@ -9,12 +9,12 @@ func (e *env[H]) needsProxy() {
 // loseEach makes a call again and again, each time without another one of its
 // replies, until it meets no loss. prepare returns the call, and what looks at its
 // result.
-func (e *env[H]) loseEach(prepare func() (call func() error, judge func(error))) {
+func (e *env[H]) loseEach(prepare func() (call namedCall, judge func(error))) {
 	const most = 8
 	for n := range most {
 		call, judge := prepare()
 		stop := e.proxy.LoseReply(n)
-		err := call()
+		err := call.call(e.ctx)
 		lost := stop()
 		judge(err)
 		if !lost {
@@ -60,8 +60,8 @@ func keysLoseReplies(e *keyEnv) {
 			return p.tenant, p.ops(e)[i]
 		})
 	}
-	e.loseEach(func() (call func() error, judge func(error)) {
+	e.loseEach(func() (call namedCall, judge func(error)) {
 		op := createOp(newApp(e))
-		return func() error { _, err := op.call(e.ctx, e.a); return err }, func(err error) { e.judgeLost(op.name, err, nil) }
+		return op.on(e.a), func(err error) { e.judgeLost(op.name, err, nil) }
 	})
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -52,6 +53,11 @@ func purge(e *tokenEnv, h *tokens, before time.Time, limit int) int {
 		e.fatalf("expected DeleteExpired to delete\nthe store returned the error %q", err)
 	}
 	return n
+}
+
+// deletionOn is a DeleteExpired through a handle.
+func deletionOn(e *tokenEnv, h *tokens) namedCall {
+	return namedCall{"DeleteExpired", func(ctx context.Context) error { _, err := h.DeleteExpired(ctx, horizon(e), 1<<20); return err }}
 }
 
 // gone reports whether the session is not there any more.

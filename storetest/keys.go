@@ -93,7 +93,24 @@ type keys struct {
 	caller
 }
 
+// What the store implements in addition.
+func (h *keys) lists() bool            { return has[renew.KeyLister](h.store) }
+func (h *keys) listsApps() bool        { return has[renew.AppLister](h.store) }
+func (h *keys) returnsPublished() bool { return has[renew.PublishedKeyStore](h.store) }
+func (h *keys) administers() bool      { return has[renew.KeyAdmin](h.store) }
+
 var errNoKey = errors.New("neither a key nor an error")
+
+// notNil makes an error of a key that is nil without one.
+func notNil[K any](key *K, err error) (*K, error) {
+	if err == nil && key == nil {
+		err = errNoKey
+	}
+	return key, err
+}
+
+// showKey returns what a call shows of a key.
+func showKey[K interface{ KeyID() string }](key K) string { return "key " + key.KeyID() }
 
 func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
 	return called(ctx, h.reading(), "App", func() string { return named("app", id) },
@@ -105,46 +122,24 @@ func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
 
 func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey, error) {
 	return called(ctx, h.reading(), "SigningKey", func() string { return named("app", appID) }, func() (*renew.SigningKey, error) {
-		k, err := h.store.SigningKey(ctx, appID)
-		if err == nil && k == nil {
-			err = errNoKey
-		}
-		return k, err
-	}, func(k *renew.SigningKey) string { return "key " + k.KeyID() })
+		return notNil(h.store.SigningKey(ctx, appID))
+	}, showKey)
 }
 
 func (h *keys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
 	return called(ctx, h.reading(), "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
-		k, err := h.store.VerificationKey(ctx, appID, keyID)
-		if err == nil && k == nil {
-			err = errNoKey
-		}
-		return k, err
-	}, func(k *renew.VerificationKey) string { return "key " + k.KeyID() })
-}
-
-// lists reports whether the store implements renew.KeyLister.
-func (h *keys) lists() bool {
-	_, ok := h.store.(renew.KeyLister)
-	return ok
+		return notNil(h.store.VerificationKey(ctx, appID, keyID))
+	}, showKey)
 }
 
 func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.VerificationKey, error) {
 	return called(ctx, h.reading(), "VerificationKeys", func() string { return named("app", appID) }, func() ([]*renew.VerificationKey, error) {
 		list, err := h.store.(renew.KeyLister).VerificationKeys(ctx, appID)
-		for _, k := range list {
-			if k == nil {
-				return nil, errors.Join(err, errNoKey)
-			}
+		if slices.Contains(list, nil) {
+			err = errors.Join(err, errNoKey)
 		}
 		return list, err
 	}, func(list []*renew.VerificationKey) string { return fmt.Sprint(keyIDs(list)) })
-}
-
-// listsApps reports whether the store implements renew.AppLister.
-func (h *keys) listsApps() bool {
-	_, ok := h.store.(renew.AppLister)
-	return ok
 }
 
 func (h *keys) AppIDs(ctx context.Context) ([]string, error) {
@@ -152,20 +147,10 @@ func (h *keys) AppIDs(ctx context.Context) ([]string, error) {
 		func(list []string) string { return fmt.Sprintf("%d IDs", len(list)) })
 }
 
-// returnsPublished reports whether the store implements renew.PublishedKeyStore.
-func (h *keys) returnsPublished() bool {
-	_, ok := h.store.(renew.PublishedKeyStore)
-	return ok
-}
-
 func (h *keys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
 	return called(ctx, h.reading(), "PublishedKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.SigningKey, error) {
-		k, err := h.store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID)
-		if err == nil && k == nil {
-			err = errNoKey
-		}
-		return k, err
-	}, func(k *renew.SigningKey) string { return "key " + k.KeyID() })
+		return notNil(h.store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID))
+	}, showKey)
 }
 
 func keyIDs(list []*renew.VerificationKey) (ids []string) {
@@ -175,18 +160,7 @@ func keyIDs(list []*renew.VerificationKey) (ids []string) {
 	return ids
 }
 
-// administers reports whether the store implements renew.KeyAdmin.
-func (h *keys) administers() bool {
-	_, ok := h.store.(renew.KeyAdmin)
-	return ok
-}
-
-// needsAdmin ends a case that has to fill the store.
-func needsAdmin(e *keyEnv) {
-	if !e.a.administers() {
-		e.skip("the store does not implement renew.KeyAdmin")
-	}
-}
+func needsAdmin(e *keyEnv) { e.needs(e.a.administers(), "renew.KeyAdmin") }
 
 type keyOp = op[*keys, *tenant]
 

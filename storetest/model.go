@@ -76,6 +76,11 @@ func (o op[H, M]) as(what string) op[H, M] {
 	return o
 }
 
+// on is the call through a handle.
+func (o op[H, M]) on(h H) namedCall {
+	return namedCall{o.name, func(ctx context.Context) error { _, err := o.call(ctx, h); return err }}
+}
+
 // patience is how often a call is made that returns an error which does not tell
 // its outcome, where nothing else is under way. The Renewer repeats a call once;
 // a store may ask for that at every tenth call.
@@ -264,11 +269,11 @@ func (o op[H, M]) isWhole(e *env[H], a, b H, before M) {
 // losesReply makes a call without one of its replies, another one each time, until it
 // meets no loss. Afterwards the store has all that the call does, or nothing of it.
 func losesReply[H any, M model[H, M]](e *env[H], i int, prepare func() (M, op[H, M])) {
-	e.loseEach(func() (call func() error, judge func(error)) {
+	e.loseEach(func() (call namedCall, judge func(error)) {
 		before, o := prepare()
 		after := before.clone()
 		_, want := o.apply(after)
-		return func() error { _, err := o.call(e.ctx, e.handle(i)); return err }, func(err error) {
+		return o.on(e.handle(i)), func(err error) {
 			clear := e.judgeLost(o.name, err, want)
 			undone, done := differs(e, before, e.handle(i), after, e.handle(i+1))
 			if done.diff != "" && (clear || undone.diff != "") {

@@ -193,14 +193,14 @@ type hello struct {
 }
 
 func greet(store any) (h hello) {
-	_, h.Tokens = store.(renew.TokenStore)
-	_, h.Subjects = store.(renew.SubjectStore)
-	_, h.Purges = store.(renew.Purger)
-	_, h.Keys = store.(renew.KeyStore)
-	_, h.ListsKeys = store.(renew.KeyLister)
-	_, h.Administers = store.(renew.KeyAdmin)
-	_, h.ListsApps = store.(renew.AppLister)
-	_, h.ReturnsPublished = store.(renew.PublishedKeyStore)
+	h.Tokens = has[renew.TokenStore](store)
+	h.Subjects = has[renew.SubjectStore](store)
+	h.Purges = has[renew.Purger](store)
+	h.Keys = has[renew.KeyStore](store)
+	h.ListsKeys = has[renew.KeyLister](store)
+	h.Administers = has[renew.KeyAdmin](store)
+	h.ListsApps = has[renew.AppLister](store)
+	h.ReturnsPublished = has[renew.PublishedKeyStore](store)
 	if !h.Tokens && !h.Keys {
 		h.Error = fmt.Sprintf("a %T implements neither renew.TokenStore nor renew.KeyStore", store)
 	}

@@ -101,11 +101,14 @@ func (e *env[H]) interruptions() (list []interruption) {
 // outageLimit is how long a call may take that meets an outage.
 const outageLimit = 3 * time.Second
 
-// cut makes the backing store unreachable while f runs.
-func (e *env[H]) cut(f func()) {
+func (e *env[H]) needsOutage() {
 	if e.outage == nil {
 		e.skip("the test of this store gives no WithOutage")
 	}
+}
+
+// cut makes the backing store unreachable while f runs.
+func (e *env[H]) cut(f func()) {
 	var restore func()
 	e.hook(func(tb testing.TB) { restore = e.outage(tb) })
 	defer e.hook(func(testing.TB) { restore() })

@@ -478,6 +478,19 @@ func (e *env[H]) failed() bool {
 	return len(e.failures) > 0
 }
 
+// has reports whether a store implements an interface.
+func has[I any](store any) bool {
+	_, ok := store.(I)
+	return ok
+}
+
+// needs ends the case of a store that does not implement an interface.
+func (e *env[H]) needs(implements bool, what string) {
+	if !implements {
+		e.skip("the store does not implement " + what)
+	}
+}
+
 // skip ends the case: it does not apply to this store.
 func (e *env[H]) skip(why string) {
 	e.mu.Lock()

@@ -563,15 +563,20 @@ func (t *tenant) reads(h *keys) []namedCall {
 	return calls
 }
 
+// longAgo is when no key of the suite has expired.
+func longAgo(e *keyEnv) time.Time { return e.now.AddDate(-20, 0, 0) }
+
+// keyDeletionOn is a DeleteExpiredKeys through a handle that deletes nothing.
+func keyDeletionOn(e *keyEnv, h *keys) namedCall {
+	return namedCall{"DeleteExpiredKeys", func(ctx context.Context) error { _, err := h.deleteExpiredKeys(ctx, longAgo(e)); return err }}
+}
+
 // calls returns calls of every method that the store has.
 func (p *pair) calls(e *keyEnv, h *keys) []namedCall {
 	calls := p.reads(h)
 	fresh := newApp(e)
 	for _, op := range append(p.ops(e), createOp(fresh)) {
-		calls = append(calls, namedCall{op.name, func(ctx context.Context) error { _, err := op.call(ctx, h); return err }})
+		calls = append(calls, op.on(h))
 	}
-	return append(calls, namedCall{"DeleteExpiredKeys", func(ctx context.Context) error {
-		_, err := h.deleteExpiredKeys(ctx, e.now.AddDate(-20, 0, 0))
-		return err
-	}})
+	return append(calls, keyDeletionOn(e, h))
 }

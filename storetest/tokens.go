@@ -111,6 +111,10 @@ type tokens struct {
 	caller
 }
 
+// What the store implements in addition.
+func (h *tokens) hasSubjects() bool { return has[renew.SubjectStore](h.store) }
+func (h *tokens) purges() bool      { return has[renew.Purger](h.store) }
+
 // plain returns the handle with calls that are made once.
 func (h *tokens) plain() *tokens { return &tokens{h.store, h.caller.plain()} }
 
@@ -135,12 +139,6 @@ func (h *tokens) RevokeSession(ctx context.Context, appID, sessionID string, at 
 		func() error { return h.store.RevokeSession(ctx, appID, sessionID, at) })
 }
 
-// hasSubjects reports whether the store implements [renew.SubjectStore].
-func (h *tokens) hasSubjects() bool {
-	_, ok := h.store.(renew.SubjectStore)
-	return ok
-}
-
 func (h *tokens) SubjectSessions(ctx context.Context, appID, subject string, at time.Time) ([]renew.Session, error) {
 	return called(ctx, h.reading(), "SubjectSessions", func() string { return named("app", appID) + ", " + named("subject", subject) + ", at " + clock(at) },
 		func() ([]renew.Session, error) {
@@ -157,30 +155,13 @@ func (h *tokens) RevokeSubject(ctx context.Context, appID, subject string, at ti
 	}, strconv.Itoa)
 }
 
-// purges reports whether the store implements [renew.Purger].
-func (h *tokens) purges() bool {
-	_, ok := h.store.(renew.Purger)
-	return ok
-}
-
 func (h *tokens) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	return called(ctx, h.caller, "DeleteExpired", func() string { return fmt.Sprintf("before %s, limit %d", clock(before), limit) },
 		func() (int, error) { return h.store.(renew.Purger).DeleteExpired(ctx, before, limit) }, strconv.Itoa)
 }
 
-// needsSubjects ends a case about subjects, if the store has none.
-func needsSubjects(e *tokenEnv) {
-	if !e.a.hasSubjects() {
-		e.skip("the store does not implement renew.SubjectStore")
-	}
-}
-
-// needsPurger ends a case that has to delete.
-func needsPurger(e *tokenEnv) {
-	if !e.a.purges() {
-		e.skip("the store does not implement renew.Purger")
-	}
-}
+func needsSubjects(e *tokenEnv) { e.needs(e.a.hasSubjects(), "renew.SubjectStore") }
+func needsPurger(e *tokenEnv)   { e.needs(e.a.purges(), "renew.Purger") }
 
 func describe(s renew.Session) string {
 	text := named("session", s.ID) + " of " + named("app", s.AppID) + " at " + named("token", s.TokenID)
