@@ -16,11 +16,11 @@ import (
 // keyLaws are the laws of a KeyStore, with their cases.
 func keyLaws() []law[*keys] {
 	return []law[*keys]{
-		{"K1", "App returns the app as it was created or changed last, every field; UpdateApp ignores KeyHashes", append(rows("values", awkwardApps, keepsApp), []testCase[*keys]{
+		{"K1", "App returns the app as it was created or changed last, every field; UpdateApp ignores KeyHashes", append([]testCase[*keys]{
 			{name: "any-order", run: anyOrder},
 			{name: "torn-reads", run: noTornApps},
 			{name: "as-named", run: readsNamedApps},
-		}...)},
+		}, rows("values", awkwardApps, keepsApp)...)},
 		{"K2", "an unknown app is ErrAppNotFound; a taken app ID is ErrAppExists, and the app stays as it was", []testCase[*keys]{
 			{name: "unknown-app", run: unknownApp},
 			{name: "one-creator", run: oneCreatorOfApp},
@@ -541,55 +541,64 @@ func ensuresOneKey(e *keyEnv) {
 	}
 }
 
-// lifetime is a lifetime of an app, and what is done then.
-type lifetime struct {
-	first time.Duration // RefreshTTL of CreateApp; zero: the default
-	steps []lifetimeStep
+// lifetimes are a RefreshTTL of CreateApp, zero for the default, and calls that follow.
+type lifetimes struct {
+	first time.Duration
+	steps keySteps
 }
 
-type lifetimeStep struct {
-	refresh time.Duration // of UpdateApp; zero: none
-	rotate  time.Duration // after the start; never: none
-	revoke  bool          // the active key
+type keySteps []keyStep
+
+type keyStep func(e *keyEnv, t *tenant) keyOp
+
+func rotatesAfter(d time.Duration) keyStep {
+	return func(e *keyEnv, t *tenant) keyOp { return rotateOp(t.app.ID, newKey(e), e.now.Add(d)) }
 }
 
-const never = -1
+func setsRefreshTTL(d time.Duration) keyStep {
+	return func(_ *keyEnv, t *tenant) keyOp {
+		app := t.app
+		app.RefreshTTL = d
+		return updateOp(app)
+	}
+}
 
-var keyLifetimes = []row[lifetime]{
-	{"the lifetime stays", lifetime{10 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}, {0, 2 * hour, false}}}},
-	{"the default lifetime", lifetime{0, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
-	{"the lifetime was lowered while the key was active", lifetime{10 * hour, []lifetimeStep{{0, 0, false}, {2 * hour, never, false}, {0, hour, false}}}},
-	{"the lifetime was raised while the key was active", lifetime{2 * hour, []lifetimeStep{{0, 0, false}, {20 * hour, never, false}, {0, hour, false}}}},
-	{"the lifetime was raised and lowered", lifetime{2 * hour, []lifetimeStep{
-		{0, 0, false}, {20 * hour, never, false}, {3 * hour, never, false}, {0, hour, false},
+func revokesActive(e *keyEnv, t *tenant) keyOp {
+	return revokeOp(t.app.ID, t.active, e.now.Add(2*hour))
+}
+
+var keyLifetimes = []row[lifetimes]{
+	{"the lifetime stays", lifetimes{10 * hour, keySteps{rotatesAfter(0), rotatesAfter(hour), rotatesAfter(2 * hour)}}},
+	{"the default lifetime", lifetimes{0, keySteps{rotatesAfter(0), rotatesAfter(hour)}}},
+	{"the lifetime was lowered while the key was active", lifetimes{10 * hour, keySteps{
+		rotatesAfter(0), setsRefreshTTL(2 * hour), rotatesAfter(hour),
 	}}},
-	{"an earlier key has signed for longer", lifetime{100 * hour, []lifetimeStep{
-		{0, 0, false}, {2 * hour, never, false}, {0, hour, false}, {0, 2 * hour, false}, {0, 3 * hour, false},
+	{"the lifetime was raised while the key was active", lifetimes{2 * hour, keySteps{
+		rotatesAfter(0), setsRefreshTTL(20 * hour), rotatesAfter(hour),
 	}}},
-	{"an earlier key has signed for longer and was revoked", lifetime{100 * hour, []lifetimeStep{
-		{0, 0, false}, {2 * hour, hour, false}, {0, never, true}, {0, 3 * hour, false}, {0, 4 * hour, false},
+	{"the lifetime was raised and lowered", lifetimes{2 * hour, keySteps{
+		rotatesAfter(0), setsRefreshTTL(20 * hour), setsRefreshTTL(3 * hour), rotatesAfter(hour),
 	}}},
-	{"30 days", lifetime{30 * 24 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
-	{"10 years", lifetime{87_600 * hour, []lifetimeStep{{0, 0, false}, {0, hour, false}}}},
-	{"a clock that is behind", lifetime{10 * hour, []lifetimeStep{{0, hour, false}, {0, 0, false}, {0, -hour / 2, false}, {0, hour, false}}}},
+	{"an earlier key has signed for longer", lifetimes{100 * hour, keySteps{
+		rotatesAfter(0), setsRefreshTTL(2 * hour), rotatesAfter(hour), rotatesAfter(2 * hour), rotatesAfter(3 * hour),
+	}}},
+	{"an earlier key has signed for longer and was revoked", lifetimes{100 * hour, keySteps{
+		rotatesAfter(0), setsRefreshTTL(2 * hour), rotatesAfter(hour), revokesActive, rotatesAfter(3 * hour), rotatesAfter(4 * hour),
+	}}},
+	{"30 days", lifetimes{30 * 24 * hour, keySteps{rotatesAfter(0), rotatesAfter(hour)}}},
+	{"10 years", lifetimes{87_600 * hour, keySteps{rotatesAfter(0), rotatesAfter(hour)}}},
+	{"a clock that is behind", lifetimes{10 * hour, keySteps{
+		rotatesAfter(hour), rotatesAfter(0), rotatesAfter(-hour / 2), rotatesAfter(hour),
+	}}},
 }
 
 // replacedKeysEnd replaces keys while the lifetimes change; tenant tells the ends.
-func replacedKeysEnd(e *keyEnv, c lifetime) {
+func replacedKeysEnd(e *keyEnv, c lifetimes) {
 	app := newApp(e)
 	app.RefreshTTL, app.AuthTTL = c.first, hour
 	t := createTenant(e, e.a, app)
-	for i, s := range c.steps {
-		if s.refresh > 0 {
-			app.RefreshTTL = s.refresh
-			t.do(e, e.handle(i), updateOp(app))
-		}
-		if s.revoke {
-			t.do(e, e.handle(i), revokeOp(app.ID, t.active, e.now.Add(2*hour)))
-		}
-		if s.rotate != never {
-			t.do(e, e.handle(i+1), rotateOp(app.ID, newKey(e), e.now.Add(s.rotate)))
-		}
+	for i, step := range c.steps {
+		t.do(e, e.handle(i), step(e, t))
 	}
 }
 

@@ -69,43 +69,44 @@ func gone(e *tokenEnv, s renew.Session) bool {
 	return err != nil
 }
 
-// ending changes a session that ended some minutes before DeleteExpired deletes, at h, and
-// says whether it must be deleted then.
-type ending func(s *renew.Session, h time.Time) (isDeleted bool)
-
-var ends = []row[ending]{
-	{"the refresh token expired some minutes before", func(*renew.Session, time.Time) bool { return true }},
-	{"the refresh token expired 1 ms before", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(-ms); return true }},
-	{"the refresh token expires at that time", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h; return false }},
-	{"the refresh token expires 1 ms after", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(ms); return false }},
-	{"the refresh token expires an hour after", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt = h.Add(hour); return false }},
-	{"its life ended 1 ms before its refresh token would", func(s *renew.Session, h time.Time) bool {
-		s.RefreshExpiresAt, s.EndsAt = h.Add(hour), h.Add(-ms)
-		return true
-	}},
-	{"its life ends at that time", func(s *renew.Session, h time.Time) bool { s.RefreshExpiresAt, s.EndsAt = h, h; return false }},
-	{"the refresh token expired before the absolute end", func(s *renew.Session, h time.Time) bool { s.EndsAt = h.Add(hour); return true }},
-	{"it is revoked and has not ended", func(s *renew.Session, h time.Time) bool {
-		s.RefreshExpiresAt, s.RevokedAt = h.Add(hour), h.Add(-hour)
-		return false
-	}},
-	{"it is revoked and has ended", func(s *renew.Session, h time.Time) bool { s.RevokedAt = h.Add(-26 * hour); return true }},
-	{"it ends in years", func(s *renew.Session, _ time.Time) bool { s.RefreshExpiresAt = base; return false }},
+// ending is how a session ends that would end some minutes before h, where DeleteExpired
+// deletes.
+type ending struct {
+	change    func(s *renew.Session, h time.Time)
+	isDeleted bool
 }
 
-func purgesOnlyEnded(e *tokenEnv, change ending) {
+var ends = []row[ending]{
+	{"the refresh token expired some minutes before", ending{func(*renew.Session, time.Time) {}, true}},
+	{"the refresh token expired 1 ms before", ending{func(s *renew.Session, h time.Time) { s.RefreshExpiresAt = h.Add(-ms) }, true}},
+	{"the refresh token expires at that time", ending{func(s *renew.Session, h time.Time) { s.RefreshExpiresAt = h }, false}},
+	{"the refresh token expires 1 ms after", ending{func(s *renew.Session, h time.Time) { s.RefreshExpiresAt = h.Add(ms) }, false}},
+	{"the refresh token expires an hour after", ending{func(s *renew.Session, h time.Time) { s.RefreshExpiresAt = h.Add(hour) }, false}},
+	{"its life ended 1 ms before its refresh token would", ending{func(s *renew.Session, h time.Time) {
+		s.RefreshExpiresAt, s.EndsAt = h.Add(hour), h.Add(-ms)
+	}, true}},
+	{"its life ends at that time", ending{func(s *renew.Session, h time.Time) { s.RefreshExpiresAt, s.EndsAt = h, h }, false}},
+	{"the refresh token expired before the absolute end", ending{func(s *renew.Session, h time.Time) { s.EndsAt = h.Add(hour) }, true}},
+	{"it is revoked and has not ended", ending{func(s *renew.Session, h time.Time) {
+		s.RefreshExpiresAt, s.RevokedAt = h.Add(hour), h.Add(-hour)
+	}, false}},
+	{"it is revoked and has ended", ending{func(s *renew.Session, h time.Time) { s.RevokedAt = h.Add(-26 * hour) }, true}},
+	{"it ends in years", ending{func(s *renew.Session, _ time.Time) { s.RefreshExpiresAt = base }, false}},
+}
+
+func purgesOnlyEnded(e *tokenEnv, c ending) {
 	for _, zone := range append(zones, time.UTC) {
 		drain(e)
 		s, sibling := longEnded(e), longEnded(e)
-		isDeleted := change(&s, horizon(e))
+		c.change(&s, horizon(e))
 		sibling.Subject = s.Subject
 		create(e, s)
 		create(e, sibling)
 		n := purge(e, e.a, horizon(e).In(zone), 10)
 		switch isGone := gone(e, s); {
-		case isGone && !isDeleted:
+		case isGone && !c.isDeleted:
 			e.failf("expected DeleteExpired before %s to leave a session that ends at %s\nthe store has deleted it", clock(horizon(e).In(zone)), clock(s.End()))
-		case !isGone && isDeleted:
+		case !isGone && c.isDeleted:
 			e.failf("expected DeleteExpired before %s to delete a session that ended at %s\nthe store still has it, and returned %d", clock(horizon(e).In(zone)), clock(s.End()), n)
 		}
 	}

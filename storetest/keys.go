@@ -112,6 +112,11 @@ func notNil[K any](key *K, err error) (*K, error) {
 // showKey returns what a call shows of a key.
 func showKey[K interface{ KeyID() string }](key K) string { return "key " + key.KeyID() }
 
+// ofKey returns the arguments of a call about a key.
+func ofKey(appID, keyID string) func() string {
+	return func() string { return named("app", appID) + ", " + named("key", keyID) }
+}
+
 func (h *keys) App(ctx context.Context, id string) (renew.App, error) {
 	return called(ctx, h.reading(), "App", func() string { return named("app", id) },
 		func() (renew.App, error) { return h.store.App(ctx, id) },
@@ -127,7 +132,7 @@ func (h *keys) SigningKey(ctx context.Context, appID string) (*renew.SigningKey,
 }
 
 func (h *keys) VerificationKey(ctx context.Context, appID, keyID string) (*renew.VerificationKey, error) {
-	return called(ctx, h.reading(), "VerificationKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.VerificationKey, error) {
+	return called(ctx, h.reading(), "VerificationKey", ofKey(appID, keyID), func() (*renew.VerificationKey, error) {
 		return notNil(h.store.VerificationKey(ctx, appID, keyID))
 	}, showKey)
 }
@@ -148,7 +153,7 @@ func (h *keys) AppIDs(ctx context.Context) ([]string, error) {
 }
 
 func (h *keys) PublishedKey(ctx context.Context, appID, keyID string) (*renew.SigningKey, error) {
-	return called(ctx, h.reading(), "PublishedKey", func() string { return named("app", appID) + ", " + named("key", keyID) }, func() (*renew.SigningKey, error) {
+	return called(ctx, h.reading(), "PublishedKey", ofKey(appID, keyID), func() (*renew.SigningKey, error) {
 		return notNil(h.store.(renew.PublishedKeyStore).PublishedKey(ctx, appID, keyID))
 	}, showKey)
 }
@@ -169,9 +174,9 @@ var errInvalid = errors.New("an error that the laws do not name")
 
 // adminOp returns a call of KeyAdmin.
 func adminOp(name, args string, call func(ctx context.Context, a renew.KeyAdmin) error, apply func(t *tenant) error) keyOp {
-	return keyOp{name: name, call: func(ctx context.Context, h *keys) (string, error) {
-		return "", did(ctx, h.plain(), name, func() string { return args }, func() error { return call(ctx, h.store.(renew.KeyAdmin)) })
-	}, apply: func(t *tenant) (string, error) { return "", apply(t) }}
+	return writeOp(name, func(ctx context.Context, h *keys) error {
+		return did(ctx, h.plain(), name, func() string { return args }, func() error { return call(ctx, h.store.(renew.KeyAdmin)) })
+	}, apply)
 }
 
 func createOp(app renew.App) keyOp {

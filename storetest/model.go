@@ -70,6 +70,15 @@ type op[H any, M model[H, M]] struct {
 	apply func(m M) (string, error)
 }
 
+// writeOp is a call that returns nothing but an error.
+func writeOp[H any, M model[H, M]](name string, call func(ctx context.Context, h H) error, apply func(m M) error) op[H, M] {
+	return op[H, M]{
+		name:  name,
+		call:  func(ctx context.Context, h H) (string, error) { return "", call(ctx, h) },
+		apply: func(m M) (string, error) { return "", apply(m) },
+	}
+}
+
 // as says in what way the call is made.
 func (o op[H, M]) as(what string) op[H, M] {
 	o.what = " " + what
@@ -142,7 +151,9 @@ func (o op[H, M]) step(e *env[H], h H, before M) M {
 // raceOf returns a case that makes two calls at the same moment, of which one is of these
 // methods: each pair of the calls that prepare returns, by a function that races them.
 // It does so again for some of the budgets of a race.
-func raceOf[H any, M model[H, M]](budgets time.Duration, prepare func(e *env[H]) (ops []op[H, M], race func(pass, i, j int)), methods ...string) func(e *env[H]) {
+func raceOf[H any, M model[H, M]](
+	budgets time.Duration, prepare func(e *env[H]) (ops []op[H, M], race func(pass, i, j int)), methods ...string,
+) func(e *env[H]) {
 	return func(e *env[H]) {
 		ops, race := prepare(e)
 		about := func(o op[H, M]) bool { return slices.Contains(methods, o.name) }

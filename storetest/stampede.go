@@ -82,15 +82,20 @@ func meet(arrived *atomic.Int32) {
 }
 
 func rotateStampede(e *tokenEnv) {
-	stampede(e, func(v value) (renew.Session, []renew.Session) {
-		s := sessionWith(e, v)
-		create(e, s)
-		return s, successors(s, v)
-	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
+	stampede(e, storedWithSuccessors(e), func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
 		return h.Rotate(e.ctx, was.TokenID, contenders[who])
 	}, func(was renew.Session, contenders []renew.Session, errs []error) {
 		oneWinner(e, "some Rotates with one from, at the same moment", contenders, errs, was.TokenID)
 	})
+}
+
+// storedWithSuccessors stores a session, for clients that rotate it.
+func storedWithSuccessors(e *tokenEnv) func(v value) (renew.Session, []renew.Session) {
+	return func(v value) (renew.Session, []renew.Session) {
+		s := sessionWith(e, v)
+		create(e, s)
+		return s, successors(s, v)
+	}
 }
 
 func successors(s renew.Session, v value) []renew.Session {
@@ -120,11 +125,7 @@ func createStampede(e *tokenEnv) {
 // revokeStampede has two clients revoke, one through each handle, and the others
 // rotate.
 func revokeStampede(e *tokenEnv) {
-	stampede(e, func(v value) (renew.Session, []renew.Session) {
-		s := sessionWith(e, v)
-		create(e, s)
-		return s, successors(s, v)
-	}, func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
+	stampede(e, storedWithSuccessors(e), func(who int, h renew.TokenStore, was renew.Session, contenders []renew.Session) error {
 		if who < 2 {
 			return h.RevokeSession(e.ctx, was.AppID, was.ID, revokedAt)
 		}

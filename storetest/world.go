@@ -29,46 +29,42 @@ func (w world) has(key rowKey) bool { return w[key].ID != "" }
 type tokenOp = op[*tokens, world]
 
 func createSessionOp(s renew.Session) tokenOp {
-	return tokenOp{name: "CreateSession", call: func(ctx context.Context, h *tokens) (string, error) {
-		return "", h.plain().CreateSession(ctx, s)
-	}, apply: func(w world) (string, error) {
+	return writeOp("CreateSession", func(ctx context.Context, h *tokens) error { return h.plain().CreateSession(ctx, s) }, func(w world) error {
 		if w.has(keyOf(s)) {
-			return "", renew.ErrSessionExists
+			return renew.ErrSessionExists
 		}
 		w[keyOf(s)] = s.Clone()
-		return "", nil
-	}}
+		return nil
+	})
 }
 
 func rotateSessionOp(from string, next renew.Session) tokenOp {
-	return tokenOp{name: "Rotate", call: func(ctx context.Context, h *tokens) (string, error) {
-		return "", h.plain().Rotate(ctx, from, next)
-	}, apply: func(w world) (string, error) {
+	return writeOp("Rotate", func(ctx context.Context, h *tokens) error { return h.plain().Rotate(ctx, from, next) }, func(w world) error {
 		switch s := w[keyOf(next)]; {
 		case s.ID == "":
-			return "", renew.ErrSessionNotFound
+			return renew.ErrSessionNotFound
 		case s.TokenID != from || !s.RevokedAt.IsZero():
-			return "", renew.ErrConflict
+			return renew.ErrConflict
 		}
 		w[keyOf(next)] = next.Clone()
-		return "", nil
-	}}
+		return nil
+	})
 }
 
 func revokeSessionOp(key rowKey, at time.Time) tokenOp {
-	return tokenOp{name: "RevokeSession", call: func(ctx context.Context, h *tokens) (string, error) {
-		return "", h.plain().RevokeSession(ctx, key.app, key.id, at)
-	}, apply: func(w world) (string, error) {
+	return writeOp("RevokeSession", func(ctx context.Context, h *tokens) error {
+		return h.plain().RevokeSession(ctx, key.app, key.id, at)
+	}, func(w world) error {
 		s := w[key]
 		if s.ID == "" {
-			return "", renew.ErrSessionNotFound
+			return renew.ErrSessionNotFound
 		}
 		if s.RevokedAt.IsZero() {
 			s.RevokedAt = at
 			w[key] = s
 		}
-		return "", nil
-	}}
+		return nil
+	})
 }
 
 func revokeSubjectOp(app, subject string, at time.Time, keep ...string) tokenOp {
