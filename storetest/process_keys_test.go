@@ -111,15 +111,15 @@ func (f *fileKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n i
 	return n, err
 }
 
-// TestKeyProcess shows that a durable key store in a file passes in another process,
-// which is killed.
+// TestKeyProcess shows that a key store in a file passes in another process. It is not
+// killed here: a new process makes the thousands of calls again that all cases have made.
 func TestKeyProcess(t *testing.T) {
 	p := StartProcess(t, "keys in "+filepath.Join(t.TempDir(), "keys"))
-	TestKeyStore(t, p.OpenKeys, WithCrash(p.Crash), withFewerRounds(t))
+	TestKeyStore(t, p.OpenKeys, withFewerRounds(t))
 }
 
 // TestKeyProcessThatForgets shows that a key store which acknowledges before it writes
-// is caught when its process is killed.
+// is caught when its process is killed, and that a durable one passes.
 func TestKeyProcessThatForgets(t *testing.T) {
 	p := StartProcess(t, "keys some time in "+filepath.Join(t.TempDir(), "keys"))
 	s := newKeySuite(p.OpenKeys, newConfig([]Option{WithCrash(p.Crash)}))
