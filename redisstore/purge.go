@@ -83,7 +83,7 @@ func (s *TokenStore) purgeShards(ctx context.Context, first int, before string, 
 // purgeMembers deletes those of the shard's sessions that have still ended, and their
 // entries in the subjects' indexes.
 func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string, members []string) (int, error) {
-	keys, args := []string{s.run.ends(shard), s.run.deleted(shard)}, []any{newWrite(), s.run.repeats(), before}
+	keys, args := []string{s.run.ends(shard), s.run.deleted(shard)}, []any{newName(), s.run.repeats(), before}
 	for _, m := range members {
 		keys, args = append(keys, s.run.session(m)), append(args, m)
 	}

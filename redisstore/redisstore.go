@@ -78,8 +78,8 @@
 // Any other error is the client's, wrapped: whether a write has happened is unknown
 // then, and the Renewer finds out. [ErrReplicas] is one of these. A client that
 // repeats a command whose reply was lost repeats a write that has happened; the
-// script recognizes it, so that the caller gets the result of the first one, unless
-// more than 15 other writes of the session came between the two.
+// script recognizes it, so that the caller gets the result of the first one. If more than
+// 15 other writes of the session came between the two, the outcome is unknown.
 //
 // All reads go to the primary. The scripts are such that a replica rejects them, so
 // that a server which has become a replica is never read by mistake.

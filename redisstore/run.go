@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,7 +28,7 @@ type runner struct {
 }
 
 // call is a script with its keys, which are in one slot. What the arguments hold is
-// the call's own.
+// the call's own; the first one of a script that writes a session is a *write.
 type call struct {
 	script *redis.Script
 	keys   []string
@@ -40,11 +41,32 @@ type result struct {
 	err   error
 }
 
-// newWrite draws the name of a write, 64 bits.
-func newWrite() string {
+// newName draws a name, 64 bits.
+func newName() string {
 	var name [8]byte
 	rand.Read(name[:]) // never fails
 	return base64.RawURLEncoding.EncodeToString(name[:])
+}
+
+// write is the name of one write of a session, as an argument of a script. It counts
+// how often the client puts it into a command: more than once in a repetition.
+type write struct {
+	name string
+	sent atomic.Int32
+}
+
+func newWrite() *write { return &write{name: newName()} }
+
+// MarshalBinary is called by the client each time that it sends the command.
+func (w *write) MarshalBinary() ([]byte, error) {
+	w.sent.Add(1)
+	return []byte(w.name), nil
+}
+
+// isRepeated reports whether the client has sent the write more than once.
+func (c call) isRepeated() bool {
+	w, ok := c.args[0].(*write)
+	return ok && w.sent.Load() > 1
 }
 
 // repeats is for how many seconds a write keeps its name at least: for longer than
@@ -266,7 +288,9 @@ func (r *runner) sendWaiting(ctx context.Context, server *redis.Client, calls []
 
 // hasWritten reports whether a script with this reply has written anything.
 func hasWritten(reply any) bool {
-	return !slices.Contains([]any{resultExists, resultMissing, resultOther, resultSubject}, reply)
+	text, _ := reply.(string)
+	text = strings.TrimPrefix(text, overtaken)
+	return !slices.Contains([]string{resultExists, resultMissing, resultOther, resultSubject}, text)
 }
 
 // isWorthRepeating reports whether the script did not run, or may not have run,

@@ -20,8 +20,10 @@ const (
 // file have something to wait for.
 //
 // A name stays for the time that a client may repeat a command, which the scripts call
-// repeats, and at most 16 do: a write that more have overtaken in that time reports a
-// conflict.
+// repeats, and at most 16 do. If all 16 are younger than that, the name of a write that
+// has happened may be gone. A script that does not find its name then puts "overtaken"
+// before its result: of a command that was sent once it is the result, of a repetition
+// the outcome is unknown.
 const ownWrites = `
 local function now() return tonumber(redis.call('TIME')[1]) end
 local function own(writes, write)
@@ -34,6 +36,13 @@ local function with(writes, write, repeats)
 		if #all < 16 and second - tonumber(at) <= repeats then all[#all + 1] = name .. ':' .. at end
 	end
 	return table.concat(all, ' ')
+end
+local function unnamed(writes, repeats, result)
+	local second, young = now(), 0
+	for at in string.gmatch(writes, ':(%d+)') do
+		if second - tonumber(at) <= repeats then young = young + 1 end
+	end
+	return (young >= 16 and 'overtaken ' or '') .. result
 end
 `
 
@@ -61,6 +70,9 @@ const (
 	resultSubject = "subject" // another one, whose index must be written first
 )
 
+// overtaken is what stands before a result if a repetition might not find its name.
+const overtaken = "overtaken "
+
 var (
 	// KEYS: session.
 	readSession = redis.NewScript(headerFull + `return redis.call('HGETALL', KEYS[1])`)
@@ -70,7 +82,7 @@ var (
 	createSession = redis.NewScript(header + ownWrites + keepUntil + `
 local writes = redis.call('HGET', KEYS[1], 'writes')
 if writes then
-	if not own(writes, ARGV[1]) then return 'exists' end
+	if not own(writes, ARGV[1]) then return unnamed(writes, tonumber(ARGV[2]), 'exists') end
 	redis.call('HSET', KEYS[1], 'writes', writes)
 	return 'done'
 end
@@ -94,7 +106,7 @@ if own(v[1], ARGV[1]) then
 	redis.call('HSET', KEYS[1], 'writes', v[1])
 	return 'done ' .. (v[5] or '')
 end
-if v[3] or v[2] ~= ARGV[7] then return 'conflict' end
+if v[3] or v[2] ~= ARGV[7] then return unnamed(v[1], tonumber(ARGV[2]), 'conflict') end
 local entry = ARGV[6]
 if entry == '' then
 	if v[4] ~= ARGV[8] then return 'subject' end

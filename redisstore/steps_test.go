@@ -215,38 +215,43 @@ func (h onScan) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 }
 
 // TestRepeatedAfterOthers promises that a client's repetition finds its own write when
-// up to 15 others have written since, and changes nothing then; and that another call is
-// not a repetition.
+// up to 15 others have written since, and changes nothing then; that the outcome of one
+// that more have overtaken is an unclear error; and that another call is not a
+// repetition.
 func TestRepeatedAfterOthers(t *testing.T) {
 	f := oneServer(t)
 	ctx, direct := t.Context(), f.client(t)
 	other := f.tokens(t, direct)
+	s := newSession("session")
+	next := successor(s)
 	for _, c := range []struct {
 		name      string
+		login     bool // and not a rotation
 		overtaken int
 		after     func(s renew.Session) renew.Session
 	}{
-		{"none", 0, successor},
-		{"three rotations", 3, successor},
-		{"fifteen rotations", 15, successor},
-		{"fifteen confirmations", 15, renew.Session.Clone},
+		{"a rotation, none", false, 0, successor},
+		{"a rotation, three rotations", false, 3, successor},
+		{"a rotation, fifteen rotations", false, 15, successor},
+		{"a rotation, fifteen confirmations", false, 15, renew.Session.Clone},
+		{"a rotation, sixteen rotations", false, 16, successor},
+		{"a rotation, a hundred rotations", false, 100, successor},
+		{"a login, fifteen rotations", true, 15, successor},
+		{"a login, sixteen rotations", true, 16, successor},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			flush(t, direct)
 			client := f.client(t)
 			store := f.tokens(t, client)
-			s := newSession("session")
-			require.NoError(t, other.CreateSession(ctx, s))
-			next := successor(s)
-			last, done := next, false
-			client.AddHook(around{func(send func() error) error {
-				if done {
-					return send()
-				}
-				done = true
-				if err := send(); err != nil { // the reply is lost
-					return err
-				}
+			do := func() error { return store.Rotate(ctx, s.TokenID, next) }
+			last, command, taken := next, 1, renew.ErrConflict
+			if c.login {
+				do = func() error { return store.CreateSession(ctx, s) }
+				last, command, taken = s, 2, renew.ErrSessionExists
+			} else {
+				require.NoError(t, other.CreateSession(ctx, s))
+			}
+			repeatAfter(client, command, func() {
 				for range c.overtaken {
 					after := c.after(last)
 					if err := other.Rotate(ctx, last.TokenID, after); err != nil {
@@ -254,13 +259,32 @@ func TestRepeatedAfterOthers(t *testing.T) {
 					}
 					last = after
 				}
-				return send()
-			}})
-			require.NoError(t, store.Rotate(ctx, s.TokenID, next))
-			require.ErrorIs(t, store.Rotate(ctx, s.TokenID, next), renew.ErrConflict, "another call is not a repetition")
+			})
+			err := do()
+			if c.overtaken < 16 {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, "the outcome is unknown")
+				fleettest.RequireNotNamed(t, err, "it was its own write")
+			}
+			require.ErrorIs(t, do(), taken, "another call is not a repetition")
 			got, err := other.Session(ctx, testApp, s.ID)
 			require.NoError(t, err)
 			require.Equal(t, last, got)
 		})
 	}
+}
+
+// repeatAfter has the client send its nth command twice, as if the first reply was lost,
+// and calls f in between.
+func repeatAfter(client redis.UniversalClient, n int, f func()) {
+	commands := 0
+	client.AddHook(around{func(send func() error) error {
+		err := send()
+		if commands++; commands != n || err != nil {
+			return err
+		}
+		f()
+		return send()
+	}})
 }

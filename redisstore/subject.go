@@ -38,7 +38,7 @@ type entry struct{ id, name string }
 // writeEntry writes the session's entry, and returns it.
 func (s *TokenStore) writeEntry(ctx context.Context, session renew.Session) (string, error) {
 	reply, err := s.run.write(ctx, call{
-		writeEntry, []string{s.run.subject(session.AppID, session.Subject)}, []any{session.ID, newWrite()},
+		writeEntry, []string{s.run.subject(session.AppID, session.Subject)}, []any{session.ID, newName()},
 	})
 	name, ok := reply.(string)
 	switch {
@@ -189,7 +189,7 @@ func (s *TokenStore) revokeBatch(ctx context.Context, appID, subject string, bat
 	}
 	var stale []entry
 	for i, r := range results {
-		switch one := outcome(r.reply, r.err); {
+		switch one := calls[i].outcome(r.reply, r.err); {
 		case errors.Is(one, renew.ErrSessionNotFound):
 			stale = append(stale, batch[i])
 		case one != nil:

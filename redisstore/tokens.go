@@ -78,7 +78,8 @@ func (s *TokenStore) create(ctx context.Context, session renew.Session) error {
 	if err != nil {
 		return err
 	}
-	return outcome(s.run.write(ctx, s.storeCall(createSession, session, entry, pairs)))
+	c := s.storeCall(createSession, session, entry, pairs)
+	return c.outcome(s.run.write(ctx, c))
 }
 
 // storeCall is a script that stores a whole session. Its arguments begin with write,
@@ -142,16 +143,17 @@ func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session
 	if err != nil {
 		return err
 	}
-	reply, err := s.run.write(ctx, s.rotateCall(from, next, "", pairs))
+	c := s.rotateCall(from, next, "", pairs)
+	reply, err := s.run.write(ctx, c)
 	if err == nil && reply == resultSubject {
 		entry, err := s.writeEntry(ctx, next)
 		if err != nil {
 			return err
 		}
-		reply, err = s.run.write(ctx, s.rotateCall(from, next, entry, pairs))
-		return rotated(reply, err)
+		c = s.rotateCall(from, next, entry, pairs)
+		return c.rotated(s.run.write(ctx, c))
 	}
-	if err := rotated(reply, err); err != nil {
+	if err := c.rotated(reply, err); err != nil {
 		return err
 	}
 	return s.afterFirst(ctx, next, reply)
@@ -162,11 +164,11 @@ func (s *TokenStore) rotateCall(from string, next renew.Session, entry string, p
 }
 
 // rotated is what the reply to a rotation means.
-func rotated(reply any, err error) error {
+func (c call) rotated(reply any, err error) error {
 	if _, done := entryOf(reply); err == nil && done {
 		return nil
 	}
-	return outcome(reply, err)
+	return c.outcome(reply, err)
 }
 
 // entryOf returns the entry that the reply to a rotation has.
@@ -197,7 +199,8 @@ func (s *TokenStore) RevokeSession(ctx context.Context, appID, sessionID string,
 	if err := checkRevocation(ctx, at); err != nil {
 		return fmt.Errorf("redisstore: revoke session: %w", err)
 	}
-	if err := outcome(s.run.write(ctx, s.revokeCall(appID, sessionID, at))); err != nil {
+	c := s.revokeCall(appID, sessionID, at)
+	if err := c.outcome(s.run.write(ctx, c)); err != nil {
 		return fmt.Errorf("redisstore: revoke session: %w", err)
 	}
 	return nil
@@ -208,12 +211,17 @@ func (s *TokenStore) revokeCall(appID, sessionID string, at time.Time, subject .
 	return call{revokeSession, []string{s.run.session(member(appID, sessionID))}, args}
 }
 
-// outcome is what the reply of a script that changes one session means.
-func outcome(reply any, err error) error {
+// outcome is what the reply to a call that changes one session means.
+func (c call) outcome(reply any, err error) error {
 	if err != nil {
 		return err
 	}
-	switch reply {
+	text, _ := reply.(string)
+	text, isOvertaken := strings.CutPrefix(text, overtaken)
+	if isOvertaken && c.isRepeated() {
+		return errUnclear
+	}
+	switch text {
 	case resultDone, resultAlready:
 		return nil
 	case resultExists:
@@ -225,6 +233,10 @@ func outcome(reply any, err error) error {
 	}
 	return errReply
 }
+
+// errUnclear means that others have written since a command was sent whose reply was
+// lost, more often than a session remembers.
+var errUnclear = errors.New("the reply to a command was lost, and others have written since: the outcome is unknown")
 
 // errReply means that a reply is not one that the scripts return.
 var errReply = errors.New("unknown reply of a script")
