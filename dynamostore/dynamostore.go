@@ -16,12 +16,12 @@
 // # What is promised
 //
 // Every read is strongly consistent, and every write is conditional, so that the store
-// keeps the laws of [renew.TokenStore] by what DynamoDB promises of one region. It
-// acknowledges a write when it is on the disks of more than one data center: no
-// failover takes it back. Two things do: a restore of the table from a backup, after
-// which tokens are ahead of their sessions, see [renew.WithAhead]; and another region.
-// A global table compares and replaces in one region at a time, so that all servers
-// must use the same.
+// keeps the laws of [renew.TokenStore] by what DynamoDB promises of one region. DynamoDB
+// acknowledges a write when more than one data center has it on disk, so that no failover
+// takes it back. Two things do: a restore of the table from a backup, after which tokens
+// are ahead of their sessions, see [renew.WithAhead]; and a change of the region. A
+// global table checks a condition in one region only, so that all servers must use the
+// same region.
 //
 // The tests run on dynalite, an emulator, to which they add what it lacks. They prove
 // this package and not DynamoDB. docs/stores.md has the command that runs the suites
@@ -40,11 +40,11 @@
 //	apps                        app:shop        its entry in the list of apps
 //
 // A renewal is a read of one item and a conditional write of one item. A write whose
-// condition has failed has the item in its response, so that a conflict costs no second
-// read; from an emulator that does not return it, it is read. A new session and its entry
-// are written in one transaction: no index that lags behind is between a login and its
-// place in the list. About once in the time of retention, see [WithRetention], a renewal
-// writes the entry again.
+// condition has failed gets the item in the response, so that a conflict costs no second
+// read; if an emulator does not return the item, it is read. A new session and its entry
+// are written in one transaction, so that the session is listed from its first moment on:
+// no index lags behind. About once in the time of retention, see [WithRetention], a
+// renewal writes the entry again.
 //
 // # What is deleted
 //
@@ -58,6 +58,8 @@
 //
 // The sentinels of package renew come as its interfaces say; test with [errors.Is].
 // Any other error is the SDK's, wrapped: whether a write has happened is unknown then,
-// and the Renewer finds out. The SDK sends a request again when the response was lost;
-// every write has a name, by which the second request recognizes what the first one did.
+// and the Renewer finds out. The SDK sends a request again when the response was lost.
+// Every write has a name, by which the second request recognizes what the first one did.
+// If more than three other writes of the session came between the two, the outcome is
+// unknown.
 package dynamostore

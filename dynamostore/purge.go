@@ -19,9 +19,10 @@ import (
 // inside the leeway still renews.
 //
 // It reads the whole table, strongly consistent, which costs a read unit for every
-// 4 KB; no index of ends makes every renewal cost more. A call that follows one that
-// reached its limit continues where that stopped. Any number of processes may run it at
-// once. Where the time to live is enough, see [WithRetention], do not call it.
+// 4 KB: an index would make this cheaper, and every renewal more expensive. A call that
+// follows one that reached its limit continues where that one stopped. Any number of
+// processes may run it concurrently. Where the time to live is enough, see
+// [WithRetention], do not call it.
 func (s *TokenStore) DeleteExpired(ctx context.Context, before time.Time, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

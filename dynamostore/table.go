@@ -21,7 +21,7 @@ const createTimeout = 5 * time.Minute
 // CreateTable creates a table for the stores, billed by request, with its time to live,
 // and returns when it can be used. It is for tests and small deployments: others define
 // the table where they define the rest, as docs/stores.md shows. If the
-// table exists, it turns on the time to live; other keys are an error.
+// table exists, it turns on the time to live; one that the stores cannot use is an error.
 //
 // On an emulator that has no time to live it creates the table without.
 func CreateTable(ctx context.Context, client *dynamodb.Client, table string) error {
@@ -60,7 +60,7 @@ func createTable(ctx context.Context, client *dynamodb.Client, table string) err
 	if err != nil {
 		return err
 	}
-	if err := checkKeys(described.Table); err != nil {
+	if err := checkDefinition(described.Table); err != nil {
 		return err
 	}
 	return setTimeToLive(ctx, client, table)
@@ -104,11 +104,11 @@ func (r *runner) checkTable(ctx context.Context) (findings []string, err error) 
 	case err != nil:
 		return nil, fmt.Errorf("table %q: %w", r.table, err)
 	}
-	if err := checkKeys(described.Table); err != nil {
+	if err := checkDefinition(described.Table); err != nil {
 		return nil, err
 	}
 	if len(described.Table.Replicas) > 0 {
-		findings = append(findings, "the table is a global one: DynamoDB compares and replaces within one region; have all servers use the same, and the others as standbys")
+		findings = append(findings, "the table is a global one: DynamoDB checks conditions within one region; have all servers use the same region, and the others as standbys")
 	}
 	if r.retention == 0 {
 		return findings, nil
@@ -125,8 +125,8 @@ func (r *runner) checkTable(ctx context.Context) (findings []string, err error) 
 	return findings, nil
 }
 
-// checkKeys compares the keys of a table with those that the stores use.
-func checkKeys(t *types.TableDescription) error {
+// checkDefinition compares a table with what the stores need.
+func checkDefinition(t *types.TableDescription) error {
 	kinds := map[string]types.ScalarAttributeType{}
 	for _, d := range t.AttributeDefinitions {
 		kinds[aws.ToString(d.AttributeName)] = d.AttributeType
@@ -138,6 +138,9 @@ func checkKeys(t *types.TableDescription) error {
 	if roles[types.KeyTypeHash] != partitionKey || roles[types.KeyTypeRange] != sortKey ||
 		kinds[partitionKey] != types.ScalarAttributeTypeS || kinds[sortKey] != types.ScalarAttributeTypeS {
 		return fmt.Errorf("table %q: its partition key must be the string %s, its sort key the string %s", aws.ToString(t.TableName), partitionKey, sortKey)
+	}
+	if t.MultiRegionConsistency == types.MultiRegionConsistencyStrong {
+		return fmt.Errorf("table %q: it has multi-Region strong consistency, and therefore no transactions, which the stores need; use a table of one region", aws.ToString(t.TableName))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package dynamostore_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -64,10 +65,7 @@ func TestDiagnosis(t *testing.T) {
 		require.Len(t, findings, 1)
 		require.Contains(t, findings[0], operation)
 	}
-	global := `{"Table":{"TableName":"renew","TableStatus":"ACTIVE","Replicas":[{"RegionName":"us-east-1"}],
-		"AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"},{"AttributeName":"sk","AttributeType":"S"}],
-		"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"},{"AttributeName":"sk","KeyType":"RANGE"}]}}`
-	web, _ := responding("DescribeTable", 1, http.StatusOK, global)
+	web, _ := responding("DescribeTable", 1, http.StatusOK, globalTable(types.MultiRegionConsistencyEventual))
 	findings = b.tokens(t, b.client(t, web.option)).Diagnosis()
 	require.Len(t, findings, 1)
 	require.Contains(t, findings[0], "global")
@@ -76,8 +74,15 @@ func TestDiagnosis(t *testing.T) {
 	require.Len(t, plain.tokens(t, plain.client(t)).Diagnosis(), 1, "it has no time to live")
 }
 
-// TestWrongTables promises that a table which is missing, or whose keys are others, is an
-// error when a store is made.
+// globalTable is a description of a table in two regions.
+func globalTable(consistency types.MultiRegionConsistency) string {
+	return fmt.Sprintf(`{"Table":{"TableName":"renew","TableStatus":"ACTIVE","Replicas":[{"RegionName":"us-east-1"}],"MultiRegionConsistency":%q,
+		"AttributeDefinitions":[{"AttributeName":"pk","AttributeType":"S"},{"AttributeName":"sk","AttributeType":"S"}],
+		"KeySchema":[{"AttributeName":"pk","KeyType":"HASH"},{"AttributeName":"sk","KeyType":"RANGE"}]}}`, consistency)
+}
+
+// TestWrongTables promises that a table which is missing, whose keys are others, or which
+// has no transactions, is an error when a store is made.
 func TestWrongTables(t *testing.T) {
 	b, ctx := dynalite(t), t.Context()
 	for name, keys := range map[string][]string{
@@ -104,7 +109,12 @@ func TestWrongTables(t *testing.T) {
 				Wait(ctx, &dynamodb.DescribeTableInput{TableName: aws.String("wrong")}, 1e10))
 		})
 	}
-	_, err := dynamostore.NewTokenStore(ctx, b.client(t), "missing")
+	web, _ := responding("DescribeTable", 2, http.StatusOK, globalTable(types.MultiRegionConsistencyStrong))
+	_, err := dynamostore.NewTokenStore(ctx, b.client(t, web.option), testTable)
+	require.ErrorContains(t, err, "no transactions")
+	_, err = dynamostore.NewKeyStore(ctx, b.client(t, web.option), testTable, newEncrypter(t))
+	require.ErrorContains(t, err, "no transactions")
+	_, err = dynamostore.NewTokenStore(ctx, b.client(t), "missing")
 	require.ErrorContains(t, err, `"missing"`)
 	_, err = dynamostore.NewKeyStore(ctx, b.client(t), "missing", newEncrypter(t))
 	require.ErrorContains(t, err, `"missing"`)

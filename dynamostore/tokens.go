@@ -32,7 +32,8 @@ type TokenStore struct {
 }
 
 // NewTokenStore returns a store that uses the table, see [CreateTable], through the
-// client. It returns an error if there is no such table, or if the table has other keys.
+// client. It returns an error if there is no such table, or if the table has other keys or
+// multi-Region strong consistency, with which DynamoDB has no transactions.
 // What weakens the store's promises without being an error is in
 // [TokenStore.Diagnosis].
 func NewTokenStore(ctx context.Context, client *dynamodb.Client, table string, opts ...Option) (*TokenStore, error) {
@@ -195,7 +196,7 @@ func (s *TokenStore) Rotate(ctx context.Context, from string, next renew.Session
 }
 
 // rotate tries the one write first, whose condition has the entry's time to live in it
-// and the subject, which a Renewer never changes. What it meets decides on.
+// and the subject, which a Renewer never changes. If it fails, the item says what is next.
 func (s *TokenStore) rotate(ctx context.Context, from string, next renew.Session) error {
 	key, _, err := keysOf(next)
 	if err != nil {
