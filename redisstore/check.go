@@ -167,11 +167,31 @@ func (r *runner) diagnose(info, settings map[string]string) (findings []string) 
 		add("the last write of the append-only file failed: look at its disk")
 	}
 	replicas, _ := strconv.Atoi(info["connected_slaves"])
-	if replicas > 0 && settings != nil && settings["min-replicas-to-write"] == "0" {
-		add("min-replicas-to-write is 0: a primary that is cut off from its replicas continues to write what the promotion of one of them takes back; set it to 1 or more")
+	if settings != nil {
+		findings = append(findings, diagnoseReplicas(replicas, settings)...)
 	}
 	if replicas < r.wait.replicas {
 		add("it has %d replicas, and WithWait asks for %d: every write ends with ErrReplicas", replicas, r.wait.replicas)
 	}
 	return findings
+}
+
+// diagnoseReplicas compares the number of a primary's replicas with that without which it
+// stops. A replica that is promoted has one less.
+func diagnoseReplicas(replicas int, settings map[string]string) []string {
+	least, _ := strconv.Atoi(settings["min-replicas-to-write"])
+	if settings["min-replicas-max-lag"] == "0" {
+		least = 0
+	}
+	const cutOff = "min-replicas-to-write or min-replicas-max-lag is 0: a primary that is cut off from its replicas continues to write what the promotion of one of them takes back; "
+	switch {
+	case least > 0 && replicas <= least:
+		return []string{fmt.Sprintf("min-replicas-to-write is %d, and the number of its replicas is %d: "+
+			"it rejects every call while one of them is away, and so does a replica that is promoted; have more replicas", least, replicas)}
+	case least == 0 && replicas == 1:
+		return []string{cutOff + "it has one replica, and needs two before you can set it to 1"}
+	case least == 0 && replicas > 1:
+		return []string{cutOff + "set it to 1"}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,35 @@ func TestDiagnosis(t *testing.T) {
 			require.Contains(t, tokens.Diagnosis()[0], c.says)
 			require.Contains(t, tokens.Diagnosis()[0], s.Addr())
 		})
+	}
+}
+
+// TestDiagnosisOfReplicas promises findings for a primary that is not stopped when it is
+// cut off from its replicas, and for one that stops when it has lost a single replica.
+func TestDiagnosisOfReplicas(t *testing.T) {
+	primary := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Addr: primary.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	for replicas, cases := range [][]struct{ least, lag, says string }{
+		{{"0", "10", ""}, {"1", "10", "rejects every call"}},
+		{{"0", "10", "one replica"}, {"1", "10", "rejects every call"}},
+		{{"0", "10", "set it to 1"}, {"1", "0", "set it to 1"}, {"1", "10", ""}, {"2", "10", "rejects every call"}},
+	} {
+		if replicas > 0 {
+			redistest.Start(t, "--replicaof", strings.Replace(primary.Addr(), ":", " ", 1))
+			require.Eventually(t, func() bool { return primary.Info("connected_slaves") == strconv.Itoa(replicas) }, 30*time.Second, 10*time.Millisecond)
+		}
+		for _, c := range cases {
+			primary.Do(t, "CONFIG", "SET", "min-replicas-to-write", c.least, "min-replicas-max-lag", c.lag)
+			store, err := redisstore.NewTokenStore(t.Context(), client)
+			require.NoError(t, err)
+			if c.says == "" {
+				require.Empty(t, store.Diagnosis(), "%d replicas, %+v", replicas, c)
+				continue
+			}
+			require.Len(t, store.Diagnosis(), 1, "%d replicas, %+v", replicas, c)
+			require.Contains(t, store.Diagnosis()[0], c.says)
+		}
 	}
 }
 

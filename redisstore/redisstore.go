@@ -36,9 +36,11 @@
 // while the session stays: it is not listed, and RevokeSubject does not find it,
 // until its first renewal.
 //
-// [WithWait] makes such a moment rare. Set min-replicas-to-write to 1 or more, so that
-// a primary which is cut off from its replicas stops after min-replicas-max-lag
-// seconds: it then rejects reads by the stores as well as writes.
+// [WithWait] makes such a moment rare. Give each primary two replicas or more, and set
+// min-replicas-to-write to 1, so that a primary which is cut off from its replicas stops
+// after min-replicas-max-lag seconds: it then rejects reads by the stores as well as
+// writes. With one replica leave it at 0: the replica that is promoted has none, and
+// would stop as well.
 //
 // [TokenStore.Diagnosis] tells which settings of the primaries weaken this. Give the
 // replicas the same settings: one of them is the next primary.
