@@ -1,7 +1,9 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -222,4 +224,44 @@ func TestServerIsReplaced(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRights promises that a user of Redis's access control with the rights that
+// docs/stores.md lists, and no others, can do all that the stores do; with
+// RENEW_TEST_REDIS_LAWS=1 also with Sentinel and in a cluster. It moves no slot, for
+// which the list has ASKING.
+func TestRights(t *testing.T) {
+	page, err := os.ReadFile("../docs/stores.md")
+	require.NoError(t, err)
+	_, line, found := strings.Cut(string(page), "    ACL SETUSER renew")
+	require.True(t, found)
+	line, _, _ = strings.Cut(line, "\n\n")
+	command := []any{"ACL", "SETUSER", "renew"}
+	for _, rule := range strings.Fields(line) {
+		command = append(command, rule)
+	}
+	onForms(t, false, func(t *testing.T, f *form) {
+		for _, s := range f.servers {
+			s.Do(t, command...)
+		}
+		direct := f.client(t)
+		client := f.client(t, func(o *redis.UniversalOptions) { o.Username, o.Password = "renew", "PASSWORD" })
+		s := newSession("session")
+		for i, c := range fleettest.Calls(t, s) {
+			t.Run(c.Name, func(t *testing.T) {
+				flush(t, direct)
+				fleettest.Prepare(t, f.stores(t, direct), s)
+				stores := f.stores(t, client)
+				onAll(t, direct, func(ctx context.Context, c *redis.Client) error { return c.ScriptFlush(ctx).Err() })
+				c := fleettest.Calls(t, s)[i]
+				require.NoError(t, c.Do(t.Context(), stores))
+				c.Check(t, stores)
+			})
+		}
+		forever := f.tokens(t, client, redisstore.WithRetention(0))
+		require.NoError(t, forever.CreateSession(t.Context(), newSession("forever")))
+		waiting := f.tokens(t, client, redisstore.WithWait(9, time.Millisecond))
+		require.ErrorIs(t, waiting.CreateSession(t.Context(), newSession("waiting")), redisstore.ErrReplicas)
+		require.NotContains(t, strings.Join(waiting.Diagnosis(), " "), "CONFIG")
+	})
 }
