@@ -83,19 +83,26 @@ func (s *TokenStore) purgeShards(ctx context.Context, first int, before string, 
 // purgeMembers deletes those of the shard's sessions that have still ended, and their
 // entries in the subjects' indexes.
 func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string, members []string) (int, error) {
-	keys, args := []string{s.run.ends(shard), s.run.deleted(shard)}, []any{newName(), s.run.repeats(), before}
+	keys, args := []string{s.run.ends(shard), s.run.deleted(shard)}, []any{newWrite(), s.run.repeats(), before}
 	for _, m := range members {
 		keys, args = append(keys, s.run.session(m)), append(args, m)
 	}
 	const perSession = 4 // app, subject, ID, entry
-	reply, waitErr := s.run.write(ctx, call{deleteEnded, keys, args})
-	if waitErr != nil && !errors.Is(waitErr, ErrReplicas) {
-		return 0, waitErr
+	c := call{deleteEnded, keys, args}
+	reply, unclear := s.run.write(ctx, c)
+	if unclear != nil && !errors.Is(unclear, ErrReplicas) {
+		return 0, unclear
 	}
 	gone, err := texts(reply, nil)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
+	case len(gone) == 0:
+		return 0, errReply
+	case gone[0] == overtaken && c.isRepeated():
+		unclear = errUnclear
 	}
+	gone = gone[1:]
 	byIndex := map[[2]string][]entry{} // by app and subject
 	for session := range slices.Chunk(gone, perSession) {
 		if len(session) < perSession {
@@ -109,5 +116,5 @@ func (s *TokenStore) purgeMembers(ctx context.Context, shard int, before string,
 			return len(gone) / perSession, fmt.Errorf("index of the subject: %w", err)
 		}
 	}
-	return len(gone) / perSession, waitErr
+	return len(gone) / perSession, unclear
 }

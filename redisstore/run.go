@@ -28,7 +28,7 @@ type runner struct {
 }
 
 // call is a script with its keys, which are in one slot. What the arguments hold is
-// the call's own; the first one of a script that writes a session is a *write.
+// the call's own; the first one of a script that writes sessions is a *write.
 type call struct {
 	script *redis.Script
 	keys   []string
@@ -48,7 +48,7 @@ func newName() string {
 	return base64.RawURLEncoding.EncodeToString(name[:])
 }
 
-// write is the name of one write of a session, as an argument of a script. It counts
+// write is the name of one write of sessions, as an argument of a script. It counts
 // how often the client puts it into a command: more than once in a repetition.
 type write struct {
 	name string
@@ -289,7 +289,7 @@ func (r *runner) sendWaiting(ctx context.Context, server *redis.Client, calls []
 // hasWritten reports whether a script with this reply has written anything.
 func hasWritten(reply any) bool {
 	text, _ := reply.(string)
-	text = strings.TrimPrefix(text, overtaken)
+	text = strings.TrimPrefix(text, overtaken+" ")
 	return !slices.Contains([]string{resultExists, resultMissing, resultOther, resultSubject}, text)
 }
 

@@ -71,7 +71,7 @@ const (
 )
 
 // overtaken is what stands before a result if a repetition might not find its name.
-const overtaken = "overtaken "
+const overtaken = "overtaken"
 
 var (
 	// KEYS: session.
@@ -140,14 +140,17 @@ return redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[1], 'BYSCORE', 'LIMIT',
 
 	// KEYS: ends, deleted, sessions. ARGV: write, repeats, before, members, in the order
 	// of the sessions. The reply is app, subject, ID and entry of each session that was
-	// deleted. It is kept for as long as the client may repeat the command.
+	// deleted. It is kept for as long as the client may repeat the command, and until the
+	// next deletion in the shard: "overtaken" comes first if a member is missing, which
+	// the first command of a repetition may have deleted, and otherwise "done".
 	deleteEnded = redis.NewScript(headerFull + `
 local last = redis.call('HMGET', KEYS[2], 'write', 'reply')
 if last[1] == ARGV[1] then return cjson.decode(last[2]) end
-local deleted, members, sessions = {}, {}, {}
+local deleted, members, sessions = {'done'}, {}, {}
 for i = 3, #KEYS do
 	local member = ARGV[i + 1]
 	local ends = redis.call('ZSCORE', KEYS[1], member)
+	if not ends then deleted[1] = 'overtaken' end
 	if ends and tonumber(ends) < tonumber(ARGV[3]) then
 		members[#members + 1] = member
 		local v = redis.call('HMGET', KEYS[i], 'app', 'subject', 'id', 'entry')
@@ -158,7 +161,7 @@ for i = 3, #KEYS do
 	end
 end
 if #sessions > 0 then
-	redis.call('HSET', KEYS[2], 'write', ARGV[1], 'reply', cjson.encode(deleted))
+	redis.call('HSET', KEYS[2], 'write', ARGV[1], 'reply', cjson.encode({'done', unpack(deleted, 2)}))
 	redis.call('EXPIRE', KEYS[2], ARGV[2])
 	redis.call('DEL', unpack(sessions))
 end

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -272,6 +274,61 @@ func TestRepeatedAfterOthers(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, last, got)
 		})
+	}
+}
+
+// TestRepeatedDeletion promises that a repeated deletion returns how many sessions the
+// first one has deleted, and an unclear error, not a smaller number, if another process
+// has deleted more in the same shard since.
+func TestRepeatedDeletion(t *testing.T) {
+	f := oneServer(t)
+	ctx, direct := t.Context(), f.client(t)
+	other := f.tokens(t, direct)
+	before := base.AddDate(1, 0, 0)
+	shard, ids := twoOfAShard(t, other, direct)
+	for name, others := range map[string]int{"alone": 0, "another process": 1} {
+		t.Run(name, func(t *testing.T) {
+			flush(t, direct)
+			for _, id := range ids {
+				require.NoError(t, other.CreateSession(ctx, newSession(id)))
+			}
+			client := f.client(t)
+			store := f.tokens(t, client)
+			const shardsAtOnce = 32 // read by one pipeline
+			repeatAfter(client, int(shard)/shardsAtOnce+2, func() {
+				n, err := other.DeleteExpired(ctx, before, others)
+				if n != others || err != nil {
+					t.Error(n, err)
+				}
+			})
+			n, err := store.DeleteExpired(ctx, before, 1)
+			if others == 0 {
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				return
+			}
+			require.ErrorContains(t, err, "the outcome is unknown")
+			require.Zero(t, n)
+		})
+	}
+}
+
+// twoOfAShard creates sessions until two are in one shard, and returns it and their IDs.
+func twoOfAShard(t *testing.T, store *redisstore.TokenStore, direct redis.UniversalClient) (shard uint64, ids []string) {
+	t.Helper()
+	byShard := map[string][]string{}
+	for i := 0; ; i++ {
+		id := fmt.Sprintf("s%d", i)
+		require.NoError(t, store.CreateSession(t.Context(), newSession(id)))
+		keys, err := direct.Keys(t.Context(), "renew:{*}:session:3:app:"+id).Result()
+		require.NoError(t, err)
+		require.Len(t, keys, 1)
+		tag := keys[0][len("renew:{"):strings.Index(keys[0], "}")]
+		if byShard[tag] = append(byShard[tag], id); len(byShard[tag]) == 2 {
+			shard, err := strconv.ParseUint(tag, 16, 16)
+			require.NoError(t, err)
+			return shard, byShard[tag]
+		}
 	}
 }
 

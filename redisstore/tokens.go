@@ -217,7 +217,7 @@ func (c call) outcome(reply any, err error) error {
 		return err
 	}
 	text, _ := reply.(string)
-	text, isOvertaken := strings.CutPrefix(text, overtaken)
+	text, isOvertaken := strings.CutPrefix(text, overtaken+" ")
 	if isOvertaken && c.isRepeated() {
 		return errUnclear
 	}
@@ -235,7 +235,7 @@ func (c call) outcome(reply any, err error) error {
 }
 
 // errUnclear means that others have written since a command was sent whose reply was
-// lost, more often than a session remembers.
+// lost, more often than Redis remembers names of writes.
 var errUnclear = errors.New("the reply to a command was lost, and others have written since: the outcome is unknown")
 
 // errReply means that a reply is not one that the scripts return.
