@@ -50,13 +50,21 @@ func (e *env[H]) first(checks []check) (law, diff string) {
 	return "", ""
 }
 
-// differs returns what differs from the first model on one handle, and from the second on
-// another.
-func differs[H any, M model[H, M]](e *env[H], first M, on H, second M, onOther H) (one, other finding) {
+// onBoth returns what differs from a model on each of the case's handles.
+func onBoth[H any, M model[H, M]](e *env[H], m M) (a, b finding) {
 	found := e.together(
-		func() (law, diff string) { return first.differs(e, on) },
-		func() (law, diff string) { return second.differs(e, onOther) })
+		func() (law, diff string) { return m.differs(e, e.a) },
+		func() (law, diff string) { return m.differs(e, e.b) })
 	return found[0], found[1]
+}
+
+// wholly compares what is stored with the model before a call, and then with the one after
+// it. One of the two is empty if all of the call was done or nothing, even if the server
+// does it only now: what has begun to look done is so in all that is read later.
+func wholly[H any, M model[H, M]](e *env[H], before M, a H, after M, b H) (undone, done string) {
+	_, undone = before.differs(e, a)
+	_, done = after.differs(e, b)
+	return undone, done
 }
 
 // op is a call of a store, and what it must do: apply changes the model as the laws say,
@@ -213,7 +221,7 @@ func (d *duel[H, M]) fitsNoOrder(e *env[H]) (diff string) {
 			if !fits {
 				continue
 			}
-			a, b := differs(e, after, e.a, after, e.b)
+			a, b := onBoth(e, after)
 			if diff = a.diff + b.diff; diff == "" {
 				return ""
 			}
@@ -255,8 +263,7 @@ func (o op[H, M]) interrupts(e *env[H], interruption interruption, h H, before M
 	cancel()
 	after := before.clone()
 	want, wantErr := o.apply(after)
-	unchanged, changed := differs(e, before, e.a, after, e.b)
-	undone, done := unchanged.diff, changed.diff
+	undone, done := wholly(e, before, e.a, after, e.b)
 	switch {
 	case err == nil && (wantErr != nil || got != want || done != ""):
 		e.failf("expected the whole effect of %s, which returned %s although its context ended during the call\nthe store has it otherwise: %s", o.name, outcome(got, err), done)
@@ -272,8 +279,8 @@ func (o op[H, M]) interrupts(e *env[H], interruption interruption, h H, before M
 func (o op[H, M]) isWhole(e *env[H], a, b H, before M) {
 	after := before.clone()
 	_, _ = o.apply(after)
-	if undone, done := differs(e, before, a, after, b); undone.diff != "" && done.diff != "" {
-		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", o.name, undone.diff)
+	if undone, done := wholly(e, before, a, after, b); undone != "" && done != "" {
+		e.failf("expected all of %s or nothing, which met an outage\nthe store has neither, when the outage is over: %s", o.name, undone)
 	}
 }
 
@@ -286,9 +293,9 @@ func losesReply[H any, M model[H, M]](e *env[H], i int, prepare func() (M, op[H,
 		_, want := o.apply(after)
 		return o.on(e.handle(i)), func(err error) {
 			clear := e.judgeLost(o.name, err, want)
-			undone, done := differs(e, before, e.handle(i), after, e.handle(i+1))
-			if done.diff != "" && (clear || undone.diff != "") {
-				e.fatalf("expected all of %s, or nothing of it after an error that does not tell the outcome, when a reply of the server is lost\nthe store returned %v, and differs from what it must have: %s", o.name, err, done.diff)
+			undone, done := wholly(e, before, e.handle(i), after, e.handle(i+1))
+			if done != "" && (clear || undone != "") {
+				e.fatalf("expected all of %s, or nothing of it after an error that does not tell the outcome, when a reply of the server is lost\nthe store returned %v, and differs from what it must have: %s", o.name, err, done)
 			}
 		}
 	})

@@ -293,7 +293,7 @@ func (t *tenant) is(e *keyEnv, after string) {
 
 // isAs does too, and blames a law if it is not empty.
 func (t *tenant) isAs(e *keyEnv, blamed, after string) {
-	a, b := differs(e, t, e.a, t, e.b)
+	a, b := onBoth(e, t)
 	for i, found := range []finding{a, b} {
 		if found.diff != "" {
 			e.breaks(cmp.Or(blamed, found.law), "expected %s, from handle %d, as it must be after %s\nthe store has it otherwise: %s", named("app", t.app.ID), e.handle(i).number, after, found.diff)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -93,6 +94,39 @@ func expiresItself(after time.Duration) func(sound) *patched {
 	}
 }
 
+// writesLate returns a store that returns when a context ends, and finishes what it has
+// sent to its server all the same.
+func writesLate(s sound) *patched {
+	call := func(ctx context.Context, do func(context.Context) error) error {
+		if ctx.Err() != nil {
+			return do(ctx)
+		}
+		result := make(chan error, 1)
+		go func() {
+			time.Sleep(time.Duration(rand.IntN(int(400 * time.Microsecond))))
+			result <- do(context.WithoutCancel(ctx))
+		}()
+		select {
+		case err := <-result:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the outcome is unknown: %w", ctx.Err())
+		}
+	}
+	return &patched{
+		sound: s,
+		create: func(ctx context.Context, session renew.Session) error {
+			return call(ctx, func(ctx context.Context) error { return s.CreateSession(ctx, session) })
+		},
+		rotate: func(ctx context.Context, from string, next renew.Session) error {
+			return call(ctx, func(ctx context.Context) error { return s.Rotate(ctx, from, next) })
+		},
+		revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
+			return call(ctx, func(ctx context.Context) error { return s.RevokeSession(ctx, appID, sessionID, at) })
+		},
+	}
+}
+
 // oneInTen is by chance, as in a database: by a count, a case of ten calls a round
 // would meet it at the same call each time.
 func oneInTen() bool { return rand.IntN(10) == 0 }
@@ -146,7 +180,8 @@ var unusual = map[string]func(b *backing) renew.TokenStore{
 			return nil
 		}, same)
 	},
-	"deletes an hour after the end": func(b *backing) renew.TokenStore { return expiresItself(keptFor)(sound{b}) },
+	"writes after its context has ended": func(b *backing) renew.TokenStore { return writesLate(sound{b}) },
+	"deletes an hour after the end":      func(b *backing) renew.TokenStore { return expiresItself(keptFor)(sound{b}) },
 	"demands unique token IDs": func(b *backing) renew.TokenStore {
 		var used sync.Map
 		return &patched{

@@ -232,7 +232,7 @@ func (w world) is(e *tokenEnv, after string) bool { return w.isAs(e, e.law, afte
 // and T13 are about all that follows from a name, a deletion, or a write.
 func (w world) isAs(e *tokenEnv, blamed, after string) bool {
 	h := e.a
-	found, onOther := differs(e, w, e.a, w, e.b)
+	found, onOther := onBoth(e, w)
 	if found.diff == "" {
 		h, found = e.b, onOther
 	}
