@@ -227,7 +227,7 @@ func uniqueName(own, name string) string {
 // lookalikes are names that some store may confuse with this one.
 func lookalikes(name string) map[string]string {
 	if name == "" {
-		return nil
+		return map[string]string{}
 	}
 	last, first := len(name)-1, "0"
 	list := map[string]string{
