@@ -186,7 +186,8 @@ func exactJoined(set func(s *renew.Session, name string)) func(e *tokenEnv) {
 			set(&t, end)
 			create(e, s)
 			create(e, t)
-			if !(world{keyOf(s): s, keyOf(t): t}).is(e, fmt.Sprintf("CreateSession of two sessions whose names are the same when they are joined by %q", separator)) {
+			what := fmt.Sprintf("CreateSession of two sessions whose names are the same when they are joined by %q", separator)
+			if !(world{keyOf(s): s, keyOf(t): t}).is(e, what) {
 				return
 			}
 		}

@@ -374,8 +374,9 @@ func failoverClients(e *tokenEnv) {
 	browsers := make([]*browser, clients)
 	for i := range browsers {
 		b := &browser{renewers: renewers, random: newRandom(random.Uint64(), 0)}
+		login := renew.IssueRequest{AppID: e.app, Subject: "subject", IP: "192.0.2.1", UserAgent: "storetest"}
 		for range patience {
-			if b.last, err = renewers[i%2].Issue(e.ctx, renew.IssueRequest{AppID: e.app, Subject: "subject", IP: "192.0.2.1", UserAgent: "storetest"}); err == nil {
+			if b.last, err = renewers[i%2].Issue(e.ctx, login); err == nil {
 				break
 			}
 		}

@@ -37,7 +37,10 @@ func keyLaws() []law[*keys] {
 			{name: "never-none", run: neverNoKey},
 			{name: "ensure-app", run: ensuresOneKey},
 		}},
-		{"K5", "a replaced key verifies, unchanged, until the end that SigningPeriod says, and has that end", rows("lifetimes", keyLifetimes, replacedKeysEnd)},
+		{
+			"K5", "a replaced key verifies, unchanged, until the end that SigningPeriod says, and has that end",
+			rows("lifetimes", keyLifetimes, replacedKeysEnd),
+		},
 		{"K6", "a revoked key is ErrKeyRevoked, from any process, and signs no more; revoking again is nil", []testCase[*keys]{
 			{name: "every-state", run: revokesEveryState},
 			{name: "concurrent", run: raceOfKeys("RevokeKey")},

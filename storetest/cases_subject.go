@@ -36,7 +36,8 @@ var revokeSubjectCases = []testCase[*tokens]{
 	{name: "keeps-the-first-time", run: sequence(nil, func(e *tokenEnv, s renew.Session) []tokenOp {
 		return []tokenOp{
 			createSessionOp(other(e, s)), revokeSessionOp(keyOf(s), revokedAt),
-			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(time.Hour)).as("of a subject with one session that is revoked, and one that is not"),
+			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(time.Hour)).
+				as("of a subject with one session that is revoked, and one that is not"),
 			revokeSubjectOp(s.AppID, s.Subject, revokedAt.Add(2*time.Hour)).as("of a subject whose sessions are all revoked"),
 		}
 	})},
@@ -81,7 +82,8 @@ func listsOnlySubject(e *tokenEnv, s renew.Session) (ops []tokenOp) {
 }
 
 func listsOnlyLive(e *tokenEnv) {
-	s, capped, endless, revoked := of(e, "subject", 0), of(e, "subject", -time.Minute), of(e, "subject", -time.Hour), of(e, "subject", -2*time.Hour)
+	s, capped := of(e, "subject", 0), of(e, "subject", -time.Minute)
+	endless, revoked := of(e, "subject", -time.Hour), of(e, "subject", -2*time.Hour)
 	s.RefreshExpiresAt, s.EndsAt = base.Add(2*time.Hour), base.Add(4*time.Hour)
 	capped.RefreshExpiresAt, capped.EndsAt = base.Add(4*time.Hour), base.Add(time.Hour)
 	endless.RefreshExpiresAt, endless.EndsAt = base.Add(3*time.Hour), time.Time{}
@@ -101,7 +103,9 @@ func listsOnlyLive(e *tokenEnv) {
 		{"when all sessions have ended", 3 * time.Hour},
 	} {
 		at := base.Add(c.after)
-		ops = append(ops, listOp(e.app, "subject", at).as(c.what), listOp(e.app, "subject", at.In(zones[0])).as(c.what+", of a time in another zone"))
+		ops = append(ops,
+			listOp(e.app, "subject", at).as(c.what),
+			listOp(e.app, "subject", at.In(zones[0])).as(c.what+", of a time in another zone"))
 	}
 	world{}.sequence(e, ops...)
 }
@@ -179,7 +183,8 @@ func revokesAllAndOnly(e *tokenEnv) {
 		create(e, s)
 		w[keyOf(s)] = s
 	}
-	w.sequence(e, revokeSubjectOp(e.app, "subject", revokedAt).as("of three sessions, one of them expired, beside those of other subjects and another app"))
+	w.sequence(e, revokeSubjectOp(e.app, "subject", revokedAt).
+		as("of three sessions, one of them expired, beside those of other subjects and another app"))
 }
 
 func revokeSubjectAgainstRotations(e *tokenEnv) {

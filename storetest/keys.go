@@ -148,7 +148,8 @@ func (h *keys) VerificationKeys(ctx context.Context, appID string) ([]*renew.Ver
 }
 
 func (h *keys) AppIDs(ctx context.Context) ([]string, error) {
-	return called(ctx, h.reading(), "AppIDs", func() string { return "" }, func() ([]string, error) { return h.store.(renew.AppLister).AppIDs(ctx) },
+	return called(ctx, h.reading(), "AppIDs", func() string { return "" },
+		func() ([]string, error) { return h.store.(renew.AppLister).AppIDs(ctx) },
 		func(list []string) string { return fmt.Sprintf("%d IDs", len(list)) })
 }
 
@@ -180,7 +181,8 @@ func adminOp(name, args string, call func(ctx context.Context, a renew.KeyAdmin)
 }
 
 func createOp(app renew.App) keyOp {
-	op := adminOp("CreateApp", named("app", app.ID), func(ctx context.Context, a renew.KeyAdmin) error { return a.CreateApp(ctx, app) },
+	op := adminOp("CreateApp", named("app", app.ID),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.CreateApp(ctx, app) },
 		func(*tenant) error { return renew.ErrAppExists })
 	create := op.call
 	op.call = func(ctx context.Context, h *keys) (string, error) {
@@ -194,7 +196,8 @@ func createOp(app renew.App) keyOp {
 }
 
 func updateOp(app renew.App) keyOp {
-	return adminOp("UpdateApp", named("app", app.ID), func(ctx context.Context, a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) },
+	return adminOp("UpdateApp", named("app", app.ID),
+		func(ctx context.Context, a renew.KeyAdmin) error { return a.UpdateApp(ctx, app) },
 		func(t *tenant) error { return t.update(app) })
 }
 

@@ -23,16 +23,14 @@ import (
 // choices.
 const seedVariable = "RENEW_STORETEST_SEED"
 
-// Limits on a store of ordinary speed, before [WithSlowness]: of one call, of the
-// time until handles work again after an outage, of the context of a case, of a case
-// whose store does not heed its context, and of an index that lags.
-const (
-	callLimit     = 10 * time.Second
-	recoveryLimit = 8 * time.Second
-	contextLimit  = 60 * time.Second
-	watchdogLimit = 90 * time.Second
-	lagLimit      = time.Second
-)
+// limits are for a store of ordinary speed, see [WithSlowness].
+type limits struct {
+	call     time.Duration // of one call
+	recovery time.Duration // until handles work again after an outage
+	lag      time.Duration // for which a list is read again that was wrong
+	context  time.Duration // of the context of a case
+	watchdog time.Duration // of a case whose store does not heed its context
+}
 
 // raceBudget is how long a case that looks for a race continues, once it has done
 // its rounds. A store in memory shows a gap of nanoseconds once in thousands of
@@ -54,11 +52,7 @@ type config struct {
 	seed      uint64
 	effort    float64       // of the cases that look for races; 1 is all of it
 	budget    time.Duration // for which such a case continues, once it has done its rounds
-	call      time.Duration
-	recovery  time.Duration // after an outage
-	lag       time.Duration // for which a list is read again that was wrong
-	context   time.Duration
-	watchdog  time.Duration
+	limits
 }
 
 // WithSlowness multiplies all time limits by factor, for a backend that is slow
@@ -130,7 +124,11 @@ func WithRounds(share float64) Option {
 }
 
 func newConfig(opts []Option) config {
-	c := config{slowness: 1, effort: 1, budget: raceBudget, call: callLimit, recovery: recoveryLimit, lag: lagLimit, context: contextLimit, watchdog: watchdogLimit, seed: rand.Uint64()} //nolint:gosec // a seed is no secret: it is printed
+	c := config{
+		slowness: 1, effort: 1, budget: raceBudget,
+		seed:   rand.Uint64(), //nolint:gosec // a seed is no secret: it is printed
+		limits: limits{call: 10 * time.Second, recovery: 8 * time.Second, lag: time.Second, context: time.Minute, watchdog: 90 * time.Second},
+	}
 	for _, opt := range opts {
 		opt(&c)
 	}
