@@ -72,7 +72,7 @@ func notUTC(s renew.Session) string {
 	for i := range fields.NumField() {
 		if t, ok := fields.Field(i).Interface().(time.Time); ok {
 			if _, offset := t.Zone(); offset != 0 { // another Location of offset zero will do
-				texts = append(texts, fmt.Sprintf("%s is in the zone %s, expected in UTC", fields.Type().Field(i).Name, t.Location()))
+				texts = append(texts, fmt.Sprintf("%s is in the zone %s, expected in UTC", fields.Type().Field(i).Name, t.Format("-07:00")))
 			}
 		}
 	}
