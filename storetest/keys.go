@@ -43,8 +43,20 @@ func newKeySuite(open func(tb testing.TB) renew.KeyStore, c config) *suite[*keys
 		open:   func(tb testing.TB) *keys { return &keys{store: open(tb)} },
 		watch:  func(h *keys, number int, log *callLog) *keys { return &keys{h.store, caller{number: number, log: log}} },
 		audit:  auditKeys,
+		apart:  keysApart,
 		config: c,
 	}
+}
+
+// keysApart reports whether the second handle does not have what the first stores.
+func keysApart(e *keyEnv) bool {
+	admin, ok := e.a.store.(renew.KeyAdmin)
+	app := newApp(e)
+	if !ok || admin.CreateApp(e.ctx, app) != nil {
+		return false
+	}
+	_, err := e.b.App(e.ctx, app.ID)
+	return errors.Is(err, renew.ErrAppNotFound)
 }
 
 // auditKeys looks at the list of apps when a case is over.

@@ -215,6 +215,8 @@ type suite[H any] struct {
 	watch func(h H, number int, log *callLog) H
 	// audit looks at what a case has left behind.
 	audit func(e *env[H])
+	// apart reports whether the second handle does not have what the first stores.
+	apart func(e *env[H]) bool
 	config
 	hung atomic.Pointer[string] // the call of which a case has waited too long
 }
@@ -294,6 +296,9 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 		if s.audit != nil && e.skipped == "" && limited.Err() == nil {
 			e.guard(func() { s.audit(e) })
 		}
+		if s.apart != nil && e.failed() && e.handles > 1 && limited.Err() == nil {
+			e.guard(func() { e.setApart(s.apart(e)) })
+		}
 	}()
 	return s.await(tb, e, done)
 }
@@ -352,6 +357,7 @@ type env[H any] struct {
 	lost     map[string]int // and that were done, and whose result did not
 	failures []failure
 	skipped  string
+	isApart  bool
 }
 
 // stop ends a case from inside it; guard catches it.
@@ -470,6 +476,12 @@ func (e *env[H]) wasUnclear(method string, err error) {
 	}
 }
 
+func (e *env[H]) setApart(apart bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.isApart = apart
+}
+
 func (e *env[H]) failed() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -505,6 +517,9 @@ func (e *env[H]) result(s *suite[H]) result {
 		text := f.text
 		if e.ctx.Err() != nil {
 			text += fmt.Sprintf("\nthe case met its time limit of %v; the slowest call was %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.context), e.log.slowest())
+		}
+		if e.isApart {
+			text += "\nthe second handle does not have what the first has just stored: open must open the same backing store each time, and read from its primary"
 		}
 		r.failures = append(r.failures, failure{f.law, fmt.Sprintf("law %s: %s\n  %s", f.law, s.text(f.law), strings.ReplaceAll(text, "\n", "\n  "))})
 	}

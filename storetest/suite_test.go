@@ -115,6 +115,22 @@ func TestAFailureSaysAll(t *testing.T) {
 	}
 }
 
+// TestHandlesApart shows what a failure says if each handle has its own backing store, and
+// that another failure does not say so.
+func TestHandlesApart(t *testing.T) {
+	const advice = "open must open the same backing store"
+	tokens := newTokenSuite(func(testing.TB) renew.TokenStore { return sound{newBacking()} }, newConfig(nil))
+	wantFailure(t, runCase(t, tokens, "T6", "rotation-shows-immediately"), advice)
+	keys := newKeySuite(func(testing.TB) renew.KeyStore { return newSoundKeys() }, newConfig(nil))
+	wantFailure(t, runCase(t, keys, "K7", "overlap"), advice)
+	store := &patched{sound: sound{newBacking()}, revoke: func(context.Context, string, string, time.Time) error { return nil }}
+	for _, f := range tryCase(t, store, "T3", "revoke-unknown", nil).failures {
+		if strings.Contains(f.text, advice) {
+			t.Errorf("the failure says %q: %s", advice, f.text)
+		}
+	}
+}
+
 // TestAHistoryIsPrinted shows that a case of random operations prints what a
 // person can read.
 func TestAHistoryIsPrinted(t *testing.T) {

@@ -45,8 +45,19 @@ func newTokenSuite(open func(tb testing.TB) renew.TokenStore, c config) *suite[*
 			return &tokens{h.store, caller{number: number, log: log}}
 		},
 		audit:  auditTokens,
+		apart:  tokensApart,
 		config: c,
 	}
+}
+
+// tokensApart reports whether the second handle does not have what the first stores.
+func tokensApart(e *tokenEnv) bool {
+	s := newSession(e)
+	if e.a.CreateSession(e.ctx, s) != nil {
+		return false
+	}
+	_, err := e.b.Session(e.ctx, s.AppID, s.ID)
+	return errors.Is(err, renew.ErrSessionNotFound)
 }
 
 // auditTokens looks at what a case has left behind: the twins must be as they were
