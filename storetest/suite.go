@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/jwtrenew/renew"
 )
@@ -191,12 +192,27 @@ type row[V any] struct {
 	value V
 }
 
-// rows returns a case for each row of a table.
+// rows returns a case for each row of a table. Its name is fit for a file or a table of a
+// database, which an open function may name after it.
 func rows[H, V any](name string, table []row[V], run func(e *env[H], value V)) (cases []testCase[H]) {
 	for _, r := range table {
-		cases = append(cases, testCase[H]{name: name + ": " + r.what, run: func(e *env[H]) { run(e, r.value) }})
+		cases = append(cases, testCase[H]{name: name + "-" + plainName(r.what), run: func(e *env[H]) { run(e, r.value) }})
 	}
 	return cases
+}
+
+// plainName returns a text without what is neither a letter nor a digit, and with hyphens
+// between its words.
+func plainName(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ', r == '-':
+			return '-'
+		case unicode.IsLetter(r), unicode.IsDigit(r):
+			return r
+		}
+		return -1
+	}, text)
 }
 
 // inTurn has cases run one at a time.

@@ -810,10 +810,13 @@ var wrongKeys = []wrongKeyStore{
 		}}
 	}},
 	{"is dead after an outage", "K11", func(s soundKeys) *patchedKeys {
-		dead := false
+		var dead atomic.Bool
 		return &patchedKeys{allKeys: s, app: func(ctx context.Context, appID string) (renew.App, error) {
 			app, err := s.App(ctx, appID)
-			if dead = dead || errors.Is(err, errUnreachable); dead {
+			if errors.Is(err, errUnreachable) {
+				dead.Store(true)
+			}
+			if dead.Load() {
 				return renew.App{}, errUnreachable
 			}
 			return app, err
