@@ -101,8 +101,7 @@ func wantFailure(t *testing.T, r result, parts ...string) {
 }
 
 // TestAFailureSaysAll shows what a failure tells: the law in its words, what was
-// expected, what the store did, how it was called, what that usually means, and
-// how to repeat it.
+// expected, what the store did, how it was called, and how to repeat it.
 func TestAFailureSaysAll(t *testing.T) {
 	store := &patched{sound: sound{newBacking()}, revoke: func(context.Context, string, string, time.Time) error { return nil }}
 	wantFailure(t, tryCase(t, store, "T3", "revoke-unknown", nil),
