@@ -12,10 +12,7 @@ import (
 )
 
 // keepCases test law T1.
-var keepCases = []testCase[*tokens]{
-	{name: "values", run: everyValue(createsValue)},
-	{name: "by-its-own-clock", run: keepsPastTheEnd},
-}
+var keepCases = append(everyValue(createsValue), testCase[*tokens]{name: "by-its-own-clock", run: keepsPastTheEnd})
 
 // value is a session that some store does not keep.
 type value struct {
@@ -85,26 +82,46 @@ var awkwardClaims = []struct{ what, claims string }{
 	{"16 KiB of numbers", `{"n":[` + strings.TrimSuffix(strings.Repeat("9007199254740993,", 960), ",") + `]}`},
 }
 
+// kinds are the values of each kind.
+var kinds = []row[func(c *config) []value]{
+	{"fields", fieldValues},
+	{"claims", claimValues},
+	{"audience", audienceValues},
+	{"hash", hashValues},
+	{"generation", generationValues},
+	{"times", timeValues},
+	{"order of times", orderValues},
+}
+
 // values are sessions of which each must be kept, by each way to write it and
 // each way to read it.
-func (c *config) values() []value {
-	list := []value{
-		{"every field set", func(*renew.Session) {}},
+func (c *config) values() (list []value) {
+	for _, kind := range kinds {
+		list = append(list, kind.value(c)...)
+	}
+	return list
+}
+
+// everyValue returns a case for each kind of values, which runs f for each of them, several
+// at a time. f reports whether all was well.
+func everyValue(f func(e *tokenEnv, i int, v value) (ok bool)) []testCase[*tokens] {
+	return rows("values", kinds, func(e *tokenEnv, values func(c *config) []value) {
+		list := values(&e.config)
+		e.spread(len(list), func(i int) {
+			if !f(e, i, list[i]) {
+				e.note(list[i])
+			}
+		})
+	})
+}
+
+func fieldValues(*config) []value {
+	return []value{
+		plainValue,
 		{"all optional fields empty", func(s *renew.Session) {
 			s.Audience, s.Claims, s.IdempotencyKeyHash = nil, nil, nil
 			s.EndsAt, s.Generation, s.PreviousTokenID = time.Time{}, 0, ""
 			s.IP, s.UserAgent = "", ""
-		}},
-		{"an end that is past", c.justEnded},
-		{"times that go back", func(s *renew.Session) {
-			for _, t := range []*time.Time{&s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt} {
-				*t = t.Add(-90 * time.Minute)
-			}
-		}},
-		{"an absolute end that comes first", func(s *renew.Session) { s.EndsAt = s.RefreshExpiresAt.Add(-time.Minute) }},
-		{"all times equal", func(s *renew.Session) {
-			s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = base, base, base
-			s.RefreshExpiresAt, s.EndsAt = base.Add(time.Millisecond), base.Add(time.Millisecond)
 		}},
 		{"another subject", func(s *renew.Session) { s.Subject = "another " + newID() }},
 		{"a subject of 255 bytes", func(s *renew.Session) { s.Subject = uniqueName(newID(), strings.Repeat("値", 85)) }},
@@ -113,17 +130,56 @@ func (c *config) values() []value {
 		{"a user agent with quotes and spaces", func(s *renew.Session) { s.UserAgent = ` 'Robert"); DROP TABLE x;-- \%_` + "\u00a0 " }},
 		{"an IP address of 45 bytes", func(s *renew.Session) { s.IP = "2001:0db8:1111:2222:3333:4444:255.255.255.255" }},
 		{"an IPv4 address", func(s *renew.Session) { s.IP = "192.0.2.255" }},
-		{"4 KiB of audience", func(s *renew.Session) {
-			s.Audience = nil
-			for i := range 64 {
-				s.Audience = append(s.Audience, fmt.Sprintf("https://api-%02d.example.com/%s", i, strings.Repeat("x", 30)))
-			}
-		}},
-		{"a hash of zero bytes", func(s *renew.Session) { s.IdempotencyKeyHash = make([]byte, 32) }},
 	}
+}
+
+func claimValues(*config) (list []value) {
 	for _, c := range awkwardClaims {
 		list = append(list, value{"claims of " + c.what, func(s *renew.Session) { s.Claims = json.RawMessage(c.claims) }})
 	}
+	return list
+}
+
+func audienceValues(*config) (list []value) {
+	for _, audience := range [][]string{
+		{"one"},
+		{""},
+		{"b", "a", "b"},
+		{"a,b", "c d", "e;f", "g|h", "i\tj"},
+		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"},
+		{" padded ", "値", "😀"},
+	} {
+		list = append(list, value{fmt.Sprintf("audience %q", audience), func(s *renew.Session) { s.Audience = slices.Clone(audience) }})
+	}
+	return append(list, value{"4 KiB of audience", func(s *renew.Session) {
+		s.Audience = nil
+		for i := range 64 {
+			s.Audience = append(s.Audience, fmt.Sprintf("https://api-%02d.example.com/%s", i, strings.Repeat("x", 30)))
+		}
+	}})
+}
+
+func hashValues(*config) []value {
+	list := []value{{"a hash of zero bytes", func(s *renew.Session) { s.IdempotencyKeyHash = make([]byte, 32) }}}
+	for first := 0; first < 256; first += 32 {
+		list = append(list, value{fmt.Sprintf("a hash of the bytes from %#x", first), func(s *renew.Session) {
+			s.IdempotencyKeyHash = nil
+			for i := range 32 {
+				s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, byte(first+i)) //nolint:gosec // below 256
+			}
+		}})
+	}
+	return list
+}
+
+func generationValues(*config) (list []value) {
+	for _, n := range []int64{0, 1, 1<<31 + 1, 1<<53 + 1, 1<<63 - 1} {
+		list = append(list, value{fmt.Sprintf("generation %d", n), func(s *renew.Session) { s.Generation = n }})
+	}
+	return list
+}
+
+func timeValues(*config) (list []value) {
 	for _, ms := range []time.Duration{0, 1, 10, 100, 499, 500, 501, 999} {
 		list = append(list, value{fmt.Sprintf("times of %d ms after a second", ms), timesAt(ms*time.Millisecond, time.UTC)})
 	}
@@ -140,39 +196,22 @@ func (c *config) values() []value {
 	} {
 		list = append(list, value{fmt.Sprintf("an end in the year %d", t.Year()), func(s *renew.Session) { s.EndsAt, s.RefreshExpiresAt = t, t }})
 	}
-	for _, audience := range [][]string{
-		{"one"},
-		{""},
-		{"b", "a", "b"},
-		{"a,b", "c d", "e;f", "g|h", "i\tj"},
-		{`"quoted"`, `[1]`, `{x}`, `\`, `null`, "NULL"},
-		{" padded ", "値", "😀"},
-	} {
-		list = append(list, value{fmt.Sprintf("audience %q", audience), func(s *renew.Session) { s.Audience = slices.Clone(audience) }})
-	}
-	for first := 0; first < 256; first += 32 {
-		list = append(list, value{fmt.Sprintf("a hash of the bytes from %#x", first), func(s *renew.Session) {
-			s.IdempotencyKeyHash = nil
-			for i := range 32 {
-				s.IdempotencyKeyHash = append(s.IdempotencyKeyHash, byte(first+i)) //nolint:gosec // below 256
-			}
-		}})
-	}
-	for _, n := range []int64{0, 1, 1<<31 + 1, 1<<53 + 1, 1<<63 - 1} {
-		list = append(list, value{fmt.Sprintf("generation %d", n), func(s *renew.Session) { s.Generation = n }})
-	}
 	return list
 }
 
-// everyValue runs f for each value, several at a time. f reports whether all was well.
-func everyValue(f func(e *tokenEnv, i int, v value) (ok bool)) func(e *tokenEnv) {
-	return func(e *tokenEnv) {
-		list := e.values()
-		e.spread(len(list), func(i int) {
-			if !f(e, i, list[i]) {
-				e.note(list[i])
+func orderValues(c *config) []value {
+	return []value{
+		{"an end that is past", c.justEnded},
+		{"times that go back", func(s *renew.Session) {
+			for _, t := range []*time.Time{&s.IssuedAt, &s.RefreshNotBefore, &s.RefreshExpiresAt} {
+				*t = t.Add(-90 * time.Minute)
 			}
-		})
+		}},
+		{"an absolute end that comes first", func(s *renew.Session) { s.EndsAt = s.RefreshExpiresAt.Add(-time.Minute) }},
+		{"all times equal", func(s *renew.Session) {
+			s.CreatedAt, s.IssuedAt, s.RefreshNotBefore = base, base, base
+			s.RefreshExpiresAt, s.EndsAt = base.Add(time.Millisecond), base.Add(time.Millisecond)
+		}},
 	}
 }
 
@@ -198,7 +237,7 @@ func rotatesValue(e *tokenEnv, i int, v value) bool {
 	w := world{}
 	w.do(e, e.a, createSessionOp(s))
 	list := e.values()
-	for n, v := range []value{v, list[(i*7+3)%len(list)], {"every field set", func(*renew.Session) {}}} {
+	for n, v := range []value{v, list[newRandom(e.seed, uint64(i)).IntN(len(list))], plainValue} { //nolint:gosec // an index
 		next := successor(s)
 		v.change(&next)
 		once := next.Clone()

@@ -9,8 +9,7 @@ import (
 )
 
 // revokeCases test law T7.
-var revokeCases = []testCase[*tokens]{
-	{name: "values", run: everyValue(revokesValue)},
+var revokeCases = append(everyValue(revokesValue), []testCase[*tokens]{
 	{name: "sets-the-time", run: revokeSetsTime},
 	{name: "whatever-the-token", run: revokesAnyState},
 	{name: "never-rotated", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
@@ -33,7 +32,7 @@ var revokeCases = []testCase[*tokens]{
 	{name: "against-rotations", run: revokeAgainstRotations},
 	{name: "stampede", run: revokeStampede},
 	{name: "concurrent", run: raceOfSessions("RevokeSession")},
-}
+}...)
 
 var revokedAt = base.Add(2*time.Hour + 7*time.Millisecond)
 

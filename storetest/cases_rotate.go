@@ -13,7 +13,7 @@ import (
 )
 
 // rotateCases test law T4.
-var rotateCases = []testCase[*tokens]{
+var rotateCases = append(everyValue(rotatesValue), []testCase[*tokens]{
 	{name: "replaces-every-field", run: sequence(nil, func(_ *tokenEnv, s renew.Session) []tokenOp {
 		next := otherThan(s)
 		return []tokenOp{
@@ -51,9 +51,8 @@ var rotateCases = []testCase[*tokens]{
 	{name: "expired-session", run: sequence((*config).justEnded, func(_ *tokenEnv, s renew.Session) []tokenOp {
 		return []tokenOp{rotateSessionOp(s.TokenID, successor(s)).as("of a session that has ended")}
 	})},
-	{name: "values", run: everyValue(rotatesValue)},
 	{name: "any-order", run: anySessions},
-}
+}...)
 
 // wrongFroms are values of from that are near to the current token ID and not
 // equal to it.

@@ -30,8 +30,7 @@ var listCases = []testCase[*tokens]{
 }
 
 // revokeSubjectCases test law S2.
-var revokeSubjectCases = []testCase[*tokens]{
-	{name: "values", run: everyValue(revokesSubjectOfValue)},
+var revokeSubjectCases = append(everyValue(revokesSubjectOfValue), []testCase[*tokens]{
 	{name: "all-and-only", run: revokesAllAndOnly},
 	{name: "keeps-the-first-time", run: sequence(nil, func(e *tokenEnv, s renew.Session) []tokenOp {
 		return []tokenOp{
@@ -48,7 +47,7 @@ var revokeSubjectCases = []testCase[*tokens]{
 	{name: "many", run: revokesMany},
 	{name: "counts-once", run: countsOnce},
 	{name: "concurrent", run: raceOfSessions("RevokeSubject")},
-}
+}...)
 
 func ids(sessions []renew.Session) []string {
 	list := make([]string, len(sessions))
