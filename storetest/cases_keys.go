@@ -699,7 +699,7 @@ func noTornApps(e *keyEnv) {
 		numbers[hashes[n].String()], numbers[keys[n].KeyID()] = n, n
 	}
 	t.step(e, e.b, rotateOp(app.ID, keys[0], e.now))
-	end := time.Now().Add(3 * e.budget)
+	end := e.endOf(3 * e.budget)
 	e.readsBeside(func(m *meeting) {
 		for n := 1; n < 5 || n < most && time.Now().Before(end); n++ {
 			for _, op := range []keyOp{

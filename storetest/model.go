@@ -166,7 +166,7 @@ func raceOf[H any, M model[H, M]](
 		ops, race := prepare(e)
 		about := func(o op[H, M]) bool { return slices.Contains(methods, o.name) }
 		random := e.random()
-		end := time.Now().Add(budgets * e.budget)
+		end := e.endOf(budgets * e.budget)
 		for pass := 0; pass < 1 || pass < 100 && time.Now().Before(end); pass++ {
 			for i := range ops {
 				for j := i; j < len(ops); j++ {

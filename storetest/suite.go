@@ -163,13 +163,18 @@ func (c *config) rounds(n int) iter.Seq[int] {
 func (c *config) roundsUpTo(n, most int, budget time.Duration) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		n := max(1, int(float64(n)*c.effort))
-		end := time.Now().Add(time.Duration(float64(budget) * c.effort))
+		end := c.endOf(budget)
 		for round := 0; round < n || round < most && time.Now().Before(end); round++ {
 			if !yield(round) {
 				return
 			}
 		}
 	}
+}
+
+// endOf returns when a case has used its share of a budget that begins now.
+func (c *config) endOf(budget time.Duration) time.Time {
+	return time.Now().Add(time.Duration(float64(budget) * c.effort))
 }
 
 // law is one promise and the cases that test it.
