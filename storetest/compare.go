@@ -98,8 +98,11 @@ func excerpt(text []byte) string {
 // sameJSON reports whether two texts are the same JSON value. Numbers are
 // compared exactly: 1e2 is 100, and 9007199254740993 is not 9007199254740992.
 func sameJSON(a, b json.RawMessage) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
 	if len(a) == 0 || len(b) == 0 {
-		return len(a) == len(b)
+		return false
 	}
 	x, err := decodeJSON(a)
 	if err != nil {
