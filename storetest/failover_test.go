@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,10 +72,10 @@ func (l *losses) write(s sound, apps func(string) bool, match func(renew.Session
 	if err == nil {
 		l.journal = append(l.journal[max(0, len(l.journal)-lastWrites):], func(rows table) {
 			for _, key := range created {
-				delete(rows, key)
+				rows.remove(key)
 			}
 			for _, row := range before {
-				rows[keyOf(row)] = row
+				rows.put(keyOf(row), row)
 			}
 		})
 	}
@@ -89,16 +88,16 @@ func (l *losses) takeBack(s sound) {
 	defer l.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	had := maps.Clone(s.rows)
+	had := s.rows.clone()
 	slices.Reverse(l.journal)
 	for _, undo := range l.journal[:min(lastWrites, len(l.journal))] {
 		undo(s.rows)
 	}
 	l.journal = nil
 	clear(l.lost)
-	for key, row := range had {
-		if now, ok := s.rows[key]; !ok || difference(row, now) != "" {
-			l.lost[key] = row
+	for key, row := range had.all() {
+		if now, ok := s.rows.get(key); !ok || difference(row, now) != "" {
+			l.lost.put(key, row)
 		}
 	}
 }
@@ -107,7 +106,7 @@ func (l *losses) takeBack(s sound) {
 func (l *losses) row(key rowKey) (row renew.Session, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	row, ok = l.lost[key]
+	row, ok = l.lost.get(key)
 	return row.Clone(), ok
 }
 
@@ -127,10 +126,10 @@ func mends(mix func(lost, row *renew.Session)) func(sound) *patched {
 	return afterFailover(func(s sound, l *losses) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for key, lost := range l.lost {
-			if row, ok := s.rows[key]; ok {
+		for key, lost := range l.lost.all() {
+			if row, ok := s.rows.get(key); ok {
 				mix(&lost, &row)
-				s.rows[key] = row
+				s.rows.put(key, row)
 			}
 		}
 	})
@@ -142,7 +141,9 @@ func (l *losses) restore(s sound) {
 	defer l.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.Copy(s.rows, l.lost)
+	for key, row := range l.lost.all() {
+		s.rows.put(key, row)
+	}
 	clear(l.lost)
 }
 
@@ -156,8 +157,8 @@ var switchers = []wrongStore{
 	{name: "loses sessions in a failover whose last writes are lost", law: "F1", handle: afterFailover(func(s sound, l *losses) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for key := range l.lost {
-			delete(s.rows, key)
+		for key := range l.lost.all() {
+			s.rows.remove(key)
 		}
 	})},
 	{name: "shows one process what a failover has taken back", law: "F2", handle: losesWrites(func(s sound, l *losses, handle int, p *patched) {
@@ -248,6 +249,7 @@ var switchers = []wrongStore{
 // TestStoreThatLosesItsLastWrites shows that a store passes whose failovers lose the
 // last writes and nothing else.
 func TestStoreThatLosesItsLastWrites(t *testing.T) {
+	t.Parallel()
 	b := newBacking()
 	handle := losesWrites(nil)
 	TestTokenStore(t, func(testing.TB) renew.TokenStore { return handle(sound{b}) }, append(b.options(), withFewerRounds(t))...)

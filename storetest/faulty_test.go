@@ -107,6 +107,7 @@ var scheduleSeed = flag.Uint64("schedule-seed", 0, "the one schedule that TestSc
 // A failure names its seed. How requests that arrive concurrently take turns is not
 // drawn from it, so that it may take some runs to see the failure again.
 func TestSchedules(t *testing.T) {
+	t.Parallel()
 	key, err := renew.GenerateSigningKey(renew.EdDSA)
 	require.NoError(t, err)
 	for _, kind := range []scheduleKind{

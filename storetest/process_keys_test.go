@@ -114,6 +114,7 @@ func (f *fileKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n i
 // TestKeyProcess shows that a key store in a file passes in another process. It is not
 // killed here: a new process makes the thousands of calls again that all cases have made.
 func TestKeyProcess(t *testing.T) {
+	t.Parallel()
 	p := StartProcess(t, "keys in "+filepath.Join(t.TempDir(), "keys"))
 	TestKeyStore(t, p.OpenKeys, withFewerRounds(t))
 }

@@ -55,6 +55,7 @@ func (s slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 // nothing is lost of what it is given, returns and rejects. It is in memory, so
 // that it is not asked to survive a crash.
 func TestProcess(t *testing.T) {
+	t.Parallel()
 	p := StartProcess(t, "sound")
 	TestTokenStore(t, p.Open, withFewerRounds(t))
 }

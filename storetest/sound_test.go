@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,10 +17,65 @@ import (
 	"github.com/jwtrenew/renew/internal/rounds"
 )
 
+// table is what a store holds: the sessions of each app by their IDs.
+type table map[string]map[string]renew.Session
+
+func (t table) get(key rowKey) (renew.Session, bool) {
+	row, ok := t[key.app][key.id]
+	return row, ok
+}
+
+func (t table) put(key rowKey, row renew.Session) {
+	if t[key.app] == nil {
+		t[key.app] = map[string]renew.Session{}
+	}
+	t[key.app][key.id] = row
+}
+
+func (t table) remove(key rowKey) { delete(t[key.app], key.id) }
+
+func (t table) all() iter.Seq2[rowKey, renew.Session] { return t.of(every) }
+
+// of returns the rows of some apps. Most of a table is other cases' and has another app:
+// these rows are not looked at.
+func (t table) of(apps func(appID string) bool) iter.Seq2[rowKey, renew.Session] {
+	return func(yield func(rowKey, renew.Session) bool) {
+		for app, rows := range t {
+			if !apps(app) {
+				continue
+			}
+			for id, row := range rows {
+				if !yield(rowKey{app, id}, row) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (t table) clone() table {
+	other := table{}
+	for app, rows := range t {
+		other[app] = maps.Clone(rows)
+	}
+	return other
+}
+
+// set makes t what another table is.
+func (t table) set(other table) {
+	clear(t)
+	maps.Copy(t, other.clone())
+}
+
+// is and every choose apps.
+func is(appID string) func(string) bool { return func(other string) bool { return other == appID } }
+
+func every(string) bool { return true }
+
 // backing is what handles share: a table of sessions.
 type backing struct {
 	mu      sync.Mutex
-	rows    map[rowKey]renew.Session
+	rows    table
 	down    bool   // unreachable
 	onCrash func() // what a crash does to the table; nil: nothing
 
@@ -34,7 +91,7 @@ func (b *backing) failsOverBy(f func()) {
 	b.onFailover = f
 }
 
-func newBacking() *backing { return &backing{rows: map[rowKey]renew.Session{}} }
+func newBacking() *backing { return &backing{rows: table{}} }
 
 // options let the suite cut the backing store off, and crash it.
 func (b *backing) options() []Option {
@@ -67,7 +124,7 @@ func (b *backing) options() []Option {
 }
 
 // in runs f on the table, if the context and the connection allow it.
-func (b *backing) in(ctx context.Context, f func(rows map[rowKey]renew.Session) error) error {
+func (b *backing) in(ctx context.Context, f func(rows table) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -92,18 +149,18 @@ func normal(s renew.Session) renew.Session {
 }
 
 func (s sound) CreateSession(ctx context.Context, session renew.Session) error {
-	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		if _, taken := rows[keyOf(session)]; taken {
+	return s.in(ctx, func(rows table) error {
+		if _, taken := rows.get(keyOf(session)); taken {
 			return renew.ErrSessionExists
 		}
-		rows[keyOf(session)] = normal(session)
+		rows.put(keyOf(session), normal(session))
 		return nil
 	})
 }
 
 func (s sound) Session(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
-	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		row, ok := rows[rowKey{appID, sessionID}]
+	err = s.in(ctx, func(rows table) error {
+		row, ok := rows.get(rowKey{appID, sessionID})
 		if !ok {
 			return renew.ErrSessionNotFound
 		}
@@ -114,28 +171,28 @@ func (s sound) Session(ctx context.Context, appID, sessionID string) (got renew.
 }
 
 func (s sound) Rotate(ctx context.Context, from string, next renew.Session) error {
-	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		row, ok := rows[keyOf(next)]
+	return s.in(ctx, func(rows table) error {
+		row, ok := rows.get(keyOf(next))
 		switch {
 		case !ok:
 			return renew.ErrSessionNotFound
 		case row.TokenID != from || !row.RevokedAt.IsZero():
 			return renew.ErrConflict
 		}
-		rows[keyOf(next)] = normal(next)
+		rows.put(keyOf(next), normal(next))
 		return nil
 	})
 }
 
 func (s sound) RevokeSession(ctx context.Context, appID, sessionID string, at time.Time) error {
-	return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		row, ok := rows[rowKey{appID, sessionID}]
+	return s.in(ctx, func(rows table) error {
+		row, ok := rows.get(rowKey{appID, sessionID})
 		if !ok {
 			return renew.ErrSessionNotFound
 		}
 		if row.RevokedAt.IsZero() {
 			row.RevokedAt = at.UTC()
-			rows[keyOf(row)] = row
+			rows.put(keyOf(row), row)
 		}
 		return nil
 	})
@@ -145,12 +202,6 @@ func (s sound) SubjectSessions(ctx context.Context, appID, subject string, at ti
 	return s.listOf(ctx, is(appID), func(row renew.Session) bool { return row.Subject == subject && row.Live(at) })
 }
 
-// is and every choose apps. Most of the table is other cases' and has another app:
-// its rows need not be looked at.
-func is(appID string) func(string) bool { return func(other string) bool { return other == appID } }
-
-func every(string) bool { return true }
-
 // listWhere returns the rows that match, newest first.
 func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (list []renew.Session, err error) {
 	return s.listOf(ctx, every, match)
@@ -158,12 +209,9 @@ func (s sound) listWhere(ctx context.Context, match func(renew.Session) bool) (l
 
 // listOf does too, for some apps.
 func (s sound) listOf(ctx context.Context, apps func(appID string) bool, match func(renew.Session) bool) (list []renew.Session, err error) {
-	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		for key := range rows {
-			if !apps(key.app) {
-				continue
-			}
-			if row := rows[key]; match(row) {
+	err = s.in(ctx, func(rows table) error {
+		for _, row := range rows.of(apps) {
+			if match(row) {
 				list = append(list, row.Clone())
 			}
 		}
@@ -186,14 +234,11 @@ func (s sound) revokeWhere(ctx context.Context, at time.Time, match func(renew.S
 }
 
 func (s sound) revokeOf(ctx context.Context, apps func(appID string) bool, at time.Time, match func(renew.Session) bool) (n int, err error) {
-	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		for key := range rows {
-			if !apps(key.app) {
-				continue
-			}
-			if row := rows[key]; match(row) {
+	err = s.in(ctx, func(rows table) error {
+		for key, row := range rows.of(apps) {
+			if match(row) {
 				row.RevokedAt = at.UTC()
-				rows[key] = row
+				rows.put(key, row)
 				n++
 			}
 		}
@@ -207,10 +252,10 @@ func (s sound) DeleteExpired(ctx context.Context, before time.Time, limit int) (
 }
 
 func (s sound) deleteWhere(ctx context.Context, limit int, match func(renew.Session) bool) (n int, err error) {
-	err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-		for key, row := range rows {
+	err = s.in(ctx, func(rows table) error {
+		for key, row := range rows.all() {
 			if n < limit && match(row) {
-				delete(rows, key)
+				rows.remove(key)
 				n++
 			}
 		}
@@ -296,6 +341,7 @@ func leftOut() bool {
 // TestSoundStore shows that a correct store passes, with every law tested and
 // none skipped.
 func TestSoundStore(t *testing.T) {
+	t.Parallel()
 	b := newBacking()
 	TestTokenStore(t, func(testing.TB) renew.TokenStore { return sound{b} }, append(b.options(), withFewerRounds(t))...)
 }

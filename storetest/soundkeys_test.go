@@ -237,6 +237,7 @@ func (s soundKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n i
 // TestSoundKeyStore shows that a correct store passes, with every law tested and
 // none skipped.
 func TestSoundKeyStore(t *testing.T) {
+	t.Parallel()
 	s := newSoundKeys()
 	TestKeyStore(t, func(testing.TB) renew.KeyStore { return s }, s.options()...)
 }

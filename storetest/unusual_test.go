@@ -57,8 +57,8 @@ func expiresItself(after time.Duration) func(sound) *patched {
 		clean := func(key rowKey) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if row, ok := s.rows[key]; ok && expired(row) {
-				delete(s.rows, key)
+			if row, ok := s.rows.get(key); ok && expired(row) {
+				s.rows.remove(key)
 			}
 		}
 		return &patched{
@@ -227,6 +227,7 @@ var unusual = map[string]func(b *backing) renew.TokenStore{
 // TestUnusualStoresPass shows that what the laws leave open is not held against a
 // store.
 func TestUnusualStoresPass(t *testing.T) {
+	t.Parallel()
 	for name, open := range unusual {
 		if leftOut() || rand.Float64() > rounds.Share(t) {
 			continue // another run's

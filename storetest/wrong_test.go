@@ -200,8 +200,8 @@ var cells = []wrongStore{
 var creators = []wrongStore{
 	{name: "writes over what is there", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				rows[keyOf(session)] = normal(session)
+			return s.in(ctx, func(rows table) error {
+				rows.put(keyOf(session), normal(session))
 				return nil
 			})
 		}}
@@ -225,22 +225,22 @@ var creators = []wrongStore{
 	}},
 	{name: "starts a revoked session again", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				if row, taken := rows[keyOf(session)]; taken && row.RevokedAt.IsZero() {
+			return s.in(ctx, func(rows table) error {
+				if row, taken := rows.get(keyOf(session)); taken && row.RevokedAt.IsZero() {
 					return renew.ErrSessionExists
 				}
-				rows[keyOf(session)] = normal(session)
+				rows.put(keyOf(session), normal(session))
 				return nil
 			})
 		}}
 	}},
 	{name: "starts an expired session again", law: "T2", handle: func(s sound) *patched {
 		return &patched{sound: s, create: func(ctx context.Context, session renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				if row, taken := rows[keyOf(session)]; taken && row.RefreshExpiresAt.After(time.Now()) {
+			return s.in(ctx, func(rows table) error {
+				if row, taken := rows.get(keyOf(session)); taken && row.RefreshExpiresAt.After(time.Now()) {
 					return renew.ErrSessionExists
 				}
-				rows[keyOf(session)] = normal(session)
+				rows.put(keyOf(session), normal(session))
 				return nil
 			})
 		}}
@@ -250,8 +250,8 @@ var creators = []wrongStore{
 			if _, err := s.Session(ctx, session.AppID, session.ID); err == nil {
 				return renew.ErrSessionExists
 			}
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				rows[keyOf(session)] = normal(session)
+			return s.in(ctx, func(rows table) error {
+				rows.put(keyOf(session), normal(session))
 				return nil
 			})
 		}}
@@ -338,18 +338,18 @@ func (k *keyed) patched() *patched {
 	return &patched{
 		sound: k.sound,
 		create: func(ctx context.Context, session renew.Session) error {
-			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return k.in(ctx, func(rows table) error {
 				key := k.key(session.AppID, session.ID)
-				if _, taken := rows[key]; taken {
+				if _, taken := rows.get(key); taken {
 					return renew.ErrSessionExists
 				}
-				rows[key] = normal(session)
+				rows.put(key, normal(session))
 				return nil
 			})
 		},
 		session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
-			err = k.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[k.key(appID, sessionID)]
+			err = k.in(ctx, func(rows table) error {
+				row, ok := rows.get(k.key(appID, sessionID))
 				if !ok {
 					return renew.ErrSessionNotFound
 				}
@@ -359,29 +359,29 @@ func (k *keyed) patched() *patched {
 			return got, err
 		},
 		rotate: func(ctx context.Context, from string, next renew.Session) error {
-			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return k.in(ctx, func(rows table) error {
 				key := k.key(next.AppID, next.ID)
-				row, ok := rows[key]
+				row, ok := rows.get(key)
 				switch {
 				case !ok:
 					return renew.ErrSessionNotFound
 				case row.TokenID != from || !row.RevokedAt.IsZero():
 					return renew.ErrConflict
 				}
-				rows[key] = normal(next)
+				rows.put(key, normal(next))
 				return nil
 			})
 		},
 		revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
-			return k.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return k.in(ctx, func(rows table) error {
 				key := k.key(appID, sessionID)
-				row, ok := rows[key]
+				row, ok := rows.get(key)
 				if !ok {
 					return renew.ErrSessionNotFound
 				}
 				if row.RevokedAt.IsZero() {
 					row.RevokedAt = at.UTC()
-					rows[key] = row
+					rows.put(key, row)
 				}
 				return nil
 			})
@@ -393,15 +393,15 @@ func (k *keyed) patched() *patched {
 func rotateIf(match func(row renew.Session, from string) bool) func(sound) *patched {
 	return func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[keyOf(next)]
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows.get(keyOf(next))
 				switch {
 				case !ok:
 					return renew.ErrSessionNotFound
 				case !match(row, from):
 					return renew.ErrConflict
 				}
-				rows[keyOf(next)] = normal(next)
+				rows.put(keyOf(next), normal(next))
 				return nil
 			})
 		}}
@@ -472,13 +472,13 @@ var rotators = []wrongStore{
 	}},
 	{name: "rotates whatever is at the token ID", law: "T4", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return s.in(ctx, func(rows table) error {
 				rotated := 0
-				for key, row := range rows {
+				for key, row := range rows.all() {
 					if row.TokenID == from && live(row) {
 						replaced := normal(next)
 						replaced.AppID, replaced.ID = row.AppID, row.ID
-						rows[key] = replaced
+						rows.put(key, replaced)
 						rotated++
 					}
 				}
@@ -512,16 +512,16 @@ var rotators = []wrongStore{
 			case row.TokenID != from || !live(row):
 				return renew.ErrConflict
 			}
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				rows[keyOf(next)] = normal(next)
+			return s.in(ctx, func(rows table) error {
+				rows.put(keyOf(next), normal(next))
 				return nil
 			})
 		}}
 	}},
 	{name: "gives the lock back between looking and writing", law: "T5", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[keyOf(next)]
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows.get(keyOf(next))
 				switch {
 				case !ok:
 					return renew.ErrSessionNotFound
@@ -531,7 +531,7 @@ var rotators = []wrongStore{
 				s.mu.Unlock()
 				next := normal(next)
 				s.mu.Lock()
-				rows[keyOf(next)] = next
+				rows.put(keyOf(next), next)
 				return nil
 			})
 		}}
@@ -548,8 +548,8 @@ var rotators = []wrongStore{
 			case row.TokenID != from || !live(row):
 				return renew.ErrConflict
 			}
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				rows[keyOf(next)] = normal(next)
+			return s.in(ctx, func(rows table) error {
+				rows.put(keyOf(next), normal(next))
 				return nil
 			})
 		}}
@@ -724,8 +724,8 @@ var revokers = []wrongStore{
 	{name: "rotates a revoked session", law: "T7", handle: rotateIf(func(row renew.Session, from string) bool { return row.TokenID == from })},
 	{name: "rotates a revoked session and keeps it revoked", law: "T7", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[keyOf(next)]
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows.get(keyOf(next))
 				switch {
 				case !ok:
 					return renew.ErrSessionNotFound
@@ -734,7 +734,7 @@ var revokers = []wrongStore{
 				}
 				next := normal(next)
 				next.RevokedAt = row.RevokedAt
-				rows[keyOf(next)] = next
+				rows.put(keyOf(next), next)
 				return nil
 			})
 		}}
@@ -745,37 +745,37 @@ var revokers = []wrongStore{
 			if !errors.Is(err, renew.ErrConflict) {
 				return err
 			}
-			return errors.Join(err, s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row := rows[keyOf(next)]
+			return errors.Join(err, s.in(ctx, func(rows table) error {
+				row, _ := rows.get(keyOf(next))
 				row.RevokedAt = next.RevokedAt
-				rows[keyOf(next)] = row
+				rows.put(keyOf(next), row)
 				return nil
 			}))
 		}}
 	}},
 	{name: "overwrites the first time of revocation", law: "T7", handle: func(s sound) *patched {
 		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[rowKey{appID, sessionID}]
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows.get(rowKey{appID, sessionID})
 				if !ok {
 					return renew.ErrSessionNotFound
 				}
 				row.RevokedAt = at.UTC()
-				rows[keyOf(row)] = row
+				rows.put(keyOf(row), row)
 				return nil
 			})
 		}}
 	}},
 	{name: "keeps the earliest time of revocation", law: "T7", handle: func(s sound) *patched {
 		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				row, ok := rows[rowKey{appID, sessionID}]
+			return s.in(ctx, func(rows table) error {
+				row, ok := rows.get(rowKey{appID, sessionID})
 				if !ok {
 					return renew.ErrSessionNotFound
 				}
 				if live(row) || at.Before(row.RevokedAt) {
 					row.RevokedAt = at.UTC()
-					rows[keyOf(row)] = row
+					rows.put(keyOf(row), row)
 				}
 				return nil
 			})
@@ -802,19 +802,19 @@ var revokers = []wrongStore{
 				return err
 			}
 			row.RevokedAt = at.UTC()
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				rows[keyOf(row)] = row
+			return s.in(ctx, func(rows table) error {
+				rows.put(keyOf(row), row)
 				return nil
 			})
 		}}
 	}},
 	{name: "deletes a session that is revoked", law: "T7", handle: func(s sound) *patched {
 		return &patched{sound: s, revoke: func(ctx context.Context, appID, sessionID string, at time.Time) error {
-			return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-				if _, ok := rows[rowKey{appID, sessionID}]; !ok {
+			return s.in(ctx, func(rows table) error {
+				if _, ok := rows.get(rowKey{appID, sessionID}); !ok {
 					return renew.ErrSessionNotFound
 				}
-				delete(rows, rowKey{appID, sessionID})
+				rows.remove(rowKey{appID, sessionID})
 				return nil
 			})
 		}}
@@ -902,30 +902,30 @@ func sharing(in, out func(shared, cloned *renew.Session)) func(sound) *patched {
 		return &patched{
 			sound: s,
 			create: func(ctx context.Context, session renew.Session) error {
-				return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-					if _, taken := rows[keyOf(session)]; taken {
+				return s.in(ctx, func(rows table) error {
+					if _, taken := rows.get(keyOf(session)); taken {
 						return renew.ErrSessionExists
 					}
-					rows[keyOf(session)] = store(session)
+					rows.put(keyOf(session), store(session))
 					return nil
 				})
 			},
 			rotate: func(ctx context.Context, from string, next renew.Session) error {
-				return s.in(ctx, func(rows map[rowKey]renew.Session) error {
-					row, ok := rows[keyOf(next)]
+				return s.in(ctx, func(rows table) error {
+					row, ok := rows.get(keyOf(next))
 					switch {
 					case !ok:
 						return renew.ErrSessionNotFound
 					case row.TokenID != from || !live(row):
 						return renew.ErrConflict
 					}
-					rows[keyOf(next)] = store(next)
+					rows.put(keyOf(next), store(next))
 					return nil
 				})
 			},
 			session: func(ctx context.Context, appID, sessionID string) (got renew.Session, err error) {
-				err = s.in(ctx, func(rows map[rowKey]renew.Session) error {
-					row, ok := rows[rowKey{appID, sessionID}]
+				err = s.in(ctx, func(rows table) error {
+					row, ok := rows.get(rowKey{appID, sessionID})
 					if !ok {
 						return renew.ErrSessionNotFound
 					}
@@ -952,9 +952,10 @@ var sharers = []wrongStore{
 			if err != nil {
 				return nil, err
 			}
-			return list, s.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return list, s.in(ctx, func(rows table) error {
 				for i := range list {
-					list[i].Claims = rows[keyOf(list[i])].Claims
+					row, _ := rows.get(keyOf(list[i]))
+					list[i].Claims = row.Claims
 				}
 				return nil
 			})
@@ -1152,10 +1153,9 @@ var sufferers = []wrongStore{
 		before := func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			disk := maps.Clone(s.rows)
+			disk := s.rows.clone()
 			s.onCrash = func() {
-				clear(s.rows)
-				maps.Copy(s.rows, disk)
+				s.rows.set(disk)
 			}
 		}
 		return &patched{
@@ -1172,9 +1172,9 @@ var sufferers = []wrongStore{
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.onCrash = func() {
-				for key, row := range s.rows {
+				for key, row := range s.rows.all() {
 					row.RevokedAt = time.Time{}
-					s.rows[key] = row
+					s.rows.put(key, row)
 				}
 			}
 			return err
@@ -1185,7 +1185,7 @@ var sufferers = []wrongStore{
 			err := s.CreateSession(ctx, session)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.onCrash = func() { delete(s.rows, keyOf(session)) }
+			s.onCrash = func() { s.rows.remove(keyOf(session)) }
 			return err
 		}}
 	}},
@@ -1311,10 +1311,10 @@ var listers = []wrongStore{
 			if err != nil {
 				return 0, err
 			}
-			return len(list), s.in(ctx, func(rows map[rowKey]renew.Session) error {
+			return len(list), s.in(ctx, func(rows table) error {
 				for _, row := range list {
 					row.RevokedAt = at.UTC()
-					rows[keyOf(row)] = row
+					rows.put(keyOf(row), row)
 				}
 				return nil
 			})
@@ -1329,6 +1329,7 @@ func wrongStores() []wrongStore {
 // TestWrongStores shows that each wrong store is caught by the law that it
 // breaks, without the help of any other.
 func TestWrongStores(t *testing.T) {
+	t.Parallel()
 	names := map[string]bool{}
 	for _, w := range wrongStores() {
 		if names[w.name] {

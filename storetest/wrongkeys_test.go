@@ -1127,6 +1127,7 @@ var wrongElsewhere = []wrongKeyStore{
 
 // TestWrongKeyStores is TestWrongStores for key stores.
 func TestWrongKeyStores(t *testing.T) {
+	t.Parallel()
 	names := map[string]bool{}
 	for _, w := range slices.Concat(appFields(), wrongApps, wrongKeys, wrongLists, wrongElsewhere) {
 		if names[w.name] {

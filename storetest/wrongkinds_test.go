@@ -18,12 +18,9 @@ import (
 	"github.com/jwtrenew/renew"
 )
 
-// table is what a backing store holds.
-type table = map[rowKey]renew.Session
-
 // swap replaces a row as Rotate does, with what change makes of it.
 func swap(rows table, from string, next renew.Session, change func(row, next *renew.Session)) error {
-	row, ok := rows[keyOf(next)]
+	row, ok := rows.get(keyOf(next))
 	switch {
 	case !ok:
 		return renew.ErrSessionNotFound
@@ -32,7 +29,7 @@ func swap(rows table, from string, next renew.Session, change func(row, next *re
 	}
 	next = normal(next)
 	change(&row, &next)
-	rows[keyOf(next)] = next
+	rows.put(keyOf(next), next)
 	return nil
 }
 
@@ -52,14 +49,14 @@ func revokesWith(one, all func(row *renew.Session)) func(sound) *patched {
 		if one != nil {
 			p.revoke = func(ctx context.Context, appID, sessionID string, at time.Time) error {
 				return s.in(ctx, func(rows table) error {
-					row, ok := rows[rowKey{appID, sessionID}]
+					row, ok := rows.get(rowKey{appID, sessionID})
 					if !ok {
 						return renew.ErrSessionNotFound
 					}
 					if live(row) {
 						row.RevokedAt = at.UTC()
 						one(&row)
-						rows[keyOf(row)] = row
+						rows.put(keyOf(row), row)
 					}
 					return nil
 				})
@@ -68,11 +65,11 @@ func revokesWith(one, all func(row *renew.Session)) func(sound) *patched {
 		if all != nil {
 			p.revokeSubject = func(ctx context.Context, appID, subject string, at time.Time, keep ...string) (n int, err error) {
 				err = s.in(ctx, func(rows table) error {
-					for key, row := range rows {
+					for key, row := range rows.all() {
 						if row.AppID == appID && row.Subject == subject && live(row) && !slices.Contains(keep, row.ID) {
 							row.RevokedAt = at.UTC()
 							all(&row)
-							rows[key] = row
+							rows.put(key, row)
 							n++
 						}
 					}
@@ -170,11 +167,11 @@ var twins = []wrongStore{
 	{name: "deletes by session IDs", law: "T11", handle: func(s sound) *patched {
 		return &patched{sound: s, deleteExpired: func(ctx context.Context, before time.Time, limit int) (n int, err error) {
 			return n, s.in(ctx, func(rows table) error {
-				for key, row := range maps.Clone(rows) {
+				for key, row := range rows.clone().all() {
 					if n < limit && row.EndedBefore(before) {
 						n++
-						delete(rows, key)
-						delete(rows, rowKey{key.app + "-twin", key.id})
+						rows.remove(key)
+						rows.remove(rowKey{key.app + "-twin", key.id})
 					}
 				}
 				return nil
@@ -187,10 +184,10 @@ var twins = []wrongStore{
 				if err := swap(rows, from, next, func(_, _ *renew.Session) {}); err != nil {
 					return err
 				}
-				for key, row := range rows {
+				for key, row := range rows.all() {
 					if row.ID == next.ID && row.AppID != next.AppID && row.TokenID == from {
 						row.TokenID = next.TokenID
-						rows[key] = row
+						rows.put(key, row)
 					}
 				}
 				return nil
@@ -426,15 +423,14 @@ func forgets(kind func(p *patched, before, after func())) func(sound) *patched {
 		before := func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			disk = maps.Clone(s.rows)
+			disk = s.rows.clone()
 		}
 		after := func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			was := disk
 			s.onCrash = func() {
-				clear(s.rows)
-				maps.Copy(s.rows, was)
+				s.rows.set(was)
 				s.onCrash = nil
 			}
 		}
@@ -479,14 +475,14 @@ var forgetful = []wrongStore{
 	{name: "leaves half a rotation in a crash", law: "T13", handle: func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
 			return s.in(ctx, func(rows table) error {
-				row := rows[keyOf(next)]
+				row, _ := rows.get(keyOf(next))
 				if err := swap(rows, from, next, func(_, _ *renew.Session) {}); err != nil {
 					return err
 				}
 				s.onCrash = func() {
-					half := rows[keyOf(next)]
+					half, _ := rows.get(keyOf(next))
 					half.RefreshExpiresAt = row.RefreshExpiresAt
-					rows[keyOf(next)] = half
+					rows.put(keyOf(next), half)
 				}
 				return nil
 			})
@@ -498,9 +494,9 @@ var forgetful = []wrongStore{
 			if errors.Is(err, errUnreachable) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				if row, ok := s.rows[keyOf(next)]; ok && row.TokenID == from && live(row) {
+				if row, ok := s.rows.get(keyOf(next)); ok && row.TokenID == from && live(row) {
 					row.TokenID = next.TokenID
-					s.rows[keyOf(next)] = row
+					s.rows.put(keyOf(next), row)
 				}
 			}
 			return err
@@ -600,9 +596,9 @@ var hasty = []wrongStore{
 			})
 			if err == nil && ctx.Err() != nil {
 				return errors.Join(ctx.Err(), s.in(context.WithoutCancel(ctx), func(rows table) error {
-					half := rows[keyOf(next)]
+					half, _ := rows.get(keyOf(next))
 					half.RefreshExpiresAt = old.RefreshExpiresAt
-					rows[keyOf(next)] = half
+					rows.put(keyOf(next), half)
 					return nil
 				}))
 			}
@@ -659,8 +655,8 @@ var torn = []wrongStore{
 				return err
 			}
 			return s.in(context.WithoutCancel(ctx), func(rows table) error {
-				if row, ok := rows[keyOf(next)]; ok && row.TokenID == next.TokenID && live(row) {
-					rows[keyOf(next)] = normal(next)
+				if row, ok := rows.get(keyOf(next)); ok && row.TokenID == next.TokenID && live(row) {
+					rows.put(keyOf(next), normal(next))
 				}
 				return nil
 			})
@@ -799,9 +795,9 @@ var racers = []wrongStore{
 				return err
 			}
 			return s.in(ctx, func(rows table) error {
-				row := rows[rowKey{appID, sessionID}]
+				row, _ := rows.get(rowKey{appID, sessionID})
 				row.RevokedAt = at.UTC()
-				rows[keyOf(row)] = row
+				rows.put(keyOf(row), row)
 				return nil
 			})
 		}}
@@ -821,7 +817,7 @@ var racers = []wrongStore{
 					if other.ID == sessionID && live(other) {
 						other.RevokedAt = at.UTC()
 					}
-					rows[keyOf(other)] = other
+					rows.put(keyOf(other), other)
 				}
 				return nil
 			})
@@ -844,7 +840,7 @@ func twoSteps(odd func(row, next renew.Session) bool) func(sound) *patched {
 				return s.Rotate(ctx, from, next)
 			}
 			return s.in(ctx, func(rows table) error {
-				rows[keyOf(next)] = normal(next)
+				rows.put(keyOf(next), normal(next))
 				return nil
 			})
 		}}
@@ -869,7 +865,7 @@ func unlike(odd func(row, next renew.Session) bool) func(sound) *patched {
 	return func(s sound) *patched {
 		return &patched{sound: s, rotate: func(ctx context.Context, from string, next renew.Session) error {
 			return s.in(ctx, func(rows table) error {
-				row, ok := rows[keyOf(next)]
+				row, ok := rows.get(keyOf(next))
 				switch {
 				case !ok:
 					return renew.ErrSessionNotFound
@@ -879,7 +875,7 @@ func unlike(odd func(row, next renew.Session) bool) func(sound) *patched {
 				at := row.RevokedAt
 				row = normal(next)
 				row.RevokedAt = at
-				rows[keyOf(next)] = row
+				rows.put(keyOf(next), row)
 				return nil
 			})
 		}}
