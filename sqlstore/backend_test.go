@@ -51,21 +51,35 @@ var backends = []backend{
 	{"MariaDB", sqlstore.MySQL, "mysql", mariaDB.Server},
 }
 
-// onEach runs the test on every kind of database, an empty one each.
-func onEach(t *testing.T, test func(t *testing.T, b *database)) {
+// servers are those that are not SQLite.
+var servers = backends[1:]
+
+// onEach runs the test on every kind of database, an empty one each, at the same time:
+// they wait for different servers.
+func onEach(t *testing.T, test func(t *testing.T, d *database)) {
 	t.Helper()
-	for _, b := range backends {
-		t.Run(b.name, func(t *testing.T) { test(t, b.empty(t)) })
-	}
+	atOnce(t, backends, test)
 }
 
 // onServers leaves SQLite out.
-func onServers(t *testing.T, test func(t *testing.T, b *database)) {
+func onServers(t *testing.T, test func(t *testing.T, d *database)) {
 	t.Helper()
-	for _, b := range backends {
-		if b.server != nil {
-			t.Run(b.name, func(t *testing.T) { test(t, b.empty(t)) })
-		}
+	atOnce(t, servers, test)
+}
+
+func atOnce(t *testing.T, kinds []backend, test func(t *testing.T, d *database)) {
+	t.Helper()
+	inTurn(t, kinds, func(t *testing.T, d *database) {
+		t.Parallel()
+		test(t, d)
+	})
+}
+
+// inTurn is for a test that looks at the whole process, or changes it.
+func inTurn(t *testing.T, kinds []backend, test func(t *testing.T, d *database)) {
+	t.Helper()
+	for _, b := range kinds {
+		t.Run(b.name, func(t *testing.T) { test(t, b.empty(t)) })
 	}
 }
 
@@ -76,6 +90,8 @@ type database struct {
 	name   string
 	server *dbtest.Server // nil: SQLite
 	broken atomic.Bool    // SQLite, opened with breakable: every call fails
+
+	onCrash func() // what is to be done after a crash; nil: nothing
 }
 
 func sqliteDSN(file string) string { return "file:" + file + "?_pragma=busy_timeout(2000)" }
@@ -185,6 +201,9 @@ func (d *database) failures(tb testing.TB) []storetest.Option {
 		storetest.WithCrash(func(tb testing.TB) {
 			d.server.Kill(tb)
 			d.server.Start(tb)
+			if d.onCrash != nil {
+				d.onCrash()
+			}
 		}),
 	}
 }

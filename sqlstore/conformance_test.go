@@ -3,6 +3,8 @@ package sqlstore_test
 import (
 	"context"
 	"database/sql"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -22,18 +24,19 @@ var listLimit = storetest.WithListLimit(sqlstore.MaxSubjectSessions)
 // every other one is in another process, which a crash kills.
 func TestTokenStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
-		d.longOnMariaDB(t)
+		d.longOn(t, sqlstore.MySQL)
 		d.migrate(t, d.open(t))
 		proxied := d.throughProxy(t)
-		open := func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, d.open(tb)) }
+		pools := d.openTwoPools(t, d.open)
+		open := func(tb testing.TB) renew.TokenStore { return d.tokenStore(tb, pools.next(tb)) }
 		if d.server != nil {
 			storetest.TestTokenStore(t, open, append(append(d.failures(t), listLimit), proxied...)...)
 			return
 		}
 		process := storetest.StartProcess(t, d.name)
-		var handles atomic.Int64
+		var handles turns
 		storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
-			if handles.Add(1)%2 == 0 {
+			if handles.next(tb)%2 == 0 {
 				return process.Open(tb)
 			}
 			return open(tb)
@@ -41,12 +44,54 @@ func TestTokenStoreLaws(t *testing.T) {
 	})
 }
 
-// longOnMariaDB skips laws on MariaDB unless RENEW_TEST_ROUNDS is set: they take longest there.
-func (d *database) longOnMariaDB(tb testing.TB) {
+// longOn skips laws on servers of a dialect that the test has started, unless
+// RENEW_TEST_ROUNDS is set: they take longest there.
+func (d *database) longOn(tb testing.TB, dialects ...sqlstore.Dialect) {
 	tb.Helper()
-	if d.dialect == sqlstore.MySQL && d.server.IsPrivate() {
+	if slices.Contains(dialects, d.dialect) && d.server.IsPrivate() {
 		rounds.Long(tb)
 	}
+}
+
+// twoPools are two pools, which the handles of a case get by turns. Most of the time of
+// the laws would go into opening connections if each case had its own. After a crash
+// there are new ones, as new processes have.
+type twoPools struct {
+	tb    testing.TB
+	open  func(tb testing.TB) *sql.DB
+	cases turns
+	mu    sync.Mutex
+	pools [2]*sql.DB
+}
+
+func (d *database) openTwoPools(tb testing.TB, open func(tb testing.TB) *sql.DB) *twoPools {
+	tb.Helper()
+	p := &twoPools{tb: tb, open: open}
+	p.reopen()
+	d.onCrash = p.reopen
+	return p
+}
+
+func (p *twoPools) reopen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pools = [2]*sql.DB{p.open(p.tb), p.open(p.tb)}
+}
+
+func (p *twoPools) next(tb testing.TB) *sql.DB {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pools[p.cases.next(tb)%2]
+}
+
+// turns counts for each case.
+type turns struct{ counts sync.Map }
+
+func (c *turns) next(tb testing.TB) int64 {
+	tb.Helper()
+	n, _ := c.counts.LoadOrStore(tb.Name(), new(atomic.Int64))
+	return n.(*atomic.Int64).Add(1)
 }
 
 // both are the two stores of one database file.
@@ -110,17 +155,18 @@ func TestSQLiteOutage(t *testing.T) {
 // TestKeyStoreLaws is the same for renew.KeyStore.
 func TestKeyStoreLaws(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
-		d.longOnMariaDB(t)
+		d.longOn(t, sqlstore.PostgreSQL, sqlstore.MySQL)
 		d.migrate(t, d.open(t))
 		proxied := d.throughProxy(t)
-		db := d.breakable()
-		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, db(tb)) }, append(d.failures(t), proxied...)...)
+		pools := d.openTwoPools(t, d.breakable())
+		storetest.TestKeyStore(t, func(tb testing.TB) renew.KeyStore { return d.keyStore(tb, pools.next(tb)) }, append(d.failures(t), proxied...)...)
 	})
 }
 
 // TestSQLiteKeysSurviveAKill holds the key store on SQLite to its laws in a
 // separate process, which a crash kills.
 func TestSQLiteKeysSurviveAKill(t *testing.T) {
+	t.Parallel()
 	d := backends[0].empty(t)
 	d.migrate(t, d.open(t))
 	process := storetest.StartProcess(t, d.name)

@@ -153,7 +153,7 @@ func TestPoolOfOne(t *testing.T) {
 // its context ends, gets the context's error, and leaves nothing behind; and that
 // all is well when a connection is free again.
 func TestExhaustedPool(t *testing.T) {
-	onEach(t, func(t *testing.T, d *database) {
+	inTurn(t, backends, func(t *testing.T, d *database) {
 		db := d.open(t)
 		d.migrate(t, db)
 		db.SetMaxOpenConns(1)

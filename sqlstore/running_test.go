@@ -12,7 +12,7 @@ import (
 // environment variable names, leaves no database there, and neither kills it nor
 // looks into its files.
 func TestOnARunningServer(t *testing.T) {
-	onServers(t, func(t *testing.T, d *database) {
+	inTurn(t, servers, func(t *testing.T, d *database) {
 		running := map[string]func(testing.TB) *dbtest.Server{"pgx": dbtest.PostgreSQL, "mysql": dbtest.MariaDB}[d.driver]
 		t.Setenv(map[string]string{"pgx": dbtest.PostgreSQLVariable, "mysql": dbtest.MySQLVariable}[d.driver], d.dsn)
 		b, name := d.backend, ""

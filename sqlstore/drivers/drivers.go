@@ -4,6 +4,7 @@ package drivers
 
 import (
 	"database/sql"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,8 +31,10 @@ func Test(t *testing.T, dialect sqlstore.Dialect, open func() (*sql.DB, error), 
 		return db
 	}
 	require.NoError(t, sqlstore.Migrate(t.Context(), pool(t), dialect))
+	pools := [2]*sql.DB{pool(t), pool(t)} // most of the time would go into opening connections
+	var handles atomic.Int64
 	storetest.TestTokenStore(t, func(tb testing.TB) renew.TokenStore {
-		store, err := sqlstore.NewTokenStore(tb.Context(), pool(tb), dialect, opts...)
+		store, err := sqlstore.NewTokenStore(tb.Context(), pools[handles.Add(1)%2], dialect, opts...)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -70,6 +70,7 @@ var all = []driver{
 func TestDrivers(t *testing.T) {
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
 			if d.opts != nil && rounds.Share(t) < 1 {
 				t.Skipf("a known driver without prepared statements: set %s=%d", rounds.Variable, rounds.All)
 			}
