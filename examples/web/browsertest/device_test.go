@@ -16,6 +16,7 @@ const lifetime = 2 * time.Second
 // TestOffline: the device is offline for longer than the auth token lives. What
 // was asked for in the meantime arrives when it is online again.
 func TestOffline(t *testing.T) {
+	t.Parallel()
 	site := startSite(t, "-auth-ttl", lifetime.String())
 	tab := site.signIn(startChrome(t, t.TempDir()))
 	setOffline := func(offline bool) {
@@ -41,6 +42,7 @@ func TestOffline(t *testing.T) {
 // TestSleep: the page is frozen, its timers with it, for longer than the auth token
 // lives.
 func TestSleep(t *testing.T) {
+	t.Parallel()
 	site := startSite(t, "-auth-ttl", lifetime.String())
 	tab := site.signIn(startChrome(t, t.TempDir()))
 	run(tab, `globalThis.ticks = 0; setInterval(() => ticks++, 10)`)
@@ -59,6 +61,7 @@ func TestSleep(t *testing.T) {
 // TestClock: the device's clock is an hour wrong. Tokens are renewed when they have
 // to be, and not more often.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	for _, hours := range []int{-1, 1} {
 		t.Run(fmt.Sprintf("%+d h", hours), func(t *testing.T) {
 			site := startSite(t, "-auth-ttl", lifetime.String())

@@ -17,6 +17,7 @@ import (
 // loaded again, or the browser closed and opened again with its profile. The page
 // is still signed in.
 func TestLostResponse(t *testing.T) {
+	t.Parallel()
 	site := startSite(t)
 	profile := t.TempDir()
 	chrome := startChrome(t, profile)
@@ -59,6 +60,7 @@ func TestLostResponse(t *testing.T) {
 // TestLostResponseSamePage: the client itself repeats a request, with its key,
 // until a response arrives.
 func TestLostResponseSamePage(t *testing.T) {
+	t.Parallel()
 	site := startSite(t)
 	tab := site.signIn(startChrome(t, t.TempDir()))
 	const losses = 4
@@ -79,6 +81,7 @@ func TestLostResponseSamePage(t *testing.T) {
 // order, retries among them. When all have arrived, the newest cookie is the
 // session's current token.
 func TestWrongOrder(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

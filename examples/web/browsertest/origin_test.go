@@ -75,6 +75,7 @@ const formAttack = `{
 // TestOtherOrigin: a page of another origin, of the same site or another one, can
 // neither renew nor log out nor read anything.
 func TestOtherOrigin(t *testing.T) {
+	t.Parallel()
 	site := startSite(t)
 	chrome := startChrome(t, t.TempDir())
 	victim := site.signIn(chrome)

@@ -27,6 +27,7 @@ const screenshotsVariable = "RENEW_SCREENSHOTS"
 
 // TestPage uses the page as its user does, in a wide and in a narrow window.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	for _, size := range []struct {
 		name          string
 		width, height int64
@@ -109,6 +110,7 @@ func signInElsewhere(t *testing.T, url, agent string) {
 
 // TestSize prints the size of the built client.
 func TestSize(t *testing.T) {
+	t.Parallel()
 	var zipped bytes.Buffer
 	w, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
 	require.NoError(t, err)
@@ -122,6 +124,7 @@ func TestSize(t *testing.T) {
 // TestHTTPS: the cookie as it is without options, over TLS. A second app on the
 // host and a page of a trusted origin have what the options promise.
 func TestHTTPS(t *testing.T) {
+	t.Parallel()
 	store := memstore.New()
 	renewer, err := renew.New(store, store)
 	require.NoError(t, err)

@@ -49,6 +49,7 @@ var compactJWS = regexp.MustCompile(`[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-
 // TestNoRefreshToken: no place that a script can read, no response and no line of
 // the server's log holds a refresh token.
 func TestNoRefreshToken(t *testing.T) {
+	t.Parallel()
 	site := startSite(t)
 	tab := site.signIn(startChrome(t, t.TempDir()))
 	tokens := map[string]bool{}

@@ -71,6 +71,7 @@ func TestTabsAwake(t *testing.T) {
 // TestTabsAwakePlain: the same with plain calls of fetch, which have no client, no
 // lock and no idempotency key. One renews, the others are told to wait.
 func TestTabsAwakePlain(t *testing.T) {
+	t.Parallel()
 	site := startSite(t)
 	chrome := startChrome(t, t.TempDir())
 	first := site.signIn(chrome)
