@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // A child is this program again: here the test's.
@@ -30,6 +32,7 @@ func TestMain(m *testing.M) {
 // Every section measures, on every store that is installed, and prints a table
 // in which no number is missing.
 func TestEverySectionPrintsItsTable(t *testing.T) {
+	rounds.Long(t)
 	databases, err := startDatabases(t.Context())
 	require.NoError(t, err)
 	defer databases.stop()

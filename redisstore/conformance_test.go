@@ -13,11 +13,20 @@ import (
 	"github.com/jwtrenew/renew/storetest"
 )
 
-// TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on one Redis. With
-// all rounds it does so on every form of Redis, and on one also without the client's
-// repetitions; the environment variable RENEW_TEST_REDIS_LAWS=1 has it run with and
-// without them on every form.
+// longUnlessAsked skips laws that no variable asks for.
+func longUnlessAsked(tb testing.TB) {
+	tb.Helper()
+	if !everything() {
+		rounds.Long(tb)
+	}
+}
+
+// TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on one Redis if
+// RENEW_TEST_ROUNDS is set. With all rounds it does so on every form of Redis, and on one
+// also without the client's repetitions; the environment variable RENEW_TEST_REDIS_LAWS=1
+// has it run with and without them on every form.
 func TestTokenStoreLaws(t *testing.T) {
+	longUnlessAsked(t)
 	t.Parallel()
 	onForms(t, allRounds(t), func(t *testing.T, f *form) {
 		withAndWithoutRetries(t, f.name == "one" && allRounds(t), func(t *testing.T, change func(*redis.UniversalOptions)) {
@@ -27,12 +36,10 @@ func TestTokenStoreLaws(t *testing.T) {
 	})
 }
 
-// TestKeyStoreLaws is the same for renew.KeyStore, if RENEW_TEST_ROUNDS is set, and
-// without the client's repetitions only if RENEW_TEST_REDIS_LAWS is.
+// TestKeyStoreLaws is the same for renew.KeyStore, without the client's repetitions only
+// if RENEW_TEST_REDIS_LAWS is 1.
 func TestKeyStoreLaws(t *testing.T) {
-	if !everything() {
-		rounds.Long(t)
-	}
+	longUnlessAsked(t)
 	t.Parallel()
 	onForms(t, allRounds(t), func(t *testing.T, f *form) {
 		withAndWithoutRetries(t, false, func(t *testing.T, change func(*redis.UniversalOptions)) {

@@ -16,13 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 	"github.com/jwtrenew/renew/memstore"
 	"github.com/jwtrenew/renew/redisstore/internal/redistest"
 )
 
 // promotionsVariable names the environment variable that sets how many promotions
 // TestFailover makes of each kind of Redis, and half as many more with the
-// replication cut first. Default: 1 and 1.
+// replication cut first. Default: 1 and 1, if RENEW_TEST_ROUNDS is set.
 const promotionsVariable = "RENEW_TEST_PROMOTIONS"
 
 // quickly is for how long a server is away before it is replaced, where that is what
@@ -38,6 +39,8 @@ func TestFailover(t *testing.T) {
 		var err error
 		promotions, err = strconv.Atoi(text)
 		require.NoError(t, err)
+	} else {
+		rounds.Long(t)
 	}
 	for _, c := range []struct {
 		name  string

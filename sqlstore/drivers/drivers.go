@@ -48,9 +48,6 @@ func Test(t *testing.T, dialect sqlstore.Dialect, open func() (*sql.DB, error), 
 // without a race.
 func share(t *testing.T) float64 {
 	t.Helper()
-	if testing.Short() {
-		return 0.02
-	}
 	return min(0.3, rounds.Share(t)) // package sqlstore makes all
 }
 

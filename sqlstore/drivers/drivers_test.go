@@ -66,8 +66,9 @@ var all = []driver{
 // documentation names. Package sqlstore's own tests run jackc/pgx,
 // go-sql-driver/mysql and modernc.org/sqlite, with prepared statements;
 // ncruces/go-sqlite3, which registers the name of another one, has a package to
-// itself.
+// itself. It runs if RENEW_TEST_ROUNDS is set.
 func TestDrivers(t *testing.T) {
+	rounds.Long(t)
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/stretchr/testify/require"
+
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // lifetime of the auth token in these tests.
@@ -16,6 +18,7 @@ const lifetime = 2 * time.Second
 // TestOffline: the device is offline for longer than the auth token lives. What
 // was asked for in the meantime arrives when it is online again.
 func TestOffline(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	site := startSite(t, "-auth-ttl", lifetime.String())
 	tab := site.signIn(startChrome(t, t.TempDir()))
@@ -42,6 +45,7 @@ func TestOffline(t *testing.T) {
 // TestSleep: the page is frozen, its timers with it, for longer than the auth token
 // lives.
 func TestSleep(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	site := startSite(t, "-auth-ttl", lifetime.String())
 	tab := site.signIn(startChrome(t, t.TempDir()))
@@ -61,6 +65,7 @@ func TestSleep(t *testing.T) {
 // TestClock: the device's clock is an hour wrong. Tokens are renewed when they have
 // to be, and not more often.
 func TestClock(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	for _, hours := range []int{-1, 1} {
 		t.Run(fmt.Sprintf("%+d h", hours), func(t *testing.T) {

@@ -31,6 +31,7 @@ const (
 // TestTabsAwake: eight tabs wake at the same moment with an expired auth token.
 // One of them renews, and none is signed out.
 func TestTabsAwake(t *testing.T) {
+	rounds.Long(t)
 	for name, scripts := range map[string][]string{"with Web Locks": nil, "without Web Locks": {withoutLocks}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()                     // they sleep most of the time
@@ -71,6 +72,7 @@ func TestTabsAwake(t *testing.T) {
 // TestTabsAwakePlain: the same with plain calls of fetch, which have no client, no
 // lock and no idempotency key. One renews, the others are told to wait.
 func TestTabsAwakePlain(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	site := startSite(t)
 	chrome := startChrome(t, t.TempDir())
