@@ -117,7 +117,7 @@ func WithListLimit(n int) Option {
 	return func(c *config) { c.listLimit = n }
 }
 
-// WithRounds has the cases that look for races make this share of their rounds,
+// WithRounds has the cases that look for races use this share of their rounds and time,
 // above 0 and at most 1, for quick runs of a suite that takes minutes. Default: 1.
 // A store that is released should have passed with all of them.
 func WithRounds(share float64) Option {
