@@ -29,9 +29,13 @@ type limits struct {
 	call     time.Duration // of one call
 	recovery time.Duration // until handles work again after an outage
 	lag      time.Duration // for which a list is read again that was wrong
-	context  time.Duration // of the context of a case
+	context  time.Duration // of the context of a case, see serialLimit
 	watchdog time.Duration // of a case whose store does not heed its context
 }
+
+// serialLimit is how many times as long a case may take that runs alone: it may restart
+// the backend ten times.
+const serialLimit = 5
 
 // raceBudget is how long a case that looks for a race continues, once it has done
 // its rounds. A store in memory shows a gap of nanoseconds once in thousands of
@@ -57,7 +61,8 @@ type config struct {
 }
 
 // WithSlowness multiplies all time limits by factor, for a backend that is slow
-// or far away. Default: 1, with which a case may take a minute.
+// or far away. Default: 1, with which a case may take a minute, and five minutes if it
+// runs alone, as those do that restart the backend.
 func WithSlowness(factor float64) Option {
 	return func(c *config) { c.slowness = factor }
 }
@@ -289,7 +294,11 @@ func again(name string, seed uint64) string {
 // hangs. Functions of the user's that take a testing.TB run in the caller's
 // goroutine, as they must.
 func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
-	limited, cancel := context.WithTimeout(context.Background(), s.scaled(s.context))
+	limit := s.scaled(s.context)
+	if c.serial {
+		limit *= serialLimit
+	}
+	limited, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	aborted := make(chan struct{}) // the test has ended, through a hook
 	defer close(aborted)
@@ -297,6 +306,7 @@ func (s *suite[H]) run(tb testing.TB, l law[H], c testCase[H]) result {
 		config:  s.config,
 		log:     newCallLog(),
 		ctx:     yielding{limited},
+		limit:   limit,
 		hooks:   make(chan func(testing.TB)),
 		aborted: aborted,
 		law:     l.id,
@@ -362,6 +372,7 @@ type env[H any] struct {
 	config
 	a, b    H
 	ctx     context.Context
+	limit   time.Duration // of ctx
 	app     string
 	now     time.Time // a minute before the case began
 	log     *callLog
@@ -537,7 +548,7 @@ func (e *env[H]) result(s *suite[H]) result {
 	for _, f := range e.failures {
 		text := f.text
 		if e.ctx.Err() != nil {
-			text += fmt.Sprintf("\nthe case met its time limit of %v; the slowest call was %s\na store that is slow or far away declares it with WithSlowness", s.scaled(s.context), e.log.slowest())
+			text += fmt.Sprintf("\nthe case met its time limit of %v; the slowest call was %s\na store that is slow or far away declares it with WithSlowness", e.limit, e.log.slowest())
 		}
 		if e.isApart {
 			text += "\nthe second handle does not have what the first has just stored: open must open the same backing store each time, and read from its primary"

@@ -173,6 +173,18 @@ func TestAStoreThatHangs(t *testing.T) {
 	}
 }
 
+// TestARestartThatTakesLong shows that a backend may take a while to start again: a case
+// restarts it ten times.
+func TestARestartThatTakesLong(t *testing.T) {
+	slowly := func(c *config) {
+		c.context = 300 * time.Millisecond
+		WithCrash(func(testing.TB) { time.Sleep(c.context / 5) })(c)
+	}
+	if r := tryCase(t, sound{newBacking()}, "T13", "quiet", slowly); len(r.failures) > 0 || r.skipped != "" {
+		t.Errorf("skipped for %q, failures %q", r.skipped, r.failures)
+	}
+}
+
 func TestAStoreThatPanics(t *testing.T) {
 	store := &patched{sound: sound{newBacking()}, rotate: func(context.Context, string, renew.Session) error { panic("no rows") }}
 	wantFailure(t, tryCase(t, store, "T4", "replaces-every-field", nil), "panicked: no rows", "suite_test.go")
