@@ -460,10 +460,9 @@ func raceKeys(e *keyEnv, p *pair, i, j int) {
 		ops := (&pair{cast: p.cast, spare: p.spare, tenant: t}).ops(e)
 		duels[n].before, duels[n].ops = t, [2]keyOp{ops[i], ops[j]}
 	})
-	fight(e, duels)
-	for _, d := range duels {
-		if diff := d.fitsNoOrder(e); diff != "" {
-			d.reports(e, diff)
+	for n, diff := range fight(e, duels) {
+		if diff != "" {
+			duels[n].reports(e, diff)
 		}
 	}
 }

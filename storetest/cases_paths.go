@@ -105,9 +105,8 @@ func raceTwo(e *tokenEnv, v value, generations, i, j int) {
 		all := c.ops(e)
 		duels[n].before, duels[n].ops = c.world, [2]tokenOp{all[i], all[j]}
 	})
-	fight(e, duels)
-	for _, d := range duels {
-		if diff := d.fitsNoOrder(e); diff != "" {
+	for n, diff := range fight(e, duels) {
+		if d := &duels[n]; diff != "" {
 			hint := e.lagHint(func() string { return d.fitsNoOrder(e) })
 			plainly(e, v)
 			d.reports(e, diff+hint)

@@ -187,8 +187,9 @@ type duel[H any, M model[H, M]] struct {
 	errs    [2]error
 }
 
-// fight makes the calls of each duel, one duel after the other.
-func fight[H any, M model[H, M]](e *env[H], duels []duel[H, M]) {
+// fight makes the calls of each duel, one duel after the other, and returns for each why
+// no order of its calls explains their results, empty if one does.
+func fight[H any, M model[H, M]](e *env[H], duels []duel[H, M]) []string {
 	m := newMeeting(2)
 	e.race(2, func(who int) {
 		for n := range duels {
@@ -197,6 +198,9 @@ func fight[H any, M model[H, M]](e *env[H], duels []duel[H, M]) {
 			d.results[who], d.errs[who] = d.ops[who].call(e.ctx, e.handle(who+n))
 		}
 	})
+	diffs := make([]string, len(duels))
+	e.spread(len(duels), func(n int) { diffs[n] = duels[n].fitsNoOrder(e) })
+	return diffs
 }
 
 // fitsNoOrder says why no order of the two calls explains their results and what is
