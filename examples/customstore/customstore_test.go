@@ -17,11 +17,11 @@ func TestMain(m *testing.M) {
 }
 
 // rounds are all that look for races, and with -short a few.
-func rounds(most float64) storetest.Option {
+func rounds() storetest.Option {
 	if testing.Short() {
-		most = 0.02
+		return storetest.WithRounds(0.02)
 	}
-	return storetest.WithRounds(most)
+	return storetest.WithRounds(1)
 }
 
 // slowness is for a disk that others keep busy: bbolt waits for it at every write.
@@ -38,7 +38,7 @@ func TestLaws(t *testing.T) {
 		return func() { *store = *open(tb, file) }
 	})
 	t.Cleanup(func() { closeStore(t, store) })
-	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store }, slowness, outage, rounds(1))
+	storetest.TestTokenStore(t, func(testing.TB) renew.TokenStore { return store }, slowness, outage, rounds())
 }
 
 // TestCrash holds the store to every law across the border of a process, which
@@ -46,7 +46,7 @@ func TestLaws(t *testing.T) {
 func TestCrash(t *testing.T) {
 	process := storetest.StartProcess(t, filepath.Join(t.TempDir(), "sessions.db"))
 	storetest.TestTokenStore(t, process.Open, slowness,
-		storetest.WithCrash(process.Crash), rounds(0.1))
+		storetest.WithCrash(process.Crash), storetest.WithRounds(0.1))
 }
 
 func open(tb testing.TB, file string) *customstore.Store {
