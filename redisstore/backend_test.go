@@ -51,14 +51,17 @@ func oneServer(tb testing.TB) *form {
 	}
 }
 
+// sentinel returns the form with Sentinels, which take long to start, like a cluster.
 func sentinel(tb testing.TB) *form {
 	tb.Helper()
+	longUnlessAsked(tb)
 	s := redistest.StartSentinel(tb, slowly)
 	return &form{name: "Sentinel", servers: s.Servers, settle: s.Settle, options: redis.UniversalOptions{MasterName: redistest.Master, Addrs: s.Addrs()}}
 }
 
 func cluster(tb testing.TB) *form {
 	tb.Helper()
+	longUnlessAsked(tb)
 	c := redistest.StartCluster(tb, slowly)
 	return &form{name: "Cluster", servers: c.Servers, settle: c.Settle, options: redis.UniversalOptions{Addrs: c.Addrs(), IsClusterMode: true}}
 }

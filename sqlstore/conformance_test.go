@@ -165,6 +165,7 @@ func TestKeyStoreLaws(t *testing.T) {
 // TestSQLiteKeysSurviveAKill holds the key store on SQLite to its laws in a
 // separate process, which a crash kills.
 func TestSQLiteKeysSurviveAKill(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	d := backends[0].empty(t)
 	d.migrate(t, d.open(t))

@@ -19,6 +19,7 @@ const fleetUsers = 24
 // TestKilledDatabase kills the database server, with all its processes, in the
 // middle of renewals, and starts it again.
 func TestKilledDatabase(t *testing.T) {
+	rounds.Long(t)
 	onServers(t, func(t *testing.T, d *database) {
 		seed, kills := seed(t), rounds.Of(t, 3)
 		d.server.NeedPrivate(t)

@@ -390,6 +390,7 @@ func TestRevokeSubjectConfirms(t *testing.T) {
 // documentation asks for, though all its connections are dead and none is closed;
 // and that a store which cannot be made for such a network says what to set.
 func TestSilentNetwork(t *testing.T) {
+	rounds.Long(t)
 	onServers(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
 		const connections = 4

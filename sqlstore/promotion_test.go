@@ -88,6 +88,7 @@ func TestPromotions(t *testing.T) {
 // revocation whose commit waits for a standby that is gone. PostgreSQL shows them
 // once the wait is cancelled, and the failover takes them back.
 func TestUnconfirmedWrites(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	ctx := t.Context()
 	d := newReplicated(t, true)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // losses is what a backend with an asynchronous replica has that a failover takes back:
@@ -249,6 +250,7 @@ var switchers = []wrongStore{
 // TestStoreThatLosesItsLastWrites shows that a store passes whose failovers lose the
 // last writes and nothing else.
 func TestStoreThatLosesItsLastWrites(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	b := newBacking()
 	handle := losesWrites(nil)

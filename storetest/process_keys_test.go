@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 // fileKeys is a key store in a file: a list of the calls that have changed it.
@@ -114,6 +115,7 @@ func (f *fileKeys) DeleteExpiredKeys(ctx context.Context, before time.Time) (n i
 // TestKeyProcess shows that a key store in a file passes in another process. It is not
 // killed here: a new process makes the thousands of calls again that all cases have made.
 func TestKeyProcess(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	p := StartProcess(t, "keys in "+filepath.Join(t.TempDir(), "keys"))
 	TestKeyStore(t, p.OpenKeys, withFewerRounds(t))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jwtrenew/renew"
+	"github.com/jwtrenew/renew/internal/rounds"
 )
 
 func TestMain(m *testing.M) {
@@ -55,6 +56,7 @@ func (s slow) Session(ctx context.Context, _, _ string) (renew.Session, error) {
 // nothing is lost of what it is given, returns and rejects. It is in memory, so
 // that it is not asked to survive a crash.
 func TestProcess(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	p := StartProcess(t, "sound")
 	TestTokenStore(t, p.Open, withFewerRounds(t))

@@ -53,6 +53,7 @@ func (b busyStore) RevokeSession(ctx context.Context, appID, sessionID string, a
 // TestStoresThatAskForRetriesPass shows that a loser may get an error that tells
 // nothing, whether or not it has lost.
 func TestStoresThatAskForRetriesPass(t *testing.T) {
+	rounds.Long(t)
 	t.Parallel()
 	one := rand.IntN(2) == 0
 	for _, done := range []bool{false, true} {
