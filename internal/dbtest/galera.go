@@ -2,7 +2,6 @@ package dbtest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,10 @@ func Galera(tb testing.TB, n int) []*Server {
 	if provider == "" || err != nil {
 		give(tb, fmt.Errorf("Galera is %w: apt-get install galera-4 rsync", errMissing))
 	}
-	ports := freePorts(tb, 3*n)
+	ports := make([]int, 3*n)
+	for i := range ports {
+		ports[i] = FreePort(tb)
+	}
 	var members []string
 	for i := range n {
 		members = append(members, fmt.Sprintf("127.0.0.1:%d", ports[3*i]))
@@ -76,19 +78,4 @@ func Galera(tb testing.TB, n int) []*Server {
 		tb.Cleanup(s.Stop)
 	}
 	return nodes
-}
-
-// freePorts returns ports of the loopback that nothing listens on.
-func freePorts(tb testing.TB, n int) []int {
-	tb.Helper()
-	var ports []int
-	for range n {
-		listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		defer func() { _ = listener.Close() }()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }

@@ -20,7 +20,7 @@ func PgBouncer(tb testing.TB, server *Server, mode, database string, size int) (
 		give(tb, fmt.Errorf("PgBouncer is %w (%w): apt-get install pgbouncer", errMissing, err))
 	}
 	dir := tb.TempDir()
-	port := freePorts(tb, 1)[0]
+	port := FreePort(tb)
 	for path := dir; path != filepath.Dir(path) && path != os.TempDir(); path = filepath.Dir(path) {
 		if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // another user's process reads it
 			tb.Fatal(err)

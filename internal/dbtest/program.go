@@ -2,9 +2,12 @@ package dbtest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -97,13 +100,28 @@ func ProgramDir(tb testing.TB) string {
 	return dir
 }
 
-// FreePort returns a port of the loopback interface that was free a moment ago.
+// takenPorts are those that FreePort has returned.
+var takenPorts sync.Map
+
+// FreePort returns a port of the loopback interface that was free a moment ago, another
+// one each time. It is below those that a system chooses for connections: otherwise one
+// of them could have it before the server listens, or while it is restarted.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	listener, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	const first, last, tries = 10_000, 32_767, 1000
+	var err error
+	for range tries {
+		port := first + rand.IntN(last-first+1) //nolint:gosec // any port
+		if _, taken := takenPorts.LoadOrStore(port, true); taken {
+			continue
+		}
+		var listener net.Listener
+		listener, err = new(net.ListenConfig).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
+	tb.Fatalf("no port is free: %v", err)
+	return 0
 }

@@ -34,5 +34,16 @@ func TestProgram(t *testing.T) {
 	text, err := os.ReadFile(log)
 	require.NoError(t, err)
 	require.Equal(t, "started\nstarted\n", string(text))
-	require.NotEqual(t, dbtest.FreePort(t), 0)
+}
+
+// TestFreePort promises ports that differ, and that no outgoing connection has: systems
+// choose for these from 32768 on.
+func TestFreePort(t *testing.T) {
+	seen := map[int]bool{}
+	for range 300 {
+		port := dbtest.FreePort(t)
+		require.False(t, seen[port], "again")
+		require.Less(t, port, 32768)
+		seen[port] = true
+	}
 }

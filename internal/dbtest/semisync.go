@@ -18,7 +18,7 @@ import (
 func SemiSync(tb testing.TB, waitPoint string) (primary, replica *Server) {
 	tb.Helper()
 	notShort(tb)
-	port := freePorts(tb, 1)[0]
+	port := FreePort(tb)
 	primary = mariaDBWith(tb, "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port))
 	replica = mariaDBWith(tb, "--skip-networking", "--server-id=2", "--rpl-semi-sync-slave-enabled=ON", "--log-slave-updates=ON")
 	run(tb, primary, "CREATE USER replica@'127.0.0.1' IDENTIFIED BY 'replica'", "CREATE USER replica@localhost IDENTIFIED BY 'replica'",
