@@ -167,7 +167,7 @@ func noTornReads(e *tokenEnv) {
 		s := tagged(newSession(e), 0)
 		create(e, s)
 		appID, id, subject := s.AppID, s.ID, s.Subject
-		end := e.endOf(2 * e.budget)
+		end := e.endOf(3 * e.budget)
 		e.readsBeside(func(m *meeting) {
 			for n := int64(1); n < 6 || n < 50_000 && time.Now().Before(end); n++ {
 				m.meet()
