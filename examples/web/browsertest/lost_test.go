@@ -33,6 +33,7 @@ func TestLostResponse(t *testing.T) {
 		require.Equal(t, before+1, site.renewals())
 		if round%2 == 0 {
 			tab.visit("about:blank") // the page is gone, and with it what it would have repeated
+			site.quiet()
 			site.onRenew(nil)
 			tab.visit(site.url)
 			loaded++

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -226,6 +227,14 @@ func (s *site) requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count
+}
+
+// quiet waits until no renewal has been sent for a while: the browser itself repeats a
+// request whose connection breaks, also for a moment after its page is gone.
+func (s *site) quiet() {
+	for n := -1; n != s.requests(); time.Sleep(200 * time.Millisecond) {
+		n = s.requests()
+	}
 }
 
 // events returns how many events of a kind the example has logged. The log is a
