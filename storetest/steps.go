@@ -306,6 +306,7 @@ func collisions(prefix string) map[string][2]string {
 	source := newRandom(rand.Uint64(), 0) //nolint:gosec // any names
 	ids := make([]ulid.ULID, 1, slots)
 	found, seen := map[string][2]string{}, map[string][]slot{}
+	used := map[uint32]bool{} // in a pair: no two have a name in common
 	for what := range hashes {
 		seen[what] = make([]slot, slots)
 	}
@@ -319,8 +320,9 @@ func collisions(prefix string) map[string][2]string {
 		text := []byte(name(last))
 		for what, table := range seen {
 			h := hashes[what](text)
-			if other := table[h%slots]; other.hash == h && other.id > 0 {
+			if other := table[h%slots]; other.hash == h && other.id > 0 && !used[other.id] && !used[last] {
 				found[what] = [2]string{name(other.id), name(last)}
+				used[other.id], used[last] = true, true
 				delete(seen, what)
 			}
 			table[h%slots] = slot{h, last}
