@@ -13,7 +13,7 @@ import (
 	"github.com/jwtrenew/renew/storetest"
 )
 
-// longUnlessAsked skips laws that no variable asks for.
+// longUnlessAsked skips a test that takes long and that no variable asks for.
 func longUnlessAsked(tb testing.TB) {
 	tb.Helper()
 	if !everything() {

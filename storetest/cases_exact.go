@@ -124,7 +124,7 @@ func exactULIDs(e *tokenEnv) {
 // hash, alone or after the app's ID.
 func exactHashes(e *tokenEnv) {
 	for _, before := range []string{"", e.app, e.app + ":"} {
-		for what, names := range collisions(before) {
+		for what, names := range collisions(before, hashes) {
 			a, b := newSession(e), newSession(e)
 			a.ID, b.ID = strings.TrimPrefix(names[0], before), strings.TrimPrefix(names[1], before)
 			a.Subject, b.Subject = a.ID, b.ID // of the same hash too

@@ -779,7 +779,7 @@ func exactApps(e *keyEnv) {
 }
 
 func appsOfOneHash(e *keyEnv) {
-	for what, names := range collisions(e.app) {
+	for what, names := range collisions(e.app, hashes) {
 		first, second := newApp(e), newApp(e)
 		first.ID, second.ID = names[0], names[1]
 		t, u := createTenant(e, e.a, first), createTenant(e, e.b, second)

@@ -297,10 +297,10 @@ var hashes = map[string]func(text []byte) uint32{
 	},
 }
 
-// collisions returns for each hash two names of which it is the same, each with the
-// prefix and a ULID. Of 100,000 two have one of 32 bits more often than not, of 400,000
+// collisions returns for each of some hashes two names of which it is the same, each with
+// the prefix and a ULID. Of 100,000 two have one of 32 bits more often than not, of 400,000
 // all but once in 100,000 times.
-func collisions(prefix string) map[string][2]string {
+func collisions(prefix string, hashes map[string]func(text []byte) uint32) map[string][2]string {
 	const tries, slots = 400_000, 1 << 18
 	type slot struct{ hash, id uint32 }   // one that another takes over is missed: few are
 	source := newRandom(rand.Uint64(), 0) //nolint:gosec // any names

@@ -313,6 +313,25 @@ func TestSeed(t *testing.T) {
 }
 
 // TestSameJSON shows what are the same claims, and what are not.
+// TestCollisions shows that each hash has its pair of names, and that no two pairs have a
+// name in common: a case stores them all.
+func TestCollisions(t *testing.T) {
+	crc := hashes["CRC-32"]
+	alike := map[string]func([]byte) uint32{"first": crc, "second": crc, "third": crc}
+	for what, all := range map[string]map[string]func([]byte) uint32{"all": hashes, "alike": alike} {
+		found, names := collisions("app:", all), map[string]bool{}
+		for hash, pair := range found {
+			if sum := all[hash]; sum([]byte(pair[0])) != sum([]byte(pair[1])) {
+				t.Errorf("%s: %s: %q differ", what, hash, pair)
+			}
+			names[pair[0]], names[pair[1]] = true, true
+		}
+		if len(found) != len(all) || len(names) != 2*len(all) {
+			t.Errorf("%s: %d pairs of %d names for %d hashes", what, len(found), len(names), len(all))
+		}
+	}
+}
+
 func TestSameJSON(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
