@@ -66,13 +66,15 @@ func (c config) migrate(ctx context.Context, db *sql.DB, all []migration) error 
 	if version, err := c.version(ctx, db); err == nil && version == len(all)-1 {
 		return nil
 	}
-	return c.dialect.migrateExclusively(ctx, db, c.prefix+"schema", func(tx execer) error {
-		if c.dialect.name == PostgreSQL {
-			if err := checkMigrationSchema(ctx, tx, c.prefix); err != nil {
-				return err
+	return r.repeated(ctx, false, func(ctx context.Context) error {
+		return c.dialect.migrateExclusively(ctx, db, c.prefix+"schema", func(tx execer) error {
+			if c.dialect.name == PostgreSQL {
+				if err := checkMigrationSchema(ctx, tx, c.prefix); err != nil {
+					return err
+				}
 			}
-		}
-		return c.apply(ctx, tx, all)
+			return c.apply(ctx, tx, all)
+		})
 	})
 }
 

@@ -149,7 +149,7 @@ func exclusivelyMySQL(ctx context.Context, db *sql.DB, name string, f func(exece
 	defer func() { _ = conn.Close() }() // it goes back to the pool
 	for got := (sql.NullInt64{}); got.Int64 != 1; {
 		if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 1)", name).Scan(&got); err != nil {
-			return fmt.Errorf("acquire the migration lock: %w", err)
+			return fmt.Errorf("acquire the migration lock: %w", notBegun{err})
 		}
 	}
 	defer func() {

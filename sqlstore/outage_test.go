@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"log/slog"
 	"strings"
 	"sync"
@@ -288,6 +289,64 @@ func TestPoisonedPool(t *testing.T) {
 		require.NoError(t, keys.CreateApp(ctx, renew.App{ID: testApp, Issuer: "issuer"}))
 		require.NoError(t, keys.RotateSigningKey(ctx, testApp, newKey(t, renew.EdDSA), base))
 	})
+}
+
+// TestDeadConnections promises that a pool whose connections the server has just
+// closed, all of them, costs neither a store that is made then nor a change of an app
+// or a key, though not every driver notices it before it uses a connection.
+func TestDeadConnections(t *testing.T) {
+	onServers(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		const connections = 8
+		d.migrate(t, d.open(t))
+		proxy := d.server.NewProxy(t)
+		db := d.openDSN(t, d.server.DSNThrough(proxy, d.name))
+		keys, tokens := d.keyStore(t, db), d.tokenStore(t, db)
+		require.NoError(t, keys.CreateApp(ctx, renew.App{ID: testApp, Issuer: "issuer"}))
+		s := newSession("session")
+		require.NoError(t, tokens.CreateSession(ctx, s))
+		key := newKey(t, renew.EdDSA)
+		for _, use := range []struct {
+			name string
+			run  func() error
+		}{
+			{"NewTokenStore", func() error { _, err := sqlstore.NewTokenStore(ctx, db, d.dialect); return err }},
+			{"NewKeyStore", func() error {
+				_, err := sqlstore.NewKeyStore(ctx, db, d.dialect, newEncrypter(t, encryptionKey(1)))
+				return err
+			}},
+			{"Migrate", func() error { return sqlstore.Migrate(ctx, db, d.dialect) }},
+			{"Migrate other tables", func() error { return sqlstore.Migrate(ctx, db, d.dialect, sqlstore.WithTablePrefix("other_")) }},
+			{"PublishSigningKey", func() error { return keys.PublishSigningKey(ctx, testApp, key) }},
+			{"RotateSigningKey", func() error { return keys.RotateSigningKey(ctx, testApp, key, base) }},
+			{"RevokeKey", func() error { return keys.RevokeKey(ctx, testApp, keyID(key), base) }},
+			{"Session", func() error { _, err := tokens.Session(ctx, s.AppID, s.ID); return err }},
+			{"SubjectSessions", func() error { _, err := tokens.SubjectSessions(ctx, s.AppID, s.Subject, base); return err }},
+			{"RevokeSubject", func() error { _, err := tokens.RevokeSubject(ctx, s.AppID, s.Subject, base); return err }},
+			{"RevokeSession", func() error { return tokens.RevokeSession(ctx, s.AppID, s.ID, base) }},
+		} {
+			fillPool(t, db, connections)
+			fillPool(t, db, connections) // pgx looks at a connection that it has not used for a second
+			require.GreaterOrEqual(t, proxy.Cut(), connections)
+			require.NoError(t, use.run(), use.name)
+		}
+	})
+}
+
+// fillPool leaves this many connections idle in the pool, all of them alive.
+func fillPool(t *testing.T, db *sql.DB, connections int) {
+	t.Helper()
+	conns := make([]*sql.Conn, connections)
+	for i := range conns {
+		var err error
+		require.Eventually(t, func() bool {
+			conns[i], err = db.Conn(t.Context())
+			return err == nil && conns[i].PingContext(t.Context()) == nil
+		}, time.Second, time.Millisecond)
+	}
+	for _, conn := range conns {
+		require.NoError(t, conn.Close())
+	}
 }
 
 // TestChangedColumn promises that prepared statements which no longer fit the

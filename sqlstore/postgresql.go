@@ -47,7 +47,7 @@ func checkPostgreSQL(ctx context.Context, c *checker) error {
 		if err := checkSchemas(ctx, c); err != nil {
 			return err
 		}
-		return checkPooler(ctx, c)
+		return c.repeated(ctx, true, func(ctx context.Context) error { return checkPooler(ctx, c) })
 	}
 	return nil
 }
@@ -86,23 +86,24 @@ func checkMigrationSchema(ctx context.Context, tx execer, prefix string) error {
 	return nil
 }
 
-func readStrings(ctx context.Context, r *runner, query string, args ...any) (all []string, err error) {
-	conn, err := r.db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }() // it goes back to the pool
-	err = queryOn(ctx, textOn{conn, query}, func(rows *sql.Rows) error {
+func readStrings(ctx context.Context, r *runner, query string, args ...any) ([]string, error) {
+	var all []string
+	err := r.query(ctx, &stmt{query: query}, func(rows *sql.Rows) error {
+		var read []string
 		for rows.Next() {
 			var s string
 			if err := rows.Scan(&s); err != nil {
 				return err
 			}
-			all = append(all, s)
+			read = append(read, s)
 		}
+		all = read
 		return rows.Err()
-	}, args)
-	return all, err
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // checkPooler finds out a pooler that gives the statements of one connection to
@@ -161,11 +162,11 @@ func runOnce(ctx context.Context, on querier) error {
 func exclusivelyPostgreSQL(ctx context.Context, db *sql.DB, name string, f func(execer) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return notBegun{err}
 	}
 	defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name); err != nil {
-		return fmt.Errorf("acquire the migration lock: %w", err)
+		return fmt.Errorf("acquire the migration lock: %w", notBegun{err})
 	}
 	if err := f(tx); err != nil {
 		return err

@@ -88,7 +88,7 @@ func TestRetriesEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls = 0
 	_, err := detached(ctx, time.Minute, func(c *call) (struct{}, error) {
-		return repeat(c, &runner{dialect: dialects[PostgreSQL]}, true, false, func() (struct{}, error) {
+		return repeat(c, &runner{dialect: dialects[PostgreSQL], db: new(sql.DB)}, true, false, func() (struct{}, error) {
 			calls++
 			cancel()
 			return struct{}{}, deadlock
@@ -156,7 +156,7 @@ func dialectOf(name string) Dialect {
 
 // repeatOnce repeats a statement that only reads.
 func repeatOnce(ctx context.Context, name Dialect, idempotent bool, f func() error) error {
-	r := &runner{dialect: dialects[name], timeout: time.Minute}
+	r := &runner{dialect: dialects[name], db: new(sql.DB), timeout: time.Minute}
 	_, err := detached(ctx, r.timeout, func(c *call) (struct{}, error) {
 		return repeat(c, r, idempotent, false, func() (struct{}, error) { return struct{}{}, f() })
 	})

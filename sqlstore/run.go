@@ -57,7 +57,7 @@ func (r *runner) render(statement string, writes bool) *stmt {
 // the tables are not there, it says so.
 func (r *runner) prepare(ctx context.Context, into **stmt, statement string, writes bool) error {
 	s := r.render(statement, writes)
-	if err := r.prepareAgain(ctx, s); err != nil {
+	if err := r.repeated(ctx, true, func(ctx context.Context) error { return r.prepareAgain(ctx, s) }); err != nil {
 		return fmt.Errorf("prepare a statement (has Migrate been run, with the same table prefix?): %w", err)
 	}
 	r.stmts = append(r.stmts, s)
@@ -240,7 +240,7 @@ func once[T any](c *call, r *runner, s *stmt, args []any, use func(context.Conte
 	switch r.classify(err) {
 	case stale:
 		if err := r.prepareAgain(c, s); err != nil {
-			return value, err
+			return value, notBegun{err}
 		}
 	case unfit:
 	default:
@@ -305,7 +305,7 @@ func (r *runner) transaction(ctx context.Context, f func(ctx context.Context, tx
 			return onConn(c, r, func(conn *sql.Conn) (struct{}, error) {
 				tx, err := conn.BeginTx(c, nil)
 				if err != nil {
-					return struct{}{}, err
+					return struct{}{}, notBegun{err}
 				}
 				defer func() { _ = tx.Rollback() }() // nothing is left to roll back after a commit
 				if err := f(c, tx); err != nil {
@@ -329,7 +329,11 @@ const (
 
 // repeat calls f until it succeeds or fails for good. Every statement that the
 // database says it has undone is tried again; with idempotent also one that may or
-// may not have happened.
+// may not have happened, and one for which the error is notBegun.
+//
+// Where a connection broke, the pool may have others that the server has closed, all of
+// them after a failover, and a driver may notice it only when it uses them. They do not
+// count as attempts.
 func repeat[T any](c *call, r *runner, idempotent, writes bool, f func() (T, error)) (T, error) {
 	if writes {
 		if err := r.writing.take(c); err != nil {
@@ -339,6 +343,7 @@ func repeat[T any](c *call, r *runner, idempotent, writes bool, f func() (T, err
 		defer r.writing.pass()
 	}
 	pause := firstPause
+	dead := -1
 	for attempt := 1; ; attempt++ {
 		value, err := f()
 		if err == nil || c.callerDone() {
@@ -346,7 +351,19 @@ func repeat[T any](c *call, r *runner, idempotent, writes bool, f func() (T, err
 		}
 		switch class := r.classify(err); {
 		case class == undone && (attempt < maxAttempts || r.singleWriter && writes):
-		case class == broken && idempotent && attempt < maxAttempts:
+		case class == broken && (idempotent || errors.As(err, new(notBegun))):
+			others := r.db.Stats().Idle - 1 // the one that broke may be there, too
+			if dead < 0 {
+				dead = others
+			}
+			if min(others, dead) > 0 {
+				dead--
+				attempt--
+				continue
+			}
+			if attempt == maxAttempts {
+				return value, err
+			}
 		default:
 			return value, err
 		}
@@ -364,6 +381,19 @@ func repeat[T any](c *call, r *runner, idempotent, writes bool, f func() (T, err
 		pause = min(2*pause, longestPause)
 	}
 }
+
+// repeated is repeat for what a caller waits for: f ends with its context.
+func (r *runner) repeated(ctx context.Context, idempotent bool, f func(ctx context.Context) error) error {
+	c := newCall(ctx, startTimeout)
+	defer c.end()
+	_, err := repeat(c, r, idempotent, false, func() (struct{}, error) { return struct{}{}, f(c) }) //nolint:contextcheck // the call carries the context
+	return err
+}
+
+// notBegun is the error of what comes before a statement, so that nothing is done.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error { return e.error }
 
 // turn is a lock that can be waited for until a context is done. Nil is never
 // locked.

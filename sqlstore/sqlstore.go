@@ -32,9 +32,11 @@
 // A statement is repeated where that cannot do harm: when the database says that
 // it has undone it, as after a deadlock; on another connection, when the one that
 // it ran on is read-only or has lost its prepared statements; and a read or a
-// revocation also when the connection broke. A rotation or a new session whose
-// connection broke is not repeated: whether it happened is unknown, the error says
-// so, and the Renewer reads the session again.
+// revocation also when the connection broke, however many connections of the pool the
+// server has closed. A rotation or a new session whose connection broke is not
+// repeated: whether it happened is unknown, the error says so, and the Renewer reads
+// the session. It then knows the result of a rotation; a login fails, and what it has
+// stored is revoked.
 //
 // Waiting for a connection ends with the context. A statement that has begun is
 // finished under a timeout: see [WithStatementTimeout].
