@@ -1,8 +1,8 @@
 // Package rounds says how often a test repeats what depends on luck: a race, a
 // kill, a random schedule. By default each test makes few, so that all modules
 // together take minutes. The environment variable RENEW_TEST_ROUNDS, a whole number
-// from 1, multiplies the rounds; .ci/run sets it to 1 for a run with the race detector
-// and to [All] for one without. Tests that take long need it, see [Long].
+// from 1, multiplies the rounds; .ci/run sets it to [All] for the packages that have such
+// tests. Tests that take long need it, see [Long].
 package rounds
 
 import (
