@@ -333,6 +333,26 @@ func TestDeadConnections(t *testing.T) {
 	})
 }
 
+// TestBreaksBeforeAStatement promises that a connection which breaks before a statement
+// has begun costs neither a store nor a change of a key.
+func TestBreaksBeforeAStatement(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) {
+		ctx := t.Context()
+		d.migrate(t, d.open(t))
+		db, w := d.openWatched(t)
+		for _, what := range []string{"PREPARE", "BEGIN"} {
+			w.breakNext(what)
+			_ = d.tokenStore(t, db)
+			require.False(t, w.losing, what)
+		}
+		keys := d.keyStore(t, db)
+		require.NoError(t, keys.CreateApp(ctx, renew.App{ID: testApp, Issuer: "issuer"}))
+		w.breakNext("BEGIN")
+		require.NoError(t, keys.RotateSigningKey(ctx, testApp, newKey(t, renew.EdDSA), base))
+		require.False(t, w.losing)
+	})
+}
+
 // fillPool leaves this many connections idle in the pool, all of them alive.
 func fillPool(t *testing.T, db *sql.DB, connections int) {
 	t.Helper()

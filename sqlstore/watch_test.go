@@ -63,6 +63,9 @@ func (w *watch) panicNext(query string) {
 	w.panicking = true
 }
 
+// breakNext has the connection break before the next PREPARE or BEGIN.
+func (w *watch) breakNext(what string) { w.loseNextOf(what) }
+
 // loseNext has the answer to the next statement lost, as when the connection
 // breaks just then.
 func (w *watch) loseNext() { w.loseNextOf("") }
@@ -147,6 +150,9 @@ func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.
 	c.mu.Lock()
 	c.prepared = append(c.prepared, query)
 	c.mu.Unlock()
+	if c.lost("PREPARE") {
+		return nil, io.ErrUnexpectedEOF
+	}
 	stmt, err := c.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
 	if err != nil {
 		return nil, err
@@ -174,6 +180,9 @@ func (c *watchedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 	c.mu.Lock()
 	c.begun++
 	c.mu.Unlock()
+	if c.lost("BEGIN") {
+		return nil, io.ErrUnexpectedEOF
+	}
 	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
 }
 
