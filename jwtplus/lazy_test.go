@@ -289,7 +289,7 @@ func (l *load) renewTwice(t *testing.T, i int) {
 }
 
 func (l *load) renewUntilClear(t *testing.T, token string) (*renew.Bundle, error) {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		b, err := l.renewer.Renew(t.Context(), renew.RenewRequest{
 			AppID: generatedApp, RefreshToken: token, IP: "203.0.113.1", UserAgent: "client",
 		})
@@ -297,7 +297,7 @@ func (l *load) renewUntilClear(t *testing.T, token string) (*renew.Bundle, error
 			return b, err
 		}
 		l.failures.Add(1)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(pause) // the database recovers
 	}
 }
 

@@ -45,14 +45,37 @@ type backend struct {
 	server func(tb testing.TB) *dbtest.Server
 }
 
-var backends = []backend{
-	{"SQLite", sqlstore.SQLite, "sqlite", nil},
-	{"PostgreSQL", sqlstore.PostgreSQL, "pgx", postgreSQL.Server},
-	{"MariaDB", sqlstore.MySQL, "mysql", mariaDB.Server},
+func backendsOn(postgreSQL, mariaDB func(tb testing.TB) *dbtest.Server) []backend {
+	return []backend{
+		{"SQLite", sqlstore.SQLite, "sqlite", nil},
+		{"PostgreSQL", sqlstore.PostgreSQL, "pgx", postgreSQL},
+		{"MariaDB", sqlstore.MySQL, "mysql", mariaDB},
+	}
 }
 
+// backends have servers that all tests share, killable one for each test, which takes
+// long to start: see [rounds.Long].
+var (
+	backends = backendsOn(postgreSQL.Server, mariaDB.Server)
+	killable = backendsOn(
+		long(dbtest.PostgreSQL, dbtest.PostgreSQLVariable),
+		long(dbtest.MariaDB, dbtest.MySQLVariable),
+	)
+)
+
 // servers are those that are not SQLite.
-var servers = backends[1:]
+var servers, killableServers = backends[1:], killable[1:]
+
+// long skips a test for which a server would have to be started.
+func long(server func(tb testing.TB) *dbtest.Server, running string) func(tb testing.TB) *dbtest.Server {
+	return func(tb testing.TB) *dbtest.Server {
+		tb.Helper()
+		if os.Getenv(running) == "" {
+			rounds.Long(tb)
+		}
+		return server(tb)
+	}
+}
 
 // onEach runs the test on every kind of database, an empty one each, at the same time:
 // they wait for different servers.

@@ -22,8 +22,7 @@ var listLimit = storetest.WithListLimit(sqlstore.MaxSubjectSessions)
 // database. Each handle has a pool of its own, as two processes have. On SQLite
 // every other one is in another process, which a crash kills.
 func TestTokenStoreLaws(t *testing.T) {
-	onEach(t, func(t *testing.T, d *database) {
-		d.longOnServers(t)
+	atOnce(t, killable, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
 		proxied := d.throughProxy(t)
 		pools := d.openTwoPools(t, d.open)
@@ -41,15 +40,6 @@ func TestTokenStoreLaws(t *testing.T) {
 			return open(tb)
 		}, slowness, fewerRounds(t), listLimit, storetest.WithCrash(process.Crash))
 	})
-}
-
-// longOnServers skips laws on a server that the test has started, unless
-// RENEW_TEST_ROUNDS is set.
-func (d *database) longOnServers(tb testing.TB) {
-	tb.Helper()
-	if d.server != nil && d.server.IsPrivate() {
-		rounds.Long(tb)
-	}
 }
 
 // twoPools are two pools, which the handles of a case get by turns. Most of the time of
@@ -153,8 +143,7 @@ func TestSQLiteOutage(t *testing.T) {
 
 // TestKeyStoreLaws is the same for renew.KeyStore.
 func TestKeyStoreLaws(t *testing.T) {
-	onEach(t, func(t *testing.T, d *database) {
-		d.longOnServers(t)
+	atOnce(t, killable, func(t *testing.T, d *database) {
 		d.migrate(t, d.open(t))
 		proxied := d.throughProxy(t)
 		pools := d.openTwoPools(t, d.breakable())

@@ -193,9 +193,10 @@ func (f *fleet) step(u *user) {
 	f.renewals.Add(1)
 }
 
-// present sends the user's last request until it is answered.
+// present sends the user's last request until it is answered. The pauses double: a
+// database cannot recover while it turns away thousands of connections a second.
 func (f *fleet) present(u *user, random *rand.Rand) answer {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		a, err := f.pick(random).renew(f.ctx, u.lastToken, u.lastKey)
 		switch {
 		case err == nil:
@@ -210,7 +211,7 @@ func (f *fleet) present(u *user, random *rand.Rand) answer {
 			return answer{}
 		}
 		f.repeats.Add(1)
-		time.Sleep(time.Duration(1+random.IntN(5)) * time.Millisecond)
+		time.Sleep(pause/2 + time.Duration(random.Int64N(int64(pause))))
 	}
 }
 

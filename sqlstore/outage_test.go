@@ -133,7 +133,8 @@ func TestOutage(t *testing.T) {
 // TestOutageOfAServer promises the same of a server that is killed, and of one
 // that does not respond: requests wait a second at most.
 func TestOutageOfAServer(t *testing.T) {
-	onServers(t, func(t *testing.T, d *database) {
+	atOnce(t, killableServers, func(t *testing.T, d *database) {
+		d.server.NeedPrivate(t)
 		ctx := t.Context()
 		admin, _ := keysWithApp(t, d)
 		key := newKey(t, renew.EdDSA)
@@ -334,20 +335,31 @@ func TestDeadConnections(t *testing.T) {
 }
 
 // TestBreaksBeforeAStatement promises that a connection which breaks before a statement
-// has begun costs neither a store nor a change of a key.
+// has begun costs neither a migration nor a store nor a change of a key.
 func TestBreaksBeforeAStatement(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
 		ctx := t.Context()
-		d.migrate(t, d.open(t))
 		db, w := d.openWatched(t)
-		for _, what := range []string{"PREPARE", "BEGIN"} {
-			w.breakNext(what)
+		if lock := map[sqlstore.Dialect]string{
+			sqlstore.PostgreSQL: "pg_advisory_xact_lock",
+			sqlstore.MySQL:      "GET_LOCK",
+		}[d.dialect]; lock != "" {
+			w.loseNextOf(lock)
+		}
+		d.migrate(t, db)
+		require.False(t, w.losing, "the migration's lock")
+		checks := []string{"PREPARE", "BEGIN"}
+		if d.dialect == sqlstore.PostgreSQL {
+			checks = append(checks, "pg_backend_pid") // of the check for a pooler
+		}
+		for _, what := range checks {
+			w.loseNextOf(what)
 			_ = d.tokenStore(t, db)
 			require.False(t, w.losing, what)
 		}
 		keys := d.keyStore(t, db)
 		require.NoError(t, keys.CreateApp(ctx, renew.App{ID: testApp, Issuer: "issuer"}))
-		w.breakNext("BEGIN")
+		w.loseNextOf("BEGIN")
 		require.NoError(t, keys.RotateSigningKey(ctx, testApp, newKey(t, renew.EdDSA), base))
 		require.False(t, w.losing)
 	})

@@ -63,19 +63,18 @@ func (w *watch) panicNext(query string) {
 	w.panicking = true
 }
 
-// breakNext has the connection break before the next PREPARE or BEGIN.
-func (w *watch) breakNext(what string) { w.loseNextOf(what) }
-
 // loseNext has the answer to the next statement lost, as when the connection
 // breaks just then.
 func (w *watch) loseNext() { w.loseNextOf("") }
 
 func (w *watch) loseNextUpdate() { w.loseNextOf("UPDATE") }
 
-func (w *watch) loseNextOf(beginning string) {
+// loseNextOf has the connection break in the next statement that contains this text. A
+// preparation is PREPARE, the begin of a transaction BEGIN.
+func (w *watch) loseNextOf(text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lose, w.losing = beginning, true
+	w.lose, w.losing = text, true
 }
 
 // lost reports whether the answer to this statement is the one to lose.

@@ -58,6 +58,7 @@ type Server struct {
 	kind   *kind
 	target target
 	dir    string // empty: a running server, not ours to stop
+	shared bool   // by tests
 
 	mu      sync.Mutex
 	process *process // nil: not running
@@ -135,8 +136,8 @@ func SharedPostgreSQL() *Shared { return &Shared{kind: postgreSQL} }
 // SharedMariaDB is a MariaDB server for several tests.
 func SharedMariaDB() *Shared { return &Shared{kind: mariaDB} }
 
-// Server returns the server, which it starts the first time. A server that a
-// test has left dead is started again.
+// Server returns the server, which it starts the first time. A test may not kill it:
+// it recovers the longer the more databases the other tests have made.
 func (s *Shared) Server(tb testing.TB) *Server {
 	tb.Helper()
 	notShort(tb)
@@ -147,9 +148,9 @@ func (s *Shared) Server(tb testing.TB) *Server {
 		if err != nil {
 			give(tb, err)
 		}
+		server.shared = true
 		s.server = server
 	}
-	s.server.Start(tb)
 	return s.server
 }
 
@@ -331,6 +332,9 @@ func (s *Server) logTail() string {
 func (s *Server) Kill(tb testing.TB) {
 	tb.Helper()
 	s.NeedPrivate(tb)
+	if s.shared {
+		tb.Fatalf("this %s server serves other tests too: kill one of your own", s.kind.name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process == nil {

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,13 +82,7 @@ func TestMissingServer(t *testing.T) {
 	}
 	for required, want := range map[string]string{"": "skipped", "1": "failed"} {
 		t.Setenv(RequireVariable, required)
-		got := &recorder{TB: t}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			forOne(got, k.server)
-		}()
-		<-done
+		got := record(t, func(tb testing.TB) { forOne(tb, k.server) })
 		if got.end != want {
 			t.Errorf("%s=%q: the test is %s, want %s", RequireVariable, required, got.end, want)
 		}
@@ -100,6 +95,31 @@ func TestMissingServer(t *testing.T) {
 	}
 }
 
+// TestSharedServerIsNotKilled promises that no test ends a server under the others, or
+// makes their databases part of what it measures.
+func TestSharedServerIsNotKilled(t *testing.T) {
+	notShort(t)
+	k := &kind{name: "test"}
+	shared := &Shared{kind: k, server: &Server{kind: k, dir: t.TempDir(), shared: true}}
+	got := record(t, func(tb testing.TB) { shared.Server(tb).Kill(tb) })
+	if want := "this test server serves other tests too: kill one of your own"; got.end != "failed" || got.why != want {
+		t.Errorf("the test is %s: %q, want %q", got.end, got.why, want)
+	}
+}
+
+// record runs f as a test.
+func record(t *testing.T, f func(tb testing.TB)) *recorder {
+	t.Helper()
+	got := &recorder{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(got)
+	}()
+	<-done
+	return got
+}
+
 // recorder is a test that notes how it ends.
 type recorder struct {
 	testing.TB
@@ -107,11 +127,14 @@ type recorder struct {
 }
 
 func (r *recorder) Helper()           {}
-func (r *recorder) Skip(args ...any)  { r.endWith("skipped", args) }
-func (r *recorder) Fatal(args ...any) { r.endWith("failed", args) }
+func (r *recorder) Skip(args ...any)  { r.endWith("skipped", fmt.Sprint(args...)) }
+func (r *recorder) Fatal(args ...any) { r.endWith("failed", fmt.Sprint(args...)) }
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.endWith("failed", fmt.Sprintf(format, args...))
+}
 
-func (r *recorder) endWith(end string, args []any) {
-	r.end, r.why = end, args[0].(error).Error()
+func (r *recorder) endWith(end, why string) {
+	r.end, r.why = end, why
 	runtime.Goexit()
 }
 
