@@ -19,9 +19,8 @@ const fleetUsers = 24
 // TestKilledDatabase kills the database server, with all its processes, in the
 // middle of renewals, and starts it again.
 func TestKilledDatabase(t *testing.T) {
-	rounds.Long(t)
-	onServers(t, func(t *testing.T, d *database) {
-		seed, kills := seed(t), rounds.Of(t, 3)
+	atOnce(t, killableServers, func(t *testing.T, d *database) {
+		seed, kills := seed(t), rounds.Slow(t, 3)
 		d.server.NeedPrivate(t)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
@@ -46,7 +45,7 @@ func TestKilledDatabase(t *testing.T) {
 // sessions.
 func TestKilledRenewals(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) {
-		seed, kills := seed(t), rounds.Of(t, 10)
+		seed, kills := seed(t), rounds.Slow(t, 10)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		var mu sync.Mutex
@@ -76,7 +75,7 @@ func TestKilledRenewals(t *testing.T) {
 // renewals. A statement whose connection is cut may have happened or not.
 func TestCutConnections(t *testing.T) {
 	onServers(t, func(t *testing.T, d *database) {
-		seed, cuts := seed(t), rounds.Of(t, 30)
+		seed, cuts := seed(t), rounds.Slow(t, 30)
 		random := rand.New(rand.NewPCG(seed, 1<<32))
 		d.prepare(t)
 		proxy := d.server.NewProxy(t)

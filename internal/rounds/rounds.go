@@ -28,6 +28,13 @@ func Of(tb testing.TB, n int) int {
 	return n * factor
 }
 
+// Slow is [Of] for rounds that take long, kills of a server or a process: at most
+// three times n.
+func Slow(tb testing.TB, n int) int {
+	tb.Helper()
+	return min(3*n, Of(tb, n))
+}
+
 // Share returns the part of the full effort that a test should make: 1 if
 // [Variable] is [All] or more, a tenth by default.
 func Share(tb testing.TB) float64 {

@@ -10,18 +10,23 @@ func TestFactor(t *testing.T) {
 	for _, c := range []struct {
 		name, value string
 		rounds      int
+		slow        int
 		share       float64
 	}{
-		{name: "not set", value: "", rounds: 20, share: 0.1},
-		{name: "one", value: "1", rounds: 20, share: 0.1},
-		{name: "five", value: "5", rounds: 100, share: 0.5},
-		{name: "all", value: "10", rounds: 200, share: 1},
-		{name: "more than all", value: "30", rounds: 600, share: 1},
+		{name: "not set", value: "", rounds: 20, slow: 20, share: 0.1},
+		{name: "one", value: "1", rounds: 20, slow: 20, share: 0.1},
+		{name: "two", value: "2", rounds: 40, slow: 40, share: 0.2},
+		{name: "five", value: "5", rounds: 100, slow: 60, share: 0.5},
+		{name: "all", value: "10", rounds: 200, slow: 60, share: 1},
+		{name: "more than all", value: "30", rounds: 600, slow: 60, share: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv(Variable, c.value)
 			if got := Of(t, 20); got != c.rounds {
 				t.Errorf("Of(20) = %d, want %d", got, c.rounds)
+			}
+			if got := Slow(t, 20); got != c.slow {
+				t.Errorf("Slow(20) = %d, want %d", got, c.slow)
 			}
 			if got := Share(t); got != c.share {
 				t.Errorf("Share() = %v, want %v", got, c.share)
