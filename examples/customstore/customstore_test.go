@@ -16,12 +16,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// rounds are all that look for races, and with -short a few.
+// rounds are all that look for races if CI asks for them, few where somebody waits, and
+// very few with -short.
 func rounds() storetest.Option {
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		return storetest.WithRounds(0.02)
+	case os.Getenv("RENEW_TEST_ROUNDS") != "":
+		return storetest.WithRounds(1)
 	}
-	return storetest.WithRounds(1)
+	return storetest.WithRounds(0.1)
 }
 
 // slowness is for a disk that others keep busy: bbolt waits for it at every write.
