@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -29,10 +28,9 @@ type Dynalite struct {
 func StartDynalite(tb testing.TB, plain bool) *Dynalite {
 	tb.Helper()
 	notShort(tb)
-	_, file, _, _ := runtime.Caller(0)
-	source := filepath.Join(filepath.Dir(file), "dynalite")
-	if _, err := os.Stat(filepath.Join(source, "node_modules", "dynalite")); err != nil {
-		give(tb, fmt.Errorf("dynalite is %w: npm ci --ignore-scripts --prefix internal/dbtest/dynalite", errMissing))
+	source, err := dynaliteSource()
+	if err != nil {
+		give(tb, err)
 	}
 	dir, port := ProgramDir(tb), strconv.Itoa(FreePort(tb))
 	args := []string{filepath.Join(source, "server.cjs"), "127.0.0.1", port, filepath.Join(dir, "data")}
@@ -44,6 +42,26 @@ func StartDynalite(tb testing.TB, plain bool) *Dynalite {
 	d.program.AsSelf()
 	d.Start(tb)
 	return d
+}
+
+// dynaliteSource looks for the package in the folders above the working directory: a test
+// runs in the folder of its package, and the binary need not say where that was compiled.
+func dynaliteSource() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		source := filepath.Join(dir, "internal", "dbtest", "dynalite")
+		if _, err := os.Stat(filepath.Join(source, "node_modules", "dynalite")); err == nil {
+			return source, nil
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			return "", fmt.Errorf("dynalite is %w: npm ci --ignore-scripts --prefix internal/dbtest/dynalite", errMissing)
+		}
+		dir = above
+	}
 }
 
 // Start starts it, unless it runs, and returns when it responds.
