@@ -22,10 +22,11 @@ func longUnlessAsked(tb testing.TB) {
 }
 
 // TestTokenStoreLaws holds the store to the laws of renew.TokenStore, on one Redis if
-// RENEW_TEST_ROUNDS is set. With all rounds it does so on every form of Redis, and on one
-// also without the client's repetitions, with few rounds where it is not the first time.
-// The environment variable RENEW_TEST_REDIS_LAWS=1 has it run with and without repetitions
-// on every form, with the rounds that RENEW_TEST_ROUNDS asks for.
+// RENEW_TEST_ROUNDS is set. With all rounds it does so on a cluster too, and on one also
+// without the client's repetitions, with few rounds where it is not the first time; with
+// Sentinels TestFailoverLaws does. The environment variable RENEW_TEST_REDIS_LAWS=1 has it
+// run with and without repetitions on every form, with the rounds that RENEW_TEST_ROUNDS
+// asks for.
 func TestTokenStoreLaws(t *testing.T) {
 	longUnlessAsked(t)
 	t.Parallel()
@@ -87,9 +88,9 @@ func TestFailoverLaws(t *testing.T) {
 		storetest.WithFailover(func(tb testing.TB) { s.Promote(tb, 300*time.Millisecond) }))
 }
 
-// onForms runs the test on one Redis and, if others is true or RENEW_TEST_REDIS_LAWS is
-// 1, on the other forms, all at the same time: they mostly wait.
-func onForms(t *testing.T, others bool, test func(t *testing.T, f *form)) {
+// onForms runs the test on one Redis, on a cluster if withCluster is true, and on every
+// form if RENEW_TEST_REDIS_LAWS is 1, all at the same time: they mostly wait.
+func onForms(t *testing.T, withCluster bool, test func(t *testing.T, f *form)) {
 	t.Helper()
 	for _, start := range []struct {
 		name string
@@ -97,8 +98,8 @@ func onForms(t *testing.T, others bool, test func(t *testing.T, f *form)) {
 		runs bool
 	}{
 		{"one", oneServer, true},
-		{"Sentinel", sentinel, everything() || others},
-		{"Cluster", cluster, everything() || others},
+		{"Sentinel", sentinel, everything()},
+		{"Cluster", cluster, everything() || withCluster},
 	} {
 		if start.runs {
 			t.Run(start.name, func(t *testing.T) {
