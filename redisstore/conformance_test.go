@@ -38,8 +38,8 @@ func TestTokenStoreLaws(t *testing.T) {
 	})
 }
 
-// TestKeyStoreLaws is the same for renew.KeyStore, without the client's repetitions only
-// if RENEW_TEST_REDIS_LAWS is 1.
+// TestKeyStoreLaws is the same for renew.KeyStore, with Sentinels and without the client's
+// repetitions only if RENEW_TEST_REDIS_LAWS is 1.
 func TestKeyStoreLaws(t *testing.T) {
 	longUnlessAsked(t)
 	t.Parallel()

@@ -16,8 +16,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// rounds are all that look for races if CI asks for them, few where somebody waits, and
-// very few with -short.
+// rounds are all that look for races in CI, which sets the variable. Otherwise they are
+// few, so that a change is tested soon, and very few with -short.
 func rounds() storetest.Option {
 	switch {
 	case testing.Short():

@@ -148,9 +148,9 @@ func (s *Shared) Server(tb testing.TB) *Server {
 		if err != nil {
 			give(tb, err)
 		}
-		server.shared = true
 		s.server = server
 	}
+	s.server.shared = true
 	return s.server
 }
 

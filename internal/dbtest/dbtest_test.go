@@ -100,7 +100,7 @@ func TestMissingServer(t *testing.T) {
 func TestSharedServerIsNotKilled(t *testing.T) {
 	notShort(t)
 	k := &kind{name: "test"}
-	shared := &Shared{kind: k, server: &Server{kind: k, dir: t.TempDir(), shared: true}}
+	shared := &Shared{kind: k, server: &Server{kind: k, dir: t.TempDir()}}
 	got := record(t, func(tb testing.TB) { shared.Server(tb).Kill(tb) })
 	if want := "this test server serves other tests too: kill one of your own"; got.end != "failed" || got.why != want {
 		t.Errorf("the test is %s: %q, want %q", got.end, got.why, want)
